@@ -1,0 +1,69 @@
+//! A job as it was created: what can never change while its state lives. Kept in the job's meta item; a host whose
+//! configuration says otherwise refuses to start it.
+
+use crate::id::{Incarnation, ShardId, ShardKey, StreamIndex};
+use crate::position::Position;
+use crate::slice::TaskCount;
+
+/// Where a new job begins to read, resolved to a point in time when the job was created.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// With the oldest record kept.
+    TrimHorizon,
+    /// With records that arrived at or after this time, in milliseconds since 1970 by Kinesis' clock.
+    At(u64),
+}
+
+/// An input stream as it was when the job was created.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Input {
+    /// Its name.
+    pub name: String,
+    /// Its ARN.
+    pub arn: String,
+    /// When the stream was created, milliseconds since 1970: tells a stream from another made later under its name.
+    pub created_ms: u64,
+    /// The greatest shard id listed when the job was created. Shards up to it that are not listed lie before the start.
+    pub newest_shard: ShardId,
+}
+
+/// What a job is from its creation on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JobMeta {
+    /// Its name.
+    pub name: String,
+    /// Tells it from another job of its name, before or after.
+    pub incarnation: Incarnation,
+    /// How many tasks it has.
+    pub tasks: TaskCount,
+    /// Its input streams; a [`StreamIndex`] is an index into them.
+    pub inputs: Vec<Input>,
+    /// Where it began to read.
+    pub start: Start,
+    /// When it was created, milliseconds since 1970.
+    pub created_ms: u64,
+}
+
+impl JobMeta {
+    /// An input stream.
+    ///
+    /// # Panics
+    /// When the job has no such input.
+    pub fn input(&self, stream: StreamIndex) -> &Input {
+        &self.inputs[usize::from(stream.0)]
+    }
+
+    /// Where a task that knows nothing of a shard begins with it, and from when on its first record may have arrived.
+    pub fn opening(&self, shard: &ShardKey) -> (Position, u64) {
+        let listed = shard.shard <= self.input(shard.stream).newest_shard;
+        match self.start {
+            Start::At(ms) if listed => (Position::AtTimestamp(ms), ms),
+            Start::At(_) | Start::TrimHorizon => (Position::TrimHorizon, self.created_ms),
+        }
+    }
+
+    /// Whether a shard that no listing shows any more ended before the job began, so that nothing of it is missed.
+    pub fn lies_before_start(&self, shard: &ShardKey) -> bool {
+        shard.shard <= self.input(shard.stream).newest_shard
+    }
+}

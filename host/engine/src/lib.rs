@@ -1,0 +1,4 @@
+pub mod ports;
+pub mod spec;
+
+pub mod status;

@@ -1,0 +1,187 @@
+//! What the outside implements: where records come from and outputs go, where the changelog and components are kept, and
+//! what time it is. Errors are classed by what the caller does next.
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use pelton_core::commit::{CommitKind, StoredCommit};
+use pelton_core::id::{CommitId, CommitNumber, Digest, Epoch, HostId, ShardKey, StreamIndex, TaskId};
+use pelton_core::output::Package;
+use pelton_core::position::{Position, PositionEntry};
+use pelton_core::record::Record;
+use pelton_core::shard::Shard;
+use pelton_core::snapshot::Manifest;
+
+/// Why a port could not do what was asked.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum PortError {
+    /// Passing: throttled, timed out, connection lost. The request may have been applied.
+    #[error("{0}")]
+    Retry(String),
+    /// It will fail again: no permission, no such table, an item that cannot be read. Says what and where.
+    #[error("{0}")]
+    Stop(String),
+}
+
+/// Where a shard is read from next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ShardIterator(pub String);
+
+/// One reply of a shard.
+#[derive(Debug)]
+pub struct Fetched {
+    /// In the shard's order.
+    pub records: Vec<Record>,
+    /// Where to go on; none at the end of a closed shard.
+    pub next: Option<ShardIterator>,
+    /// How far behind the newest record the reply ends, in milliseconds; none where the service does not say.
+    pub behind_ms: Option<u64>,
+}
+
+/// Why a shard could not be read.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum SourceError {
+    /// The iterator is too old: take another.
+    #[error("the shard iterator expired")]
+    Expired,
+    /// Asked too often or for too much: wait.
+    #[error("throttled by Kinesis")]
+    Throttled,
+    /// The shard is gone with its records.
+    #[error("Kinesis does not know {0}")]
+    Gone(ShardKey),
+    /// As a [`PortError`].
+    #[error(transparent)]
+    Port(#[from] PortError),
+}
+
+/// The input streams of a job.
+#[async_trait]
+pub trait Source: Send + Sync {
+    /// The shards of a stream that are listed now.
+    async fn list_shards(&self, stream: StreamIndex) -> Result<Vec<Shard>, SourceError>;
+
+    /// An iterator at the first record that is not behind a position.
+    ///
+    /// # Panics
+    /// For a position at the shard's end, which has no next record.
+    async fn iterator(&self, shard: &ShardKey, position: Position) -> Result<ShardIterator, SourceError>;
+
+    /// Up to `limit` records (1 to 10,000) from an iterator on.
+    async fn records(&self, shard: &ShardKey, from: &ShardIterator, limit: u32) -> Result<Fetched, SourceError>;
+}
+
+/// The output streams of a job.
+#[async_trait]
+pub trait Sink: Send + Sync {
+    /// Sends packages in one round, at most one of a partition key. Answers for each, in their order, whether it was
+    /// acknowledged, or why not.
+    async fn publish(&self, packages: &[Package]) -> Vec<Result<(), PortError>>;
+}
+
+/// What a conditional put came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PutOutcome {
+    /// The commit stands at its number.
+    Applied,
+    /// Something stands there already, perhaps this very commit from a request whose reply was lost.
+    Exists,
+}
+
+/// An item of the log, its body not yet looked into.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogItem {
+    /// Its number.
+    pub number: CommitNumber,
+    /// The id of the commit in it.
+    pub id: CommitId,
+    /// Whether it is a fence.
+    pub kind: CommitKind,
+    /// The epoch it was written in.
+    pub epoch: Epoch,
+    /// The stored head; see `pelton_core::codec`.
+    pub head: Bytes,
+}
+
+/// Positions of tasks of one host that had nothing to commit: believed while nothing but fences follows the step.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IdlePositions {
+    /// Whose.
+    pub task: TaskId,
+    /// The task's newest step when it had passed these; all zero before its first.
+    pub step_id: CommitId,
+    /// How far it had come.
+    pub entries: Vec<(ShardKey, PositionEntry)>,
+}
+
+/// The changelog of a job's tasks, and the snapshots that shorten it. Every read is strongly consistent.
+#[async_trait]
+pub trait Changelog: Send + Sync {
+    /// Makes a host the owner of a task, in a new epoch, greater than any before.
+    async fn claim(&self, task: TaskId, host: HostId) -> Result<Epoch, PortError>;
+
+    /// The newest item of a task's log.
+    async fn tail(&self, task: TaskId) -> Result<Option<LogItem>, PortError>;
+
+    /// Puts a commit at its number if nothing stands there. Its parts must have been staged.
+    async fn put(&self, task: TaskId, epoch: Epoch, commit: &StoredCommit) -> Result<PutOutcome, PortError>;
+
+    /// The item at a number.
+    async fn read(&self, task: TaskId, number: CommitNumber) -> Result<Option<LogItem>, PortError>;
+
+    /// The items from a number on, in order, as many as one page holds. An empty page is the end.
+    async fn read_from(&self, task: TaskId, number: CommitNumber) -> Result<Vec<LogItem>, PortError>;
+
+    /// Puts a part of the commit or snapshot `id` beside the log; `number` is the commit's, or the snapshot's `at`.
+    async fn put_part(
+        &self,
+        task: TaskId,
+        number: CommitNumber,
+        id: CommitId,
+        index: u32,
+        part: Bytes,
+    ) -> Result<(), PortError>;
+
+    /// A part, if it is there.
+    async fn read_part(
+        &self,
+        task: TaskId,
+        number: CommitNumber,
+        id: CommitId,
+        index: u32,
+    ) -> Result<Option<Bytes>, PortError>;
+
+    /// The manifests of a task's snapshots, oldest first.
+    async fn manifests(&self, task: TaskId) -> Result<Vec<Manifest>, PortError>;
+
+    /// Makes a snapshot known, all of whose parts are there.
+    async fn put_manifest(&self, task: TaskId, manifest: &Manifest) -> Result<(), PortError>;
+
+    /// Deletes what is below the floor: log items but fences, parts, and manifests with a lower floor.
+    async fn trim(&self, task: TaskId, floor: CommitNumber) -> Result<(), PortError>;
+
+    /// Replaces a host's idle positions.
+    async fn put_idle(&self, host: HostId, positions: &[IdlePositions]) -> Result<(), PortError>;
+
+    /// The idle positions of every host.
+    async fn idle(&self) -> Result<Vec<IdlePositions>, PortError>;
+}
+
+/// Components by digest, shared by the hosts of a table.
+#[async_trait]
+pub trait ComponentStore: Send + Sync {
+    /// Keeps a component under its digest; one that is there already is left alone.
+    async fn put(&self, digest: Digest, bytes: Bytes) -> Result<(), PortError>;
+
+    /// The bytes of a component, checked against their digest.
+    async fn get(&self, digest: Digest) -> Result<Option<Bytes>, PortError>;
+
+    /// Digest and size in bytes of every component kept.
+    async fn list(&self) -> Result<Vec<(Digest, u64)>, PortError>;
+}
+
+/// Time as the service tells it, so that no host's clock matters.
+pub trait Clock: Send + Sync {
+    /// Milliseconds since 1970.
+    fn now_ms(&self) -> u64;
+}

@@ -1,0 +1,101 @@
+//! What the engine tells of itself: copies, made when asked for.
+
+use pelton_core::id::{CommitNumber, Epoch, ShardId, ShardKey, TaskId};
+use pelton_core::position::PositionEntry;
+use pelton_core::slice::HashRange;
+
+/// Where a task is in its life on this host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TaskPhase {
+    /// Becoming the owner: claiming its row and fencing its log.
+    Claiming,
+    /// Bringing the local state up to the log.
+    Restoring,
+    /// Folding records.
+    Running,
+    /// Committing and publishing what is left before it stops.
+    Draining,
+    /// Stopped; see the cause.
+    Stopped,
+}
+
+/// One task, as this host sees it.
+#[derive(Clone, Debug)]
+pub struct TaskStatus {
+    /// Which.
+    pub task: TaskId,
+    /// Its part of the hash space.
+    pub slice: HashRange,
+    /// Where it is in its life.
+    pub phase: TaskPhase,
+    /// Why it stopped or is failing, in words for people.
+    pub cause: Option<String>,
+    /// Its epoch on this host.
+    pub epoch: Epoch,
+    /// Its newest durable commit.
+    pub commit: CommitNumber,
+    /// Records folded since this host took the task.
+    pub records_folded: u64,
+    /// Guest calls that failed since then.
+    pub failed_batches: u64,
+    /// Failed attempts at the batch it is at now.
+    pub attempts: u32,
+    /// Outputs published since then.
+    pub outputs_published: u64,
+    /// Outputs committed and not yet acknowledged.
+    pub outputs_pending: u64,
+    /// Records waiting in the mailbox.
+    pub mailbox_records: u64,
+    /// What they weigh, in bytes.
+    pub mailbox_bytes: u64,
+    /// How long ago the oldest record it has not folded arrived, in milliseconds; 0 when it is caught up with every shard;
+    /// none before it has been told.
+    pub lag_ms: Option<u64>,
+    /// How far it has come in each shard, folded but perhaps not yet committed.
+    pub positions: Vec<(ShardKey, PositionEntry)>,
+}
+
+/// One shard, as this host reads it.
+#[derive(Clone, Debug)]
+pub struct ShardStatus {
+    /// Name of the stream.
+    pub stream: String,
+    /// Its id.
+    pub shard: ShardId,
+    /// Its part of the hash space.
+    pub range: HashRange,
+    /// Shards it came from.
+    pub parents: Vec<ShardId>,
+    /// Whether it takes no more records.
+    pub closed: bool,
+    /// The task that owns its first hash key.
+    pub home: TaskId,
+    /// Tasks of this host that it feeds now.
+    pub feeds: Vec<TaskId>,
+    /// Tasks among them that fell behind and are caught up apart.
+    pub catching_up: Vec<TaskId>,
+    /// How far the reader is behind the newest record, in milliseconds, as the service tells it.
+    pub behind_ms: Option<u64>,
+    /// Replies taken since this host began to read it.
+    pub fetches: u64,
+    /// Records in them.
+    pub records_read: u64,
+    /// What reading it last failed with, until it succeeds again.
+    pub error: Option<String>,
+}
+
+/// Why the state of a task could not be read.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum StateReadError {
+    /// This host does not run the task now, or not yet.
+    #[error("task {0} is not running on this host; see its status")]
+    NotRunning(TaskId),
+    /// The local store failed.
+    #[error("task {task}: reading its state failed: {cause}")]
+    Store {
+        /// Whose state.
+        task: TaskId,
+        /// What the store said.
+        cause: String,
+    },
+}

@@ -105,7 +105,8 @@ mod tests {
 
     #[test]
     fn the_later_write_wins_and_the_bytes_add_up() {
-        let mut below: WriteSet = [(user_key(b"a"), Some("1".into())), (user_key(b"b"), Some("22".into()))].into_iter().collect();
+        let mut below: WriteSet =
+            [(user_key(b"a"), Some("1".into())), (user_key(b"b"), Some("22".into()))].into_iter().collect();
         let above: WriteSet = [(user_key(b"b"), None), (user_key(b"c"), Some("333".into()))].into_iter().collect();
         below.merge(above);
         assert_eq!(below.get(&user_key(b"a")), Some(Some(&"1".into())));

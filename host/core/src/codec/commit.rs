@@ -1,0 +1,196 @@
+//! Commits as bytes: encoded once, never changed after they are sent.
+
+use bytes::{Bytes, BytesMut};
+use prost::Message;
+
+use super::system::{position_from_wire, position_to_wire};
+use super::wire;
+use crate::commit::{Commit, CommitKind, Invocation, InvokedRun, StoredCommit};
+use crate::id::{CommitId, CommitNumber, DeploymentNumber, Epoch, ShardKey, StreamIndex};
+use crate::limits::{COMMIT_BYTES_MAX, ITEM_PAYLOAD_BYTES_MAX};
+
+const MAGIC: [u8; 4] = *b"PLTC";
+const FORMAT: u8 = 1;
+const HEADER_BYTES: usize = 14;
+const INLINE: u8 = 0;
+const STAGED: u8 = 1;
+/// The fastest level that still compresses text to a third.
+const ZSTD_LEVEL: i32 = 1;
+
+/// Stored bytes that are not what this version writes.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct DecodeError(String);
+
+impl DecodeError {
+    pub(super) fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+}
+
+/// Where the body of a stored commit is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Placement {
+    /// In the head.
+    Inline,
+    /// In so many parts, staged beside the log.
+    Staged(u32),
+}
+
+/// Encodes a commit.
+///
+/// # Panics
+/// When the commit is larger than [`COMMIT_BYTES_MAX`], which the limits of a batch and of sealing rule out.
+pub fn encode(commit: &Commit) -> StoredCommit {
+    let body = to_wire(commit).encode_to_vec();
+    assert!(body.len() <= COMMIT_BYTES_MAX, "a commit of {} bytes passed the limits of its batches", body.len());
+    let compressed = zstd::bulk::compress(&body, ZSTD_LEVEL).expect("compressing into memory sized for it succeeds");
+
+    let mut head = Vec::with_capacity(HEADER_BYTES + compressed.len().min(ITEM_PAYLOAD_BYTES_MAX));
+    let inline = HEADER_BYTES + compressed.len() <= ITEM_PAYLOAD_BYTES_MAX;
+    head.extend_from_slice(&MAGIC);
+    head.extend_from_slice(&[FORMAT, if inline { INLINE } else { STAGED }]);
+    head.extend_from_slice(&crc32c::crc32c(&compressed).to_le_bytes());
+    head.extend_from_slice(&(body.len() as u32).to_le_bytes());
+    let mut parts = Vec::new();
+    if inline {
+        head.extend_from_slice(&compressed);
+    } else {
+        let compressed = Bytes::from(compressed);
+        let starts = (0..compressed.len()).step_by(ITEM_PAYLOAD_BYTES_MAX);
+        parts.extend(starts.map(|start| compressed.slice(start..compressed.len().min(start + ITEM_PAYLOAD_BYTES_MAX))));
+        head.extend_from_slice(&(parts.len() as u32).to_le_bytes());
+    }
+    StoredCommit { number: commit.number, id: commit.id, kind: commit.kind, head: head.into(), parts }
+}
+
+/// Where a head says the body is.
+///
+/// # Errors
+/// When the head is not of this format.
+pub fn placement(head: &[u8]) -> Result<Placement, DecodeError> {
+    if head.len() < HEADER_BYTES || head[..4] != MAGIC {
+        return Err(DecodeError::new("not a commit: it does not begin with PLTC"));
+    }
+    if head[4] != FORMAT {
+        return Err(DecodeError::new(format!("format {} is newer than this version's {FORMAT}", head[4])));
+    }
+    match (head[5], &head[HEADER_BYTES..]) {
+        (INLINE, _) => Ok(Placement::Inline),
+        (STAGED, &[a, b, c, d]) => Ok(Placement::Staged(u32::from_le_bytes([a, b, c, d]))),
+        (kind, rest) => Err(DecodeError::new(format!("unknown placement {kind} with {} bytes after it", rest.len()))),
+    }
+}
+
+/// Decodes a commit from its head and, where staged, all of its parts in order.
+///
+/// # Errors
+/// When the checksum or the structure is wrong, or there is a field this version does not know.
+pub fn decode(head: &Bytes, parts: &[Bytes]) -> Result<Commit, DecodeError> {
+    let compressed = match placement(head)? {
+        Placement::Inline => head.slice(HEADER_BYTES..),
+        Placement::Staged(count) if parts.len() == count as usize => {
+            let mut whole = BytesMut::with_capacity(parts.iter().map(Bytes::len).sum());
+            parts.iter().for_each(|part| whole.extend_from_slice(part));
+            whole.freeze()
+        }
+        Placement::Staged(count) => {
+            return Err(DecodeError::new(format!("{} of {count} parts are there", parts.len())));
+        }
+    };
+    let number = |at: usize| u32::from_le_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
+    if crc32c::crc32c(&compressed) != number(6) {
+        return Err(DecodeError::new("the checksum does not match"));
+    }
+    let length = number(10) as usize;
+    if length > COMMIT_BYTES_MAX {
+        return Err(DecodeError::new(format!("a commit of {length} bytes is larger than any can be")));
+    }
+    let body = zstd::bulk::decompress(&compressed, length)
+        .map_err(|error| DecodeError::new(format!("decompressing failed: {error}")))?;
+    if body.len() != length {
+        return Err(DecodeError::new(format!("{} bytes where {length} were announced", body.len())));
+    }
+    from_wire(decode_message(body.into())?)
+}
+
+/// Decodes a protobuf message that must hold nothing unknown: whatever decoding dropped would be missing when encoded.
+pub(super) fn decode_message<M: Message + Default>(bytes: Bytes) -> Result<M, DecodeError> {
+    let length = bytes.len();
+    let message = M::decode(bytes).map_err(|error| DecodeError::new(format!("not the expected message: {error}")))?;
+    if message.encoded_len() != length {
+        return Err(DecodeError::new("it holds fields that this version does not know"));
+    }
+    Ok(message)
+}
+
+fn to_wire(commit: &Commit) -> wire::Commit {
+    let run = |run: &InvokedRun| wire::Run {
+        stream: run.shard.stream.0.into(),
+        shard: run.shard.shard.0.as_ref().into(),
+        after: Some(position_to_wire(run.after)),
+        up_to: Some(position_to_wire(run.up_to)),
+        records: run.records,
+    };
+    let invocation = |invocation: &Invocation| wire::Invocation {
+        time_ms: invocation.time_ms,
+        failed_attempts: invocation.failed_attempts,
+        runs: invocation.runs.iter().map(run).collect(),
+    };
+    wire::Commit {
+        number: commit.number.0,
+        id: Bytes::copy_from_slice(&commit.id.0),
+        previous_id: Bytes::copy_from_slice(&commit.previous_id.0),
+        epoch: commit.epoch.0,
+        deployment: commit.deployment.0,
+        kind: match commit.kind {
+            CommitKind::Fence => 0,
+            CommitKind::Step => 1,
+        },
+        born: commit.born.0,
+        invocations: commit.invocations.iter().map(invocation).collect(),
+        writes: commit
+            .writes
+            .iter()
+            .map(|(key, value)| wire::Write { key: key.clone(), value: value.clone() })
+            .collect(),
+    }
+}
+
+fn from_wire(wire: wire::Commit) -> Result<Commit, DecodeError> {
+    let id = |bytes: &[u8]| match bytes.try_into() {
+        Ok(bytes) => Ok(CommitId(bytes)),
+        Err(_) => Err(DecodeError::new("a commit id has not 16 bytes")),
+    };
+    let run = |run: wire::Run| {
+        let stream = u16::try_from(run.stream).map_err(|_| DecodeError::new("a stream index is over 16 bits"))?;
+        Ok::<_, DecodeError>(InvokedRun {
+            shard: ShardKey { stream: StreamIndex(stream), shard: run.shard.as_str().into() },
+            after: position_from_wire(run.after)?,
+            up_to: position_from_wire(run.up_to)?,
+            records: run.records,
+        })
+    };
+    let invocation = |invocation: wire::Invocation| {
+        Ok::<_, DecodeError>(Invocation {
+            time_ms: invocation.time_ms,
+            failed_attempts: invocation.failed_attempts,
+            runs: invocation.runs.into_iter().map(run).collect::<Result<_, _>>()?,
+        })
+    };
+    Ok(Commit {
+        number: CommitNumber(wire.number),
+        id: id(&wire.id)?,
+        previous_id: id(&wire.previous_id)?,
+        epoch: Epoch(wire.epoch),
+        deployment: DeploymentNumber(wire.deployment),
+        kind: match wire.kind {
+            0 => CommitKind::Fence,
+            1 => CommitKind::Step,
+            kind => return Err(DecodeError::new(format!("unknown kind of commit {kind}"))),
+        },
+        born: CommitNumber(wire.born),
+        invocations: wire.invocations.into_iter().map(invocation).collect::<Result<_, _>>()?,
+        writes: wire.writes.into_iter().map(|write| (write.key, write.value)).collect(),
+    })
+}

@@ -1,0 +1,158 @@
+//! System state: positions, the outbox and the invocation clock, as keys and values.
+
+use bytes::{BufMut, Bytes, BytesMut};
+use prost::Message;
+
+use super::commit::DecodeError;
+use super::wire;
+use crate::id::{CommitNumber, ShardKey, StreamIndex};
+use crate::output::Output;
+use crate::position::{Position, PositionEntry, RecordPlace};
+use crate::sequence::SequenceNumber;
+use crate::slice::{HashKey, HashRange};
+use crate::write_set::{SYSTEM_SPACE, StateKey};
+
+const POSITION: u8 = b'p';
+const OUTBOX: u8 = b'o';
+const CLOCK: u8 = b'c';
+
+/// An entry of a task's system state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SystemEntry {
+    /// How far the task has come in a shard.
+    Position(ShardKey, PositionEntry),
+    /// Outputs of a commit, not yet all published.
+    Outbox(CommitNumber, Vec<Output>),
+    /// Time of the newest invocation, milliseconds since 1970.
+    Clock(u64),
+}
+
+/// Where a task's position in a shard is kept.
+pub fn position_key(shard: &ShardKey) -> StateKey {
+    let mut key = BytesMut::with_capacity(4 + shard.shard.0.len());
+    key.put_slice(&[SYSTEM_SPACE, POSITION]);
+    key.put_u16(shard.stream.0);
+    key.put_slice(shard.shard.0.as_bytes());
+    key.freeze()
+}
+
+/// Where the unpublished outputs of a commit are kept.
+pub fn outbox_key(commit: CommitNumber) -> StateKey {
+    let mut key = BytesMut::with_capacity(10);
+    key.put_slice(&[SYSTEM_SPACE, OUTBOX]);
+    key.put_u64(commit.0);
+    key.freeze()
+}
+
+/// Where the time of the newest invocation is kept.
+pub fn clock_key() -> StateKey {
+    Bytes::from_static(&[SYSTEM_SPACE, CLOCK])
+}
+
+/// The value under [`position_key`].
+pub fn encode_position(entry: &PositionEntry) -> Bytes {
+    wire::PositionEntry {
+        position: Some(position_to_wire(entry.position)),
+        unread_from_ms: entry.unread_from_ms,
+        range_start: entry.range.start.0.to_be_bytes().into(),
+        range_end: entry.range.end.0.to_be_bytes().into(),
+    }
+    .encode_to_vec()
+    .into()
+}
+
+/// The value under [`outbox_key`].
+pub fn encode_outputs(outputs: &[Output]) -> Bytes {
+    let outputs = outputs.iter().map(|output| wire::Output {
+        output: output.output.clone(),
+        partition_key: output.partition_key.clone(),
+        data: output.data.clone(),
+    });
+    wire::Outputs { outputs: outputs.collect() }.encode_to_vec().into()
+}
+
+/// The value under [`clock_key`].
+pub fn encode_clock(time_ms: u64) -> Bytes {
+    Bytes::copy_from_slice(&time_ms.to_be_bytes())
+}
+
+/// Reads one entry of the system space.
+///
+/// # Errors
+/// When the key or the value is not one this version writes.
+pub fn decode_system(key: &[u8], value: Bytes) -> Result<SystemEntry, DecodeError> {
+    let unknown = || DecodeError::new(format!("unknown system key {key:02x?}"));
+    match key {
+        [SYSTEM_SPACE, POSITION, high, low, shard @ ..] => {
+            let stream = StreamIndex(u16::from_be_bytes([*high, *low]));
+            let shard = std::str::from_utf8(shard).map_err(|_| unknown())?.into();
+            let wire: wire::PositionEntry = super::commit::decode_message(value)?;
+            Ok(SystemEntry::Position(ShardKey { stream, shard }, entry_from_wire(wire)?))
+        }
+        [SYSTEM_SPACE, OUTBOX, number @ ..] => {
+            let number = u64::from_be_bytes(number.try_into().map_err(|_| unknown())?);
+            let wire: wire::Outputs = super::commit::decode_message(value)?;
+            let outputs = wire.outputs.into_iter().map(|output| Output {
+                output: output.output,
+                partition_key: output.partition_key,
+                data: output.data,
+            });
+            Ok(SystemEntry::Outbox(CommitNumber(number), outputs.collect()))
+        }
+        [SYSTEM_SPACE, CLOCK] => {
+            let bytes = value.as_ref().try_into().map_err(|_| DecodeError::new("the clock has not 8 bytes"))?;
+            Ok(SystemEntry::Clock(u64::from_be_bytes(bytes)))
+        }
+        _ => Err(unknown()),
+    }
+}
+
+fn entry_from_wire(wire: wire::PositionEntry) -> Result<PositionEntry, DecodeError> {
+    let hash = |bytes: &[u8]| match bytes.try_into() {
+        Ok(bytes) => Ok(HashKey(u128::from_be_bytes(bytes))),
+        Err(_) => Err(DecodeError::new("a hash key has not 16 bytes")),
+    };
+    Ok(PositionEntry {
+        position: position_from_wire(wire.position)?,
+        unread_from_ms: wire.unread_from_ms,
+        range: HashRange { start: hash(&wire.range_start)?, end: hash(&wire.range_end)? },
+    })
+}
+
+pub(super) fn position_to_wire(position: Position) -> wire::Position {
+    let mut wire = wire::Position::default();
+    match position {
+        Position::TrimHorizon => {}
+        Position::AtTimestamp(ms) => {
+            wire.kind = 1;
+            wire.at_ms = ms;
+        }
+        Position::After(place) => {
+            wire.kind = 2;
+            wire.sequence = place.sequence.0.iter().flat_map(|limb| limb.to_be_bytes()).collect();
+            wire.sub_sequence = place.sub_sequence;
+        }
+        Position::ShardEnd => wire.kind = 3,
+    }
+    wire
+}
+
+pub(super) fn position_from_wire(wire: Option<wire::Position>) -> Result<Position, DecodeError> {
+    let wire = wire.ok_or_else(|| DecodeError::new("a position is missing"))?;
+    match wire.kind {
+        0 => Ok(Position::TrimHorizon),
+        1 => Ok(Position::AtTimestamp(wire.at_ms)),
+        2 => {
+            let limbs: &[u8; 24] = wire
+                .sequence
+                .as_slice()
+                .try_into()
+                .map_err(|_| DecodeError::new("a sequence number has not 24 bytes"))?;
+            let limb = |at: usize| limbs[at..at + 8].iter().fold(0, |limb, byte| limb << 8 | u64::from(*byte));
+            let sequence = SequenceNumber([limb(0), limb(8), limb(16)]);
+            Ok(Position::After(RecordPlace { sequence, sub_sequence: wire.sub_sequence }))
+        }
+        3 => Ok(Position::ShardEnd),
+        kind => Err(DecodeError::new(format!("unknown kind of position {kind}"))),
+    }
+}

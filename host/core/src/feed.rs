@@ -1,0 +1,348 @@
+//! The feed of one shard: one reader for all tasks of this host that need it, and a second lane in which those that fell
+//! behind are caught up. The feed decides what to read next and who is given it; it does not see the records.
+
+use std::collections::BTreeMap;
+
+use crate::id::TaskId;
+use crate::limits::{ARRIVAL_MARGIN_MS, backoff_ms};
+use crate::position::Position;
+
+/// How fast a shard may be asked. Kinesis allows 5 calls and 2 MiB a second and shard.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    /// Shortest time between two calls, in milliseconds.
+    pub call_interval_ms: u64,
+    /// Bytes a second.
+    pub bytes_per_s: u64,
+    /// Longest time between two calls when nothing comes, in milliseconds.
+    pub idle_interval_max_ms: u64,
+}
+
+impl Pace {
+    /// What Kinesis allows.
+    pub const KINESIS: Self = Self { call_interval_ms: 200, bytes_per_s: 2 * 1024 * 1024, idle_interval_max_ms: 1_000 };
+    /// For servers without such limits.
+    pub const UNLIMITED: Self = Self { call_interval_ms: 0, bytes_per_s: u64::MAX, idle_interval_max_ms: 100 };
+}
+
+/// Tasks gather this long before the first call, so that those about to be restored are served by it too.
+const GATHER_MS: u64 = 50;
+/// A task this much behind the others is caught up apart, in milliseconds of arrival time.
+const LAGGARD_MS: u64 = 60_000;
+
+/// Which of a shard's two readers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Lane {
+    /// For all tasks that keep up.
+    Shared,
+    /// For those that fell behind.
+    CatchUp,
+}
+
+/// What the feed wants done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FeedNext {
+    /// Take an iterator after this position.
+    Iterate(Lane, Position),
+    /// Get records.
+    Fetch(Lane),
+    /// Nothing before this time, unless a task joins or gets room.
+    Wait(u64),
+    /// Nothing until a task joins or gets room.
+    Idle,
+}
+
+/// What went wrong with a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FeedTrouble {
+    /// The iterator is too old.
+    Expired,
+    /// Throttled, or something that passes.
+    Passing,
+}
+
+/// A reply of the shard, without its records.
+#[derive(Clone, Copy, Debug)]
+pub struct Reply {
+    /// The last record's position, or none where the reply has no records.
+    pub up_to: Option<Position>,
+    /// Arrival of the last record, milliseconds since 1970.
+    pub arrived_ms: Option<u64>,
+    /// What the records weigh, in bytes.
+    pub bytes: u64,
+    /// Whether the closed shard ends here.
+    pub end: bool,
+    /// Whether the service says there is nothing more yet.
+    pub caught_up: bool,
+}
+
+/// What part of a reply is whose.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Delivery {
+    /// Ends here for everyone.
+    pub up_to: Position,
+    /// The next unread record arrived no earlier than this, in milliseconds since 1970.
+    pub unread_from_ms: u64,
+    /// Who, and after which position. A task without records in the reply is told only if `mark` says so.
+    pub members: Vec<(TaskId, Position)>,
+    /// Whether to tell also those that have no records in it how far the shard was read.
+    pub mark: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    /// Given what the shared lane reads.
+    Shared,
+    /// Given what the catch-up lane reads.
+    CatchUp,
+    /// Its mailbox stayed full: given nothing until it has room.
+    Full,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Member {
+    place: Place,
+    /// Delivered up to here.
+    at: Position,
+    unread_from_ms: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Reader {
+    position: Position,
+    has_iterator: bool,
+    unread_from_ms: u64,
+    ready_ms: u64,
+    idle_ms: u64,
+    failures: u32,
+}
+
+/// The feed of one shard.
+#[derive(Debug)]
+pub struct Feed {
+    pace: Pace,
+    members: BTreeMap<TaskId, Member>,
+    joining: BTreeMap<TaskId, Member>,
+    gather_until_ms: u64,
+    shared: Option<Reader>,
+    catch_up: Option<Reader>,
+    last_lane: Lane,
+    next_call_ms: u64,
+    next_mark_ms: u64,
+    caught_up: bool,
+}
+
+/// Tasks without records are told this often how far their shard was read.
+const MARK_INTERVAL_MS: u64 = 500;
+
+impl Reader {
+    fn at(position: Position, unread_from_ms: u64) -> Self {
+        Self { position, has_iterator: false, unread_from_ms, ready_ms: 0, idle_ms: 0, failures: 0 }
+    }
+}
+
+impl Feed {
+    /// A feed that serves nobody yet.
+    pub fn new(pace: Pace) -> Self {
+        Self {
+            pace,
+            members: BTreeMap::new(),
+            joining: BTreeMap::new(),
+            gather_until_ms: 0,
+            shared: None,
+            catch_up: None,
+            last_lane: Lane::CatchUp,
+            next_call_ms: 0,
+            next_mark_ms: 0,
+            caught_up: false,
+        }
+    }
+
+    /// A task needs what follows a position.
+    pub fn join(&mut self, now_ms: u64, task: TaskId, at: Position, unread_from_ms: u64) {
+        self.members.remove(&task);
+        self.joining.insert(task, Member { place: Place::Full, at, unread_from_ms });
+        self.gather_until_ms = if self.shared.is_none() { now_ms + GATHER_MS } else { now_ms };
+    }
+
+    /// A task needs nothing more.
+    pub fn leave(&mut self, task: TaskId) {
+        self.members.remove(&task);
+        self.joining.remove(&task);
+    }
+
+    /// A task's mailbox stayed full: it is served no more until it has room.
+    pub fn full(&mut self, task: TaskId) {
+        if let Some(member) = self.members.get_mut(&task) {
+            member.place = Place::Full;
+        }
+    }
+
+    /// A task's mailbox has room again.
+    pub fn room(&mut self, now_ms: u64, task: TaskId) {
+        if let Some(member) = self.members.get(&task).filter(|member| member.place == Place::Full) {
+            let (at, unread_from_ms) = (member.at, member.unread_from_ms);
+            self.join(now_ms, task, at, unread_from_ms);
+        }
+    }
+
+    /// A task took everything up to a position.
+    pub fn delivered(&mut self, task: TaskId, up_to: Position, unread_from_ms: u64) {
+        if let Some(member) = self.members.get_mut(&task) {
+            member.at = up_to;
+            member.unread_from_ms = unread_from_ms;
+        }
+    }
+
+    /// What to do now.
+    pub fn next(&mut self, now_ms: u64) -> FeedNext {
+        if !self.joining.is_empty() && now_ms >= self.gather_until_ms {
+            self.seat_joining();
+        }
+        self.merge_lanes();
+        let lanes = match self.last_lane {
+            Lane::Shared => [Lane::CatchUp, Lane::Shared],
+            Lane::CatchUp => [Lane::Shared, Lane::CatchUp],
+        };
+        let mut earliest = (!self.joining.is_empty()).then_some(self.gather_until_ms);
+        for lane in lanes {
+            let Some(reader) = self.reader(lane).filter(|reader| reader.position != Position::ShardEnd) else {
+                continue;
+            };
+            let ready_ms = reader.ready_ms.max(self.next_call_ms);
+            if now_ms >= ready_ms {
+                return match reader.has_iterator {
+                    true => FeedNext::Fetch(lane),
+                    false => FeedNext::Iterate(lane, reader.position),
+                };
+            }
+            earliest = Some(earliest.map_or(ready_ms, |earliest| earliest.min(ready_ms)));
+        }
+        earliest.map_or(FeedNext::Idle, FeedNext::Wait)
+    }
+
+    /// Seats those who joined: with the shared reader where it is not past them, else in the catch-up lane.
+    fn seat_joining(&mut self) {
+        let joining = std::mem::take(&mut self.joining);
+        if self.shared.is_none() {
+            let newest_ms = joining.values().map(|member| member.unread_from_ms).max().unwrap_or_default();
+            let near = joining.values().filter(|member| member.unread_from_ms + LAGGARD_MS >= newest_ms);
+            self.shared =
+                near.min_by_key(|member| member.at).map(|member| Reader::at(member.at, member.unread_from_ms));
+        }
+        let shared_at = self.shared.map(|reader| reader.position).expect("whoever is newest is near");
+        for (task, mut member) in joining {
+            member.place = if member.at >= shared_at { Place::Shared } else { Place::CatchUp };
+            if member.place == Place::CatchUp && self.catch_up.is_none_or(|reader| member.at < reader.position) {
+                self.catch_up = Some(Reader::at(member.at, member.unread_from_ms));
+            }
+            self.members.insert(task, member);
+        }
+    }
+
+    /// Dissolves a lane that nobody is in, and joins the catch-up lane to the shared one where it got there.
+    fn merge_lanes(&mut self) {
+        let seated = |members: &BTreeMap<TaskId, Member>, place| members.values().any(|member| member.place == place);
+        if !seated(&self.members, Place::CatchUp) {
+            self.catch_up = None;
+        }
+        if !seated(&self.members, Place::Shared) {
+            self.shared = self.catch_up.take();
+            self.unite();
+        }
+        if let (Some(shared), Some(catch_up)) = (self.shared, self.catch_up)
+            && catch_up.position >= shared.position
+        {
+            self.catch_up = None;
+            self.unite();
+        }
+    }
+
+    fn unite(&mut self) {
+        for member in self.members.values_mut().filter(|member| member.place == Place::CatchUp) {
+            member.place = Place::Shared;
+        }
+    }
+
+    fn reader(&self, lane: Lane) -> Option<&Reader> {
+        match lane {
+            Lane::Shared => self.shared.as_ref(),
+            Lane::CatchUp => self.catch_up.as_ref(),
+        }
+    }
+
+    fn reader_mut(&mut self, lane: Lane) -> &mut Reader {
+        match lane {
+            Lane::Shared => self.shared.as_mut(),
+            Lane::CatchUp => self.catch_up.as_mut(),
+        }
+        .expect("a lane is answered only while it reads")
+    }
+
+    /// An iterator was taken.
+    pub fn iterated(&mut self, lane: Lane) {
+        self.reader_mut(lane).has_iterator = true;
+    }
+
+    /// A call failed.
+    pub fn failed(&mut self, now_ms: u64, lane: Lane, trouble: FeedTrouble) {
+        let reader = self.reader_mut(lane);
+        match trouble {
+            FeedTrouble::Expired => reader.has_iterator = false,
+            FeedTrouble::Passing => {
+                reader.failures += 1;
+                reader.ready_ms = now_ms + backoff_ms(reader.failures);
+            }
+        }
+    }
+
+    /// Records came, or none. Says who is to be given what.
+    pub fn fetched(&mut self, now_ms: u64, lane: Lane, reply: Reply) -> Delivery {
+        let pace = self.pace;
+        self.last_lane = lane;
+        let pause_ms = (reply.bytes * 1_000).div_ceil(pace.bytes_per_s.max(1)).max(pace.call_interval_ms);
+        self.next_call_ms = now_ms + pause_ms;
+
+        let reader = self.reader_mut(lane);
+        reader.failures = 0;
+        reader.idle_ms = match reply.up_to {
+            Some(_) => 0,
+            None => (reader.idle_ms * 2).clamp(pace.call_interval_ms.max(10), pace.idle_interval_max_ms),
+        };
+        reader.ready_ms = now_ms + reader.idle_ms;
+        reader.position = if reply.end { Position::ShardEnd } else { reply.up_to.unwrap_or(reader.position) };
+        let passed_ms = reply.arrived_ms.map_or(0, |arrived_ms| arrived_ms.saturating_sub(ARRIVAL_MARGIN_MS));
+        let caught_up_ms = if reply.caught_up { now_ms.saturating_sub(ARRIVAL_MARGIN_MS) } else { 0 };
+        reader.unread_from_ms = reader.unread_from_ms.max(passed_ms).max(caught_up_ms);
+        let (up_to, unread_from_ms) = (reader.position, reader.unread_from_ms);
+
+        if lane == Lane::Shared {
+            self.caught_up = (reply.caught_up && reply.up_to.is_none()) || reply.end;
+        }
+        let mark = reply.end || now_ms >= self.next_mark_ms;
+        if mark {
+            self.next_mark_ms = now_ms + MARK_INTERVAL_MS;
+        }
+        let place = match lane {
+            Lane::Shared => Place::Shared,
+            Lane::CatchUp => Place::CatchUp,
+        };
+        let members = self.members.iter().filter(|(_, member)| member.place == place && member.at <= up_to);
+        Delivery { up_to, unread_from_ms, members: members.map(|(task, member)| (*task, member.at)).collect(), mark }
+    }
+
+    /// Whether the shared reader had nothing more to read when it last asked.
+    pub fn is_caught_up(&self) -> bool {
+        self.caught_up && self.catch_up.is_none() && self.joining.is_empty()
+    }
+
+    /// Everyone served.
+    pub fn members(&self) -> impl Iterator<Item = TaskId> {
+        self.members.keys().chain(self.joining.keys()).copied()
+    }
+
+    /// Those who fell behind.
+    pub fn catching_up(&self) -> impl Iterator<Item = TaskId> {
+        self.members.iter().filter(|(_, member)| member.place != Place::Shared).map(|(task, _)| *task)
+    }
+}

@@ -1,0 +1,55 @@
+//! Every bound of the rules, with how they relate proved when compiling. Units stand last in the names.
+
+use crate::output::OUTPUT_BYTES_MAX;
+use crate::write_set::VALUE_BYTES_MAX;
+
+/// Largest head or part stored as one DynamoDB item, whose limit is 400 KB with keys and attribute names.
+pub const ITEM_PAYLOAD_BYTES_MAX: usize = 380_000;
+/// Largest commit before compression: what one batch may write and emit on top of a commit about to be sealed.
+pub const COMMIT_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// Open writes of this size are sealed without waiting for their age.
+pub const SEAL_BYTES: usize = 4 * 1024 * 1024;
+/// So many invocations are sealed without waiting for their age.
+pub const SEAL_INVOCATIONS: usize = 4_096;
+/// Largest data of one package: with its partition key and the packing it must fit a Kinesis record of 1 MiB.
+pub const PACKAGE_BYTES_MAX: usize = OUTPUT_BYTES_MAX;
+/// Packages sent in one round; the limit of PutRecords.
+pub const ROUND_PACKAGES_MAX: usize = 500;
+/// Commits whose outputs may wait to be published before the task stops folding.
+pub const OUTBOX_COMMITS_MAX: usize = 64;
+/// Bytes of outputs that may wait to be published before the task stops folding.
+pub const OUTBOX_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// Most records in one batch.
+pub const BATCH_RECORDS_MAX: usize = 10_000;
+/// A batch takes no further record past this many bytes.
+pub const BATCH_BYTES: usize = 4 * 1024 * 1024;
+/// Records that may wait in a task's mailbox.
+pub const MAILBOX_RECORDS_MAX: usize = 20_000;
+/// Bytes that may wait in a task's mailbox; one run over it is still taken by an empty one.
+pub const MAILBOX_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// A task with acknowledged outputs and nothing else to commit says so after this time.
+pub const OUTBOX_CLEAR_MS: u64 = 5_000;
+/// A snapshot is due when the log since the last one outgrows this multiple of it.
+pub const SNAPSHOT_LOG_MULTIPLE: u64 = 2;
+/// And no earlier than this many bytes of log.
+pub const SNAPSHOT_LOG_BYTES_MIN: u64 = 1024 * 1024;
+/// However small the commits, so many of them are enough for a snapshot.
+pub const SNAPSHOT_COMMITS_MAX: u64 = 10_000;
+/// The pause before the first retry of anything; doubled for each further one.
+pub const BACKOFF_FIRST_MS: u64 = 50;
+/// The longest pause between retries.
+pub const BACKOFF_MAX_MS: u64 = 5_000;
+/// Arrival times are approximate and not monotonic; bounds made from them keep this distance.
+pub const ARRIVAL_MARGIN_MS: u64 = 60_000;
+
+const _: () = assert!(SEAL_BYTES + VALUE_BYTES_MAX < COMMIT_BYTES_MAX);
+const _: () = assert!(BATCH_RECORDS_MAX <= MAILBOX_RECORDS_MAX);
+const _: () = assert!(BATCH_BYTES <= MAILBOX_BYTES_MAX);
+
+/// The pause before an attempt, 0 for the first: doubled each time, up to a bound.
+pub fn backoff_ms(attempt: u32) -> u64 {
+    match attempt.checked_sub(1) {
+        None => 0,
+        Some(doublings) => BACKOFF_FIRST_MS.saturating_mul(1 << doublings.min(20)).min(BACKOFF_MAX_MS),
+    }
+}

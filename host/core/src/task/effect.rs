@@ -1,0 +1,164 @@
+//! What a task takes and what it asks for.
+
+use std::sync::Arc;
+
+use crate::append::PutReply;
+use crate::cause::StopCause;
+use crate::claim::Tail;
+use crate::codec::SystemEntry;
+use crate::commit::StoredCommit;
+use crate::id::{CommitId, CommitNumber, Epoch, ShardKey};
+use crate::intake::Batch;
+use crate::output::{Output, Package};
+use crate::position::{Position, PositionEntry};
+use crate::record::Run;
+use crate::restore::LogEntry;
+use crate::snapshot::{Manifest, StateMark};
+use crate::write_set::WriteSet;
+
+/// Something that happened. Each answer belongs to the effect named.
+#[derive(Debug)]
+pub enum Event {
+    /// Become the owner and run.
+    Start,
+    /// Finish what is begun, commit, publish, and stop.
+    Stop,
+    /// Nothing but time passed.
+    Tick,
+    /// Something failed for good.
+    Broken(StopCause),
+
+    /// To [`Effect::Claim`].
+    Claimed(Epoch),
+    /// To [`Effect::ReadTail`].
+    TailRead(Tail),
+    /// To [`Effect::Put`].
+    Put(PutReply),
+    /// To [`Effect::ReadItem`]: the id that stands there.
+    ItemRead(Option<CommitId>),
+    /// To [`Effect::ReadManifests`].
+    ManifestsRead(Vec<Manifest>),
+
+    /// To [`Effect::OpenLocal`].
+    LocalOpened(StateMark),
+    /// To [`Effect::ResetLocal`].
+    LocalReset,
+    /// To [`Effect::LoadSnapshot`]: done, or what is wrong with it.
+    SnapshotLoaded(Result<(), String>),
+    /// To [`Effect::ReadLog`]: items in order, none at the log's end.
+    LogRead(Vec<LogEntry>),
+    /// To [`Effect::LoadSystem`].
+    SystemLoaded(Vec<SystemEntry>),
+    /// Idle positions of this task that some host had kept, each with the step they follow.
+    IdleFound(Vec<(CommitId, Vec<(ShardKey, PositionEntry)>)>),
+
+    /// A reader brought a run.
+    Run(Run),
+    /// To [`Effect::Call`].
+    Called(CallOutcome),
+    /// To [`Effect::Publish`]: for each package, whether it was acknowledged.
+    Published(Vec<bool>),
+    /// To [`Effect::Snapshot`]: its manifest, durable now, or none where it failed.
+    SnapshotTaken(Option<Manifest>),
+    /// To [`Effect::Trim`].
+    Trimmed,
+}
+
+/// Something to be done. Those that say "at once" are done before the next event is taken, in order.
+#[derive(Clone, Debug)]
+pub enum Effect {
+    /// Make this host the owner in the task's row.
+    Claim,
+    /// Read the newest item of the log.
+    ReadTail,
+    /// After the pause of this attempt, stage the parts and put the commit on condition that its number is free.
+    Put {
+        /// What.
+        commit: Arc<StoredCommit>,
+        /// In which epoch.
+        epoch: Epoch,
+        /// From 0.
+        attempt: u32,
+    },
+    /// Read the id that stands at a number.
+    ReadItem(CommitNumber),
+    /// Read the manifests.
+    ReadManifests,
+
+    /// Open the local copy of the state.
+    OpenLocal,
+    /// Empty it.
+    ResetLocal,
+    /// Load a snapshot into it.
+    LoadSnapshot(Manifest),
+    /// Read a page of the log.
+    ReadLog(CommitNumber),
+    /// Apply a commit to the local copy, at once.
+    Apply(Applied),
+    /// Read the system state, and check that the local copy stands at this mark.
+    LoadSystem(StateMark),
+    /// The task runs now: tell it of the shards, and of idle positions before any run.
+    Ready,
+
+    /// Call the logic.
+    Call(Call),
+    /// Have a shard read again from this position: something between was missed.
+    Reread(ShardKey, Position),
+    /// Publish a round, after the pause of this attempt.
+    Publish {
+        /// At most one of a partition key.
+        packages: Vec<Package>,
+        /// From 0.
+        attempt: u32,
+    },
+    /// Take a snapshot of the local copy as it stands now, store its parts, then its manifest.
+    Snapshot(StateMark, CommitId),
+    /// Delete what is below the floor.
+    Trim(CommitNumber),
+    /// The instance is not to be used again.
+    DropInstance,
+    /// The task stopped.
+    Stopped(StopCause),
+}
+
+/// A commit as the local copy takes it.
+#[derive(Clone, Debug)]
+pub struct Applied {
+    /// What changes.
+    pub writes: Arc<WriteSet>,
+    /// Where the local copy stands then.
+    pub mark: StateMark,
+}
+
+/// One call of the task's logic.
+#[derive(Clone, Debug)]
+pub struct Call {
+    /// What it is given.
+    pub batch: Arc<Batch>,
+    /// The time it is told, milliseconds since 1970.
+    pub time_ms: u64,
+    /// Seeds the call's random numbers.
+    pub seed: u64,
+    /// Whether a new instance is born for it.
+    pub born: bool,
+    /// The open write set.
+    pub open: Arc<WriteSet>,
+    /// The one being appended.
+    pub sealed: Option<Arc<WriteSet>>,
+}
+
+/// What a call came to.
+#[derive(Clone, Debug)]
+pub enum CallOutcome {
+    /// It folded its records.
+    Folded {
+        /// What it wrote.
+        writes: WriteSet,
+        /// What it emitted.
+        outputs: Vec<Output>,
+    },
+    /// It failed, and may be tried again.
+    Failed(String),
+    /// It says that the task cannot go on.
+    Fatal(String),
+}

@@ -1,0 +1,216 @@
+//! What becomes a commit: the open write set while it grows, and the sealed one while it is appended.
+
+use std::sync::Arc;
+
+use super::effect::Applied;
+use super::step_id;
+use crate::append::Append;
+use crate::codec;
+use crate::commit::{Commit, CommitKind, Invocation, InvokedRun};
+use crate::id::{CommitId, CommitNumber, DeploymentNumber, Epoch, ShardKey};
+use crate::intake::Batch;
+use crate::limits::{
+    OUTBOX_CLEAR_MS, SEAL_BYTES, SEAL_INVOCATIONS, SNAPSHOT_COMMITS_MAX, SNAPSHOT_LOG_BYTES_MIN, SNAPSHOT_LOG_MULTIPLE,
+};
+use crate::output::Output;
+use crate::position::PositionEntry;
+use crate::snapshot::{Manifest, StateMark};
+use crate::write_set::WriteSet;
+
+/// Folded and not yet sealed.
+#[derive(Debug, Default)]
+pub(super) struct Open {
+    writes: Arc<WriteSet>,
+    outputs: Vec<Output>,
+    output_bytes: usize,
+    invocations: Vec<Invocation>,
+    /// When the first invocation was folded.
+    since_ms: Option<u64>,
+    /// When the first word of published outputs came that the log does not have.
+    published_ms: Option<u64>,
+}
+
+/// What a commit says besides what was folded.
+pub(super) struct Header {
+    pub number: CommitNumber,
+    pub id: CommitId,
+    pub epoch: Epoch,
+    pub deployment: DeploymentNumber,
+    pub born: CommitNumber,
+    pub clock_ms: u64,
+    pub before: StateMark,
+}
+
+/// A commit being appended.
+#[derive(Debug)]
+pub(super) struct Sealed {
+    pub append: Append,
+    pub writes: Arc<WriteSet>,
+    pub outputs: Vec<Output>,
+    /// Where the state stands when it is applied.
+    pub mark: StateMark,
+}
+
+impl Sealed {
+    /// What the local copy takes.
+    pub fn applied(&self) -> Applied {
+        Applied { writes: self.writes.clone(), mark: self.mark }
+    }
+
+    /// The id of a snapshot taken at this commit: as random as the commit's, and another.
+    pub fn snapshot_id(&self) -> CommitId {
+        CommitId(self.mark.id.0.map(|byte| !byte))
+    }
+
+    fn stored_bytes(&self) -> u64 {
+        let commit = &self.append.commit;
+        (commit.head.len() + commit.parts.iter().map(bytes::Bytes::len).sum::<usize>()) as u64
+    }
+}
+
+impl Open {
+    pub fn writes(&self) -> Arc<WriteSet> {
+        self.writes.clone()
+    }
+
+    pub fn bytes(&self) -> usize {
+        self.writes.bytes() + self.output_bytes
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.since_ms.is_none() && self.published_ms.is_none()
+    }
+
+    /// Whether a call was folded.
+    pub fn has_folds(&self) -> bool {
+        self.since_ms.is_some()
+    }
+
+    pub fn due_at_ms(&self, commit_interval_ms: u64) -> Option<u64> {
+        let fold = self.since_ms.map(|since_ms| since_ms + commit_interval_ms);
+        let clear = self.published_ms.map(|published_ms| published_ms + OUTBOX_CLEAR_MS);
+        fold.into_iter().chain(clear).min()
+    }
+
+    pub fn is_due(&self, now_ms: u64, commit_interval_ms: u64) -> bool {
+        let by_size = self.bytes() >= SEAL_BYTES || self.invocations.len() >= SEAL_INVOCATIONS;
+        by_size || self.due_at_ms(commit_interval_ms).is_some_and(|at_ms| now_ms >= at_ms)
+    }
+
+    /// Merges what a call did.
+    pub fn fold(
+        &mut self,
+        now_ms: u64,
+        time_ms: u64,
+        failed_attempts: u32,
+        batch: &Batch,
+        writes: WriteSet,
+        outputs: Vec<Output>,
+    ) {
+        self.since_ms.get_or_insert(now_ms);
+        Arc::make_mut(&mut self.writes).merge(writes);
+        self.output_bytes += outputs.iter().map(|output| output.data.len() + output.partition_key.len()).sum::<usize>();
+        self.outputs.extend(outputs);
+        let runs = batch.runs.iter().map(|run| InvokedRun {
+            shard: run.shard.clone(),
+            after: run.after,
+            up_to: run.up_to,
+            records: run.len() as u32,
+        });
+        self.invocations.push(Invocation { time_ms, failed_attempts, runs: runs.collect() });
+    }
+
+    /// All outputs of a commit are published: the next commit says so.
+    pub fn published(&mut self, now_ms: u64, commit: CommitNumber) {
+        self.published_ms.get_or_insert(now_ms);
+        Arc::make_mut(&mut self.writes).insert(codec::outbox_key(commit), None);
+    }
+
+    /// Makes a commit of everything folded, with the positions reached by it.
+    pub fn seal(&mut self, header: Header, positions: Vec<(ShardKey, PositionEntry)>) -> Sealed {
+        let open = std::mem::take(self);
+        let mut writes = Arc::unwrap_or_clone(open.writes);
+        for (shard, entry) in &positions {
+            writes.insert(codec::position_key(shard), Some(codec::encode_position(entry)));
+        }
+        if !open.invocations.is_empty() {
+            writes.insert(codec::clock_key(), Some(codec::encode_clock(header.clock_ms)));
+        }
+        if !open.outputs.is_empty() {
+            writes.insert(codec::outbox_key(header.number), Some(codec::encode_outputs(&open.outputs)));
+        }
+        let commit = Commit {
+            number: header.number,
+            id: header.id,
+            previous_id: header.before.id,
+            epoch: header.epoch,
+            deployment: header.deployment,
+            kind: CommitKind::Step,
+            born: header.born,
+            invocations: open.invocations,
+            writes,
+        };
+        assert_eq!(header.before.number.next(), commit.number, "one append in flight");
+        let stored = codec::encode(&commit);
+        let mark = StateMark {
+            number: commit.number,
+            id: commit.id,
+            epoch: commit.epoch,
+            last_step_id: step_id(commit.kind, commit.id, &header.before),
+        };
+        Sealed {
+            append: Append::new(stored, header.epoch),
+            writes: Arc::new(commit.writes),
+            outputs: open.outputs,
+            mark,
+        }
+    }
+}
+
+/// When to take a snapshot: the log since the last one decides, so that a restore reads a bounded multiple of the state.
+#[derive(Debug)]
+pub(super) struct Snapshots {
+    last_bytes: u64,
+    log_bytes: u64,
+    log_commits: u64,
+    under_way: Option<(u64, u64)>,
+    trimming: bool,
+}
+
+impl Snapshots {
+    pub fn new(manifest: Option<&Manifest>, replayed_bytes: u64) -> Self {
+        let last_bytes = manifest.map_or(0, |manifest| manifest.state_bytes);
+        Self { last_bytes, log_bytes: replayed_bytes, log_commits: 0, under_way: None, trimming: false }
+    }
+
+    pub fn appended(&mut self, sealed: &Sealed) {
+        self.log_bytes += sealed.stored_bytes();
+        self.log_commits += 1;
+    }
+
+    /// Whether a snapshot at this mark is due; it counts as under way then.
+    pub fn due(&mut self, mark: StateMark) -> Option<StateMark> {
+        let bytes_max = (self.last_bytes * SNAPSHOT_LOG_MULTIPLE).max(SNAPSHOT_LOG_BYTES_MIN);
+        let due = self.log_bytes >= bytes_max || self.log_commits >= SNAPSHOT_COMMITS_MAX;
+        if !due || self.under_way.is_some() || self.trimming {
+            return None;
+        }
+        self.under_way = Some((self.log_bytes, self.log_commits));
+        Some(mark)
+    }
+
+    /// A snapshot is durable, or failed. Says what may be trimmed.
+    pub fn taken(&mut self, manifest: Option<Manifest>) -> Option<CommitNumber> {
+        let (bytes, commits) = self.under_way.take().expect("a snapshot is under way");
+        let manifest = manifest?;
+        self.log_bytes -= bytes;
+        self.log_commits -= commits;
+        self.last_bytes = manifest.state_bytes;
+        self.trimming = true;
+        Some(manifest.floor)
+    }
+
+    pub fn trimmed(&mut self) {
+        self.trimming = false;
+    }
+}

@@ -112,6 +112,9 @@ struct Reader {
     position: Position,
     has_iterator: bool,
     unread_from_ms: u64,
+    /// The bound that the reply before gave by being caught up. It counts once another reply shows that the shard had not
+    /// ended there: the children of an ended shard may hold older records.
+    caught_up_ms: u64,
     ready_ms: u64,
     idle_ms: u64,
     failures: u32,
@@ -137,7 +140,15 @@ const MARK_INTERVAL_MS: u64 = 500;
 
 impl Reader {
     fn at(position: Position, unread_from_ms: u64) -> Self {
-        Self { position, has_iterator: false, unread_from_ms, ready_ms: 0, idle_ms: 0, failures: 0 }
+        Self {
+            position,
+            has_iterator: false,
+            unread_from_ms,
+            caught_up_ms: 0,
+            ready_ms: 0,
+            idle_ms: 0,
+            failures: 0,
+        }
     }
 }
 
@@ -247,7 +258,8 @@ impl Feed {
             self.catch_up = None;
         }
         if !seated(&self.members, Place::Shared) {
-            self.shared = self.catch_up.take();
+            // The iterator was taken in the other lane; whoever reads keeps one for each.
+            self.shared = self.catch_up.take().map(|reader| Reader { has_iterator: false, ..reader });
             self.unite();
         }
         if let (Some(shared), Some(catch_up)) = (self.shared, self.catch_up)
@@ -312,8 +324,9 @@ impl Feed {
         reader.ready_ms = now_ms + reader.idle_ms;
         reader.position = if reply.end { Position::ShardEnd } else { reply.up_to.unwrap_or(reader.position) };
         let passed_ms = reply.arrived_ms.map_or(0, |arrived_ms| arrived_ms.saturating_sub(ARRIVAL_MARGIN_MS));
-        let caught_up_ms = if reply.caught_up { now_ms.saturating_sub(ARRIVAL_MARGIN_MS) } else { 0 };
+        let caught_up_ms = if reply.end { 0 } else { reader.caught_up_ms };
         reader.unread_from_ms = reader.unread_from_ms.max(passed_ms).max(caught_up_ms);
+        reader.caught_up_ms = if reply.caught_up { now_ms.saturating_sub(ARRIVAL_MARGIN_MS) } else { 0 };
         let (up_to, unread_from_ms) = (reader.position, reader.unread_from_ms);
 
         if lane == Lane::Shared {

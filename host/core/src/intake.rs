@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::id::ShardKey;
 use crate::job::JobMeta;
-use crate::limits::{BATCH_BYTES, BATCH_RECORDS_MAX};
+use crate::limits::Bounds;
 use crate::position::{Position, PositionEntry};
 use crate::record::Run;
 use crate::shard::{Shard, ShardMap};
@@ -205,13 +205,13 @@ impl Intake {
     }
 
     /// Takes runs off the queue for one call: up to the limits of a batch, at least one run; none when the queue is empty.
-    pub fn next_batch(&mut self) -> Option<Batch> {
+    pub fn next_batch(&mut self, bounds: &Bounds) -> Option<Batch> {
         let mut batch = Batch::default();
         let (mut records, mut bytes) = (0, 0);
         while let Some(run) = self.queue.front_mut() {
             let mut take = 0;
             for record in run.records() {
-                if records + take >= BATCH_RECORDS_MAX || (bytes > 0 && bytes + record.weight() > BATCH_BYTES) {
+                if records + take >= bounds.batch_records_max || (bytes > 0 && bytes + record.weight() > bounds.batch_bytes) {
                     break;
                 }
                 bytes += record.weight();
@@ -221,7 +221,7 @@ impl Intake {
             if take == run.len() {
                 let aside = run.set_aside.is_some();
                 batch.runs.extend(self.queue.pop_front());
-                if aside || records >= BATCH_RECORDS_MAX {
+                if aside || records >= bounds.batch_records_max {
                     break;
                 }
             } else {

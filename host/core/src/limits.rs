@@ -42,6 +42,35 @@ pub const BACKOFF_MAX_MS: u64 = 5_000;
 /// Arrival times are approximate and not monotonic; bounds made from them keep this distance.
 pub const ARRIVAL_MARGIN_MS: u64 = 60_000;
 
+/// The bounds a task goes by while it runs. The simulator sets smaller ones, so that what they lead to happens often.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// Most records in one batch.
+    pub batch_records_max: usize,
+    /// A batch takes no further record past this many bytes.
+    pub batch_bytes: usize,
+    /// Open writes of this size are sealed without waiting for their age.
+    pub seal_bytes: usize,
+    /// So many invocations are sealed without waiting for their age.
+    pub seal_invocations: usize,
+    /// A snapshot is due no earlier than this many bytes of log.
+    pub snapshot_log_bytes_min: u64,
+    /// However small the commits, so many of them are enough for a snapshot.
+    pub snapshot_commits_max: u64,
+}
+
+impl Bounds {
+    /// The bounds of this file.
+    pub const FULL: Self = Self {
+        batch_records_max: BATCH_RECORDS_MAX,
+        batch_bytes: BATCH_BYTES,
+        seal_bytes: SEAL_BYTES,
+        seal_invocations: SEAL_INVOCATIONS,
+        snapshot_log_bytes_min: SNAPSHOT_LOG_BYTES_MIN,
+        snapshot_commits_max: SNAPSHOT_COMMITS_MAX,
+    };
+}
+
 const _: () = assert!(SEAL_BYTES + VALUE_BYTES_MAX < COMMIT_BYTES_MAX);
 const _: () = assert!(BATCH_RECORDS_MAX <= MAILBOX_RECORDS_MAX);
 const _: () = assert!(BATCH_BYTES <= MAILBOX_BYTES_MAX);

@@ -1,4 +1,44 @@
+//! Runs Pelton's tasks: each an isolated wasm instance with its own redb state, on plain OS threads.
+//!
+//! The rules are `pelton-core`'s: a task's machine says what it needs, and this crate does it. Records come in and commits
+//! and outputs go out through the [`ports`], which the outside implements.
+//!
+//! ```no_run
+//! # async fn example(spec: pelton_engine::JobSpec, ports: pelton_engine::Ports, wasm: Vec<u8>) -> Result<(), Box<dyn std::error::Error>> {
+//! use pelton_engine::{GuestRuntime, Host, digest_of};
+//!
+//! let guests = GuestRuntime::new("cache".as_ref(), 512)?;
+//! let program = guests.load(digest_of(&wasm), &wasm)?;
+//! let host = Host::new(2, "data".into())?;
+//! let job = host.start_job(spec, ports, program).await?;
+//! println!("{} records folded", job.records_folded());
+//! job.stop().await;
+//! # Ok(())
+//! # }
+//! ```
+
 pub mod ports;
 pub mod spec;
-
 pub mod status;
+
+mod host;
+mod job;
+mod hub;
+mod reader;
+
+mod mailbox;
+mod scheduler;
+mod cell;
+mod call;
+mod service;
+mod restore;
+
+pub mod guest;
+pub mod store;
+pub mod fault;
+
+pub use guest::{ComponentError, ComponentReport, GuestRuntime, Program, RuntimeError, digest_of};
+pub use host::Host;
+pub use job::{Job, Ports, random};
+pub use spec::{JobSettings, JobSpec};
+pub use status::{ShardStatus, StateReadError, TaskStatus};

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use pelton_core::feed::Pace;
 use pelton_core::id::{DeploymentNumber, Digest, HostId};
 use pelton_core::job::JobMeta;
 
@@ -12,6 +13,10 @@ pub struct JobSpec {
     pub meta: JobMeta,
     /// This process.
     pub host: HostId,
+    /// How long each input stream keeps records, in milliseconds, by [`StreamIndex`](pelton_core::id::StreamIndex).
+    pub retention_ms: Vec<u64>,
+    /// How fast shards may be asked.
+    pub pace: Pace,
     /// The deployment every task is pinned to.
     pub deployment: DeploymentNumber,
     /// Its component.

@@ -3,21 +3,7 @@
 use pelton_core::id::{CommitNumber, Epoch, ShardId, ShardKey, TaskId};
 use pelton_core::position::PositionEntry;
 use pelton_core::slice::HashRange;
-
-/// Where a task is in its life on this host.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TaskPhase {
-    /// Becoming the owner: claiming its row and fencing its log.
-    Claiming,
-    /// Bringing the local state up to the log.
-    Restoring,
-    /// Folding records.
-    Running,
-    /// Committing and publishing what is left before it stops.
-    Draining,
-    /// Stopped; see the cause.
-    Stopped,
-}
+use pelton_core::task::{PhaseName, Task};
 
 /// One task, as this host sees it.
 #[derive(Clone, Debug)]
@@ -27,7 +13,7 @@ pub struct TaskStatus {
     /// Its part of the hash space.
     pub slice: HashRange,
     /// Where it is in its life.
-    pub phase: TaskPhase,
+    pub phase: PhaseName,
     /// Why it stopped or is failing, in words for people.
     pub cause: Option<String>,
     /// Its epoch on this host.
@@ -48,11 +34,58 @@ pub struct TaskStatus {
     pub mailbox_records: u64,
     /// What they weigh, in bytes.
     pub mailbox_bytes: u64,
-    /// How long ago the oldest record it has not folded arrived, in milliseconds; 0 when it is caught up with every shard;
-    /// none before it has been told.
+    /// When the oldest record in the mailbox arrived, milliseconds since 1970.
+    pub oldest_unfolded_ms: Option<u64>,
+    /// Whether records wait for their fold, folded ones for their commit, or outputs for their acknowledgement.
+    pub busy: bool,
+    /// How long ago the oldest record it has not committed arrived, in milliseconds; 0 when it is caught up with every
+    /// shard and everything is committed; none where that is not known.
     pub lag_ms: Option<u64>,
     /// How far it has come in each shard, folded but perhaps not yet committed.
     pub positions: Vec<(ShardKey, PositionEntry)>,
+}
+
+impl TaskStatus {
+    pub(crate) fn new(task: TaskId, slice: HashRange) -> Self {
+        Self {
+            task,
+            slice,
+            phase: PhaseName::Claiming,
+            cause: None,
+            epoch: Epoch(0),
+            commit: CommitNumber(0),
+            records_folded: 0,
+            failed_batches: 0,
+            attempts: 0,
+            outputs_published: 0,
+            outputs_pending: 0,
+            mailbox_records: 0,
+            mailbox_bytes: 0,
+            oldest_unfolded_ms: None,
+            busy: false,
+            lag_ms: None,
+            positions: Vec::new(),
+        }
+    }
+
+    /// Takes over what the machine says; what only a running task has stays as it was when it stopped.
+    pub(crate) fn update(&mut self, machine: &Task) {
+        self.phase = machine.phase();
+        self.busy = false;
+        let Some(running) = machine.running() else { return };
+        self.epoch = running.epoch();
+        self.commit = running.mark().number;
+        self.records_folded = running.records_folded();
+        self.failed_batches = running.failed_batches();
+        self.attempts = running.failing().map_or(0, |(attempts, _)| attempts);
+        self.outputs_published = running.outbox().published();
+        self.outputs_pending = running.outbox().pending();
+        self.busy = running.is_busy() || !running.outbox().is_empty();
+        let waiting = running.intake().waiting().find_map(|run| run.records().next());
+        self.oldest_unfolded_ms = waiting.map(|record| record.arrived_ms);
+        self.positions.clear();
+        self.positions.extend(running.intake().positions().map(|(shard, entry)| (shard.clone(), *entry)));
+    }
 }
 
 /// One shard, as this host reads it.

@@ -14,6 +14,7 @@ use crate::claim::{Claim, ClaimNext};
 use crate::commit::CommitKind;
 use crate::id::{CommitId, DeploymentNumber, Epoch, ShardKey, TaskId};
 use crate::job::JobMeta;
+use crate::limits::Bounds;
 use crate::position::PositionEntry;
 use crate::restore::{AfterApply, Restore, RestoreNext};
 use crate::shard::ShardMap;
@@ -61,6 +62,7 @@ pub struct Task {
     id: TaskId,
     meta: Arc<JobMeta>,
     rules: RunningRules,
+    bounds: Bounds,
     ids: IdSeed,
     phase: Phase,
     /// Stop was asked for before the task ran.
@@ -85,7 +87,13 @@ pub enum PhaseName {
 impl Task {
     /// A task that does nothing until [`Event::Start`].
     pub fn new(id: TaskId, meta: Arc<JobMeta>, rules: RunningRules, ids: IdSeed) -> Self {
-        Self { id, meta, rules, ids, phase: Phase::New, stop_asked: false }
+        Self { id, meta, rules, bounds: Bounds::FULL, ids, phase: Phase::New, stop_asked: false }
+    }
+
+    /// The same task with other bounds.
+    #[must_use]
+    pub fn bounded(self, bounds: Bounds) -> Self {
+        Self { bounds, ..self }
     }
 
     /// Which task.
@@ -179,7 +187,7 @@ impl Task {
                 self.restore_next(next, effects);
             }
             (Phase::Loading(restore), Event::SystemLoaded(loaded)) => {
-                let running = Running::new(self.id, self.meta.clone(), self.rules, restore, loaded, now_ms);
+                let running = Running::new(self.id, self.meta.clone(), (self.rules, self.bounds), restore, loaded, now_ms);
                 self.phase = Phase::Running(Box::new(running));
                 effects.push(Effect::Ready);
             }

@@ -11,7 +11,7 @@ use crate::codec::SystemEntry;
 use crate::id::{CommitId, CommitNumber, DeploymentNumber, Epoch, ShardKey, TaskId};
 use crate::intake::{Admission, Batch, Intake, Want};
 use crate::job::JobMeta;
-use crate::limits::{OUTBOX_CLEAR_MS, SEAL_BYTES, backoff_ms};
+use crate::limits::{Bounds, OUTBOX_CLEAR_MS, backoff_ms};
 use crate::outbox::{Outbox, Round};
 use crate::position::PositionEntry;
 use crate::record::Run;
@@ -53,6 +53,7 @@ pub struct Running {
     task: TaskId,
     meta: Arc<JobMeta>,
     rules: RunningRules,
+    bounds: Bounds,
     epoch: Epoch,
     /// The newest durable commit.
     mark: StateMark,
@@ -79,7 +80,7 @@ impl Running {
     pub(super) fn new(
         task: TaskId,
         meta: Arc<JobMeta>,
-        rules: RunningRules,
+        (rules, bounds): (RunningRules, Bounds),
         restore: &Restore,
         system: Vec<SystemEntry>,
         now_ms: u64,
@@ -100,6 +101,7 @@ impl Running {
             intake: Intake::new(meta.tasks.slice(task), positions),
             meta,
             rules,
+            bounds,
             epoch: restore.ownership().epoch,
             mark: restore.mark(),
             outbox,
@@ -186,14 +188,14 @@ impl Running {
     }
 
     fn call(&mut self, now_ms: u64, effects: &mut Vec<Effect>) {
-        let has_room = self.open.bytes() < SEAL_BYTES && !self.outbox.is_full();
+        let has_room = self.open.bytes() < self.bounds.seal_bytes && !self.outbox.is_full();
         let batch = match &self.calling {
             Calling::Under(..) => return,
             Calling::Again(batch, at_ms) if now_ms >= *at_ms => batch.clone(),
             Calling::Again(..) => return,
             Calling::Idle if !has_room => return,
             Calling::Idle => loop {
-                let Some(batch) = self.intake.next_batch() else { return };
+                let Some(batch) = self.intake.next_batch(&self.bounds) else { return };
                 if batch.records() > 0 {
                     break Arc::new(batch);
                 }
@@ -277,7 +279,7 @@ impl Running {
         }
         let positions_old = now_ms >= self.positions_logged_ms + self.rules.positions_age_max_ms;
         (self.draining.is_some() && !self.open.is_empty())
-            || self.open.is_due(now_ms, self.rules.commit_interval_ms)
+            || self.open.is_due(now_ms, self.rules.commit_interval_ms, &self.bounds)
             || (positions_old && self.intake.unsealed().next().is_some())
     }
 
@@ -311,7 +313,7 @@ impl Running {
                 self.mark = sealed.mark;
                 effects.push(Effect::Apply(sealed.applied()));
                 self.snapshots.appended(&sealed);
-                if let Some(mark) = self.snapshots.due(self.mark) {
+                if let Some(mark) = self.snapshots.due(self.mark, &self.bounds) {
                     effects.push(Effect::Snapshot(mark, sealed.snapshot_id()));
                 }
                 if !sealed.outputs.is_empty() {
@@ -348,7 +350,8 @@ impl Running {
         self.draining.is_some()
     }
 
-    pub(super) fn epoch(&self) -> Epoch {
+    /// The epoch of this host.
+    pub fn epoch(&self) -> Epoch {
         self.epoch
     }
 

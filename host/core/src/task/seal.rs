@@ -9,9 +9,7 @@ use crate::codec;
 use crate::commit::{Commit, CommitKind, Invocation, InvokedRun};
 use crate::id::{CommitId, CommitNumber, DeploymentNumber, Epoch, ShardKey};
 use crate::intake::Batch;
-use crate::limits::{
-    OUTBOX_CLEAR_MS, SEAL_BYTES, SEAL_INVOCATIONS, SNAPSHOT_COMMITS_MAX, SNAPSHOT_LOG_BYTES_MIN, SNAPSHOT_LOG_MULTIPLE,
-};
+use crate::limits::{Bounds, OUTBOX_CLEAR_MS, SNAPSHOT_LOG_MULTIPLE};
 use crate::output::Output;
 use crate::position::PositionEntry;
 use crate::snapshot::{Manifest, StateMark};
@@ -92,8 +90,8 @@ impl Open {
         fold.into_iter().chain(clear).min()
     }
 
-    pub fn is_due(&self, now_ms: u64, commit_interval_ms: u64) -> bool {
-        let by_size = self.bytes() >= SEAL_BYTES || self.invocations.len() >= SEAL_INVOCATIONS;
+    pub fn is_due(&self, now_ms: u64, commit_interval_ms: u64, bounds: &Bounds) -> bool {
+        let by_size = self.bytes() >= bounds.seal_bytes || self.invocations.len() >= bounds.seal_invocations;
         by_size || self.due_at_ms(commit_interval_ms).is_some_and(|at_ms| now_ms >= at_ms)
     }
 
@@ -189,9 +187,9 @@ impl Snapshots {
     }
 
     /// Whether a snapshot at this mark is due; it counts as under way then.
-    pub fn due(&mut self, mark: StateMark) -> Option<StateMark> {
-        let bytes_max = (self.last_bytes * SNAPSHOT_LOG_MULTIPLE).max(SNAPSHOT_LOG_BYTES_MIN);
-        let due = self.log_bytes >= bytes_max || self.log_commits >= SNAPSHOT_COMMITS_MAX;
+    pub fn due(&mut self, mark: StateMark, bounds: &Bounds) -> Option<StateMark> {
+        let bytes_max = (self.last_bytes * SNAPSHOT_LOG_MULTIPLE).max(bounds.snapshot_log_bytes_min);
+        let due = self.log_bytes >= bytes_max || self.log_commits >= bounds.snapshot_commits_max;
         if !due || self.under_way.is_some() || self.trimming {
             return None;
         }

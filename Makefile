@@ -1,0 +1,24 @@
+# The two commands a newcomer needs. Both need Rust (rustup), a C compiler and make, and nothing else.
+
+CARGO ?= cargo
+GUESTS := word-count join-orders
+GUEST_FLAGS := $(addprefix -p ,$(GUESTS)) --target wasm32-wasip2 --profile guest
+
+.PHONY: demo test build guests target
+
+## Runs the whole way of a record on this machine, with a crash in the middle, and checks every count.
+demo: build
+	$(CARGO) run --quiet -p pelton-e2e --bin pelton-demo
+
+## Unit tests, the simulator, and everything end to end on real processes and the embedded servers.
+test: build
+	$(CARGO) test --workspace
+
+build: guests
+	$(CARGO) build --workspace
+
+guests: target
+	$(CARGO) build $(GUEST_FLAGS)
+
+target:
+	@rustup target list --installed 2>/dev/null | grep -q wasm32-wasip2 || rustup target add wasm32-wasip2

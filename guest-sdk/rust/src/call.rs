@@ -1,0 +1,145 @@
+//! What a task does during a call: reads, writes and messages. They are kept in memory and handed to the host at its end.
+
+use crate::context::Context;
+use crate::failure::Failure;
+use crate::layer::Layer;
+use crate::limits::HELD_BYTES;
+use crate::outbox::Outbox;
+use crate::scan::{Direction, Scan};
+
+/// The call being made. Reads see the writes made earlier in it; a key is read from the host once.
+///
+/// Refusals come as [`Failure`]s that `?` may pass on: a key, value or message of a size the host refuses is poison, at
+/// the record that wrote it; a failing store is to be retried; an output that the job does not have is fatal.
+///
+/// A call that holds more than [`HELD_BYTES`] hands its writes over early. That shows in nothing but memory.
+#[derive(Debug)]
+pub struct Call {
+    context: Context,
+    layer: Layer,
+    outbox: Outbox,
+    /// Where typed keys are encoded; empty between uses.
+    pub(crate) key: Vec<u8>,
+}
+
+impl Call {
+    pub(crate) fn new(context: Context) -> Self {
+        Self { context, layer: Layer::default(), outbox: Outbox::default(), key: Vec::new() }
+    }
+
+    /// Who is being called, and how it was deployed.
+    pub fn context(&self) -> &Context {
+        &self.context
+    }
+
+    /// The value of a key of the state.
+    pub fn get(&mut self, key: &[u8]) -> Result<Option<&[u8]>, Failure> {
+        let slot = self.slot(key)?;
+        self.layer.read(slot)
+    }
+
+    /// Sets a key's value.
+    pub fn put(&mut self, key: &[u8], value: &[u8]) -> Result<(), Failure> {
+        self.fill(key, |held| held.extend_from_slice(value))
+    }
+
+    /// Removes a key; one that is absent is no error.
+    pub fn delete(&mut self, key: &[u8]) -> Result<(), Failure> {
+        let slot = self.slot(key)?;
+        self.layer.delete(slot);
+        Ok(())
+    }
+
+    /// Adds to a counter, a value of 8 bytes, big-endian, that begins at 0 and stays at the most 64 bits hold.
+    ///
+    /// The counter is not read before the call ends, so that all counters of a call are read at once.
+    pub fn add(&mut self, key: &[u8], count: u64) -> Result<(), Failure> {
+        let slot = self.slot(key)?;
+        self.layer.add(slot, count)
+    }
+
+    /// Reads the keys that the call has not read yet in one host call, so that later reads of them cost none.
+    pub fn prefetch<K: AsRef<[u8]>>(&mut self, keys: impl IntoIterator<Item = K>) -> Result<(), Failure> {
+        self.make_room()?;
+        let mut slots = Vec::new();
+        for key in keys {
+            slots.push(self.layer.slot(key.as_ref())?);
+        }
+        self.layer.prefetch(slots)
+    }
+
+    /// Goes through the keys with start ≤ key < end; without an end, through all from the start on.
+    ///
+    /// The writes made so far are handed to the host first. Those made during the scan show from its next page on, at most
+    /// [`PAGE_ENTRIES`](crate::limits::PAGE_ENTRIES) entries later.
+    pub fn scan(&mut self, start: &[u8], end: Option<&[u8]>, direction: Direction) -> Scan {
+        Scan::new(start.to_vec(), end.map(<[u8]>::to_vec), direction)
+    }
+
+    /// Emits a message to one of the job's outputs: a partition key of 1 to 256 characters, up to 1,000,000 bytes of data.
+    pub fn emit(&mut self, output: &str, partition_key: &str, data: &[u8]) -> Result<(), Failure> {
+        self.outbox.emit(output, partition_key, data)
+    }
+
+    /// Sets a key's value to what `fill` appends.
+    pub(crate) fn fill(&mut self, key: &[u8], fill: impl FnOnce(&mut Vec<u8>)) -> Result<(), Failure> {
+        let slot = self.slot(key)?;
+        self.layer.write(slot, fill)
+    }
+
+    /// Sets a key's value by what it was: the change is given the old value and appends the new one, or says to remove it.
+    pub(crate) fn change(
+        &mut self,
+        key: &[u8],
+        change: impl FnOnce(Option<&[u8]>, &mut Vec<u8>) -> Result<Outcome, Failure>,
+    ) -> Result<(), Failure> {
+        let slot = self.slot(key)?;
+        let mut value = Vec::new();
+        match change(self.layer.read(slot)?, &mut value)? {
+            Outcome::Put => self.layer.write(slot, |held| *held = value),
+            Outcome::Delete => {
+                self.layer.delete(slot);
+                Ok(())
+            }
+        }
+    }
+
+    /// Hands over the writes made so far, so that the host's answers show them.
+    pub(crate) fn hand_over_writes(&mut self) -> Result<(), Failure> {
+        self.layer.hand_over()
+    }
+
+    /// Hands over everything: the last step of a call that succeeded.
+    pub(crate) fn hand_over(&mut self) -> Result<(), Failure> {
+        self.layer.hand_over()?;
+        self.outbox.hand_over()
+    }
+
+    /// Forgets everything, for the next call.
+    pub(crate) fn clear(&mut self) {
+        self.layer.clear();
+        self.outbox.clear();
+        self.key.clear();
+    }
+
+    fn slot(&mut self, key: &[u8]) -> Result<usize, Failure> {
+        self.make_room()?;
+        self.layer.slot(key)
+    }
+
+    fn make_room(&mut self) -> Result<(), Failure> {
+        if self.layer.held_bytes() > HELD_BYTES {
+            self.layer.hand_over()?;
+            self.layer.clear();
+        }
+        Ok(())
+    }
+}
+
+/// What becomes of a key that is changed.
+pub(crate) enum Outcome {
+    /// It is set to the new value.
+    Put,
+    /// It is removed.
+    Delete,
+}

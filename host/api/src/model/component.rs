@@ -1,0 +1,49 @@
+//! A component, as the runtime that would run it sees it.
+
+use pelton_engine::ComponentReport;
+use serde::{Deserialize, Serialize};
+
+use super::job::digest_text;
+
+/// A component that can run as a task.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ComponentView {
+    /// Digest of its bytes, as `sha256:…`.
+    pub digest: String,
+    /// How long it is.
+    pub size_bytes: u64,
+    /// The export by which it takes records.
+    pub processor: String,
+    /// Interfaces it imports.
+    pub imports: Vec<String>,
+    /// Interfaces and functions it exports.
+    pub exports: Vec<String>,
+}
+
+impl From<ComponentReport> for ComponentView {
+    fn from(report: ComponentReport) -> Self {
+        Self {
+            digest: digest_text(report.digest),
+            size_bytes: report.size_bytes,
+            processor: report.processor.into(),
+            imports: report.imports,
+            exports: report.exports,
+        }
+    }
+}
+
+/// A component that is kept.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ComponentEntry {
+    /// Digest of its bytes, as `sha256:…`.
+    pub digest: String,
+    /// How long it is.
+    pub size_bytes: u64,
+}
+
+/// Every component that is kept.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ComponentList {
+    /// By digest.
+    pub components: Vec<ComponentEntry>,
+}

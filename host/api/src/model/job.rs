@@ -1,0 +1,150 @@
+//! A job: what it is, and the sums over its tasks.
+
+use pelton_core::job::{JobMeta, Start};
+use pelton_core::task::PhaseName;
+use pelton_engine::spec::JobSpec;
+use pelton_engine::status::TaskStatus;
+use serde::{Deserialize, Serialize};
+
+/// An input stream of a job.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InputView {
+    /// Its name.
+    pub stream: String,
+    /// Its ARN.
+    pub arn: String,
+}
+
+/// Where a job began to read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "at", rename_all = "snake_case")]
+pub enum StartView {
+    /// With the oldest record kept.
+    TrimHorizon,
+    /// With what arrived at or after a time.
+    Timestamp {
+        /// Milliseconds since 1970, by Kinesis' clock.
+        timestamp_ms: u64,
+    },
+}
+
+/// How many tasks are where in their lives.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PhaseCounts {
+    /// Becoming owned.
+    pub claiming: u32,
+    /// Bringing their local state up to the log.
+    pub restoring: u32,
+    /// Folding records.
+    pub running: u32,
+    /// Committing and publishing what is left.
+    pub draining: u32,
+    /// Stopped.
+    pub stopped: u32,
+}
+
+impl PhaseCounts {
+    /// Counts a task.
+    pub fn add(&mut self, phase: PhaseName) {
+        let count = match phase {
+            PhaseName::Claiming => &mut self.claiming,
+            PhaseName::Restoring => &mut self.restoring,
+            PhaseName::Running => &mut self.running,
+            PhaseName::Draining => &mut self.draining,
+            PhaseName::Stopped => &mut self.stopped,
+        };
+        *count += 1;
+    }
+
+    /// Whether no task is still on its way to folding records.
+    pub fn ready(&self) -> bool {
+        self.claiming == 0 && self.restoring == 0
+    }
+}
+
+/// A job on this host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobView {
+    /// Its name.
+    pub job: String,
+    /// Tells it from another job of its name, before or after.
+    pub incarnation: String,
+    /// How many tasks it has.
+    pub tasks: u32,
+    /// What it reads.
+    pub inputs: Vec<InputView>,
+    /// Where it began to read.
+    pub start: StartView,
+    /// When it was created.
+    pub created_ms: u64,
+    /// The deployment its tasks are pinned to.
+    pub deployment: u64,
+    /// Digest of that deployment's component, as `sha256:…`.
+    pub component: String,
+    /// Names its tasks may emit to.
+    pub outputs: Vec<String>,
+    /// How many tasks are where in their lives.
+    pub phases: PhaseCounts,
+    /// Whether every task has left claiming and restoring.
+    pub ready: bool,
+    /// Records folded since this host took the tasks.
+    pub records_folded: u64,
+    /// Guest calls that failed since then.
+    pub failed_batches: u64,
+    /// Outputs published since then.
+    pub outputs_published: u64,
+    /// Outputs committed and not yet acknowledged.
+    pub outputs_pending: u64,
+    /// Records waiting in mailboxes.
+    pub mailbox_records: u64,
+    /// What they weigh.
+    pub mailbox_bytes: u64,
+    /// Greatest lag of its tasks; null where that of one is not known.
+    pub lag_ms: Option<u64>,
+}
+
+/// Digest of a component, as the API and the commands write it.
+pub fn digest_text(digest: pelton_core::id::Digest) -> String {
+    format!("sha256:{digest}")
+}
+
+impl JobView {
+    /// The view of a job with these tasks.
+    pub fn new(spec: &JobSpec, tasks: &[TaskStatus]) -> Self {
+        let JobMeta { name, incarnation, tasks: count, inputs, start, created_ms } = &spec.meta;
+        let mut phases = PhaseCounts::default();
+        tasks.iter().for_each(|task| phases.add(task.phase));
+        let sum = |of: fn(&TaskStatus) -> u64| tasks.iter().map(of).sum();
+        let lags = tasks.iter().map(|task| task.lag_ms);
+        Self {
+            job: name.clone(),
+            incarnation: incarnation.to_string(),
+            tasks: count.get(),
+            inputs: inputs.iter().map(|i| InputView { stream: i.name.clone(), arn: i.arn.clone() }).collect(),
+            start: match start {
+                Start::TrimHorizon => StartView::TrimHorizon,
+                Start::At(timestamp_ms) => StartView::Timestamp { timestamp_ms: *timestamp_ms },
+            },
+            created_ms: *created_ms,
+            deployment: spec.deployment.0,
+            component: digest_text(spec.component),
+            outputs: spec.outputs.iter().cloned().collect(),
+            ready: phases.ready(),
+            phases,
+            records_folded: sum(|task| task.records_folded),
+            failed_batches: sum(|task| task.failed_batches),
+            outputs_published: sum(|task| task.outputs_published),
+            outputs_pending: sum(|task| task.outputs_pending),
+            mailbox_records: sum(|task| task.mailbox_records),
+            mailbox_bytes: sum(|task| task.mailbox_bytes),
+            lag_ms: lags.fold(Some(0), |greatest, lag| greatest.zip(lag).map(|(a, b)| a.max(b))),
+        }
+    }
+}
+
+/// Every job of this host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobList {
+    /// By name.
+    pub jobs: Vec<JobView>,
+}

@@ -1,0 +1,9 @@
+//! The JSON of the API, as the host writes it and the commands read it. Wire twins of what the engine tells of itself:
+//! hash keys are 32 hexadecimal digits, sequence numbers decimal text, times milliseconds since 1970.
+
+pub mod component;
+pub mod job;
+pub mod problem;
+pub mod shard;
+pub mod state;
+pub mod task;

@@ -1,0 +1,63 @@
+//! A shard, as a host reads it.
+
+use pelton_core::id::{ShardId, TaskId};
+use pelton_engine::status::ShardStatus;
+use serde::{Deserialize, Serialize};
+
+use super::task::RangeView;
+
+/// A shard of one of a job's inputs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShardView {
+    /// Name of the stream.
+    pub stream: String,
+    /// Its id.
+    pub shard: String,
+    /// Its part of the hash space.
+    pub range: RangeView,
+    /// Shards it came from.
+    pub parents: Vec<String>,
+    /// Whether it takes no more records.
+    pub closed: bool,
+    /// The task that owns its first hash key.
+    pub home: u16,
+    /// Tasks of this host that it feeds now.
+    pub feeds: Vec<u16>,
+    /// Tasks among them that fell behind and are caught up apart.
+    pub catching_up: Vec<u16>,
+    /// How far the reader is behind the newest record, as Kinesis tells it.
+    pub behind_ms: Option<u64>,
+    /// Replies taken since this host began to read it.
+    pub fetches: u64,
+    /// Records in them.
+    pub records_read: u64,
+    /// What reading it last failed with, until it succeeds again.
+    pub error: Option<String>,
+}
+
+impl From<ShardStatus> for ShardView {
+    fn from(status: ShardStatus) -> Self {
+        let numbers = |tasks: Vec<TaskId>| tasks.into_iter().map(|task| task.0).collect();
+        Self {
+            stream: status.stream,
+            shard: status.shard.to_string(),
+            range: status.range.into(),
+            parents: status.parents.iter().map(ShardId::to_string).collect(),
+            closed: status.closed,
+            home: status.home.0,
+            feeds: numbers(status.feeds),
+            catching_up: numbers(status.catching_up),
+            behind_ms: status.behind_ms,
+            fetches: status.fetches,
+            records_read: status.records_read,
+            error: status.error,
+        }
+    }
+}
+
+/// Every shard known of a job's inputs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShardList {
+    /// By stream and id.
+    pub shards: Vec<ShardView>,
+}

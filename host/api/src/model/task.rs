@@ -1,0 +1,176 @@
+//! A task, as its host sees it.
+
+use pelton_core::position::{Position, PositionEntry};
+use pelton_core::slice::HashRange;
+use pelton_core::task::PhaseName;
+use pelton_engine::status::TaskStatus;
+use serde::{Deserialize, Serialize};
+
+/// A range of the hash space, both ends inclusive.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RangeView {
+    /// The first hash key, 32 hexadecimal digits.
+    pub start: String,
+    /// The last hash key, 32 hexadecimal digits.
+    pub end: String,
+}
+
+impl From<HashRange> for RangeView {
+    fn from(range: HashRange) -> Self {
+        Self { start: format!("{:032x}", range.start.0), end: format!("{:032x}", range.end.0) }
+    }
+}
+
+/// Where a task is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PhaseView {
+    /// Becoming the owner.
+    Claiming,
+    /// Bringing the local state up to the log.
+    Restoring,
+    /// Folding records.
+    Running,
+    /// Committing and publishing what is left.
+    Draining,
+    /// Stopped; the cause says why.
+    Stopped,
+}
+
+impl From<PhaseName> for PhaseView {
+    fn from(phase: PhaseName) -> Self {
+        match phase {
+            PhaseName::Claiming => Self::Claiming,
+            PhaseName::Restoring => Self::Restoring,
+            PhaseName::Running => Self::Running,
+            PhaseName::Draining => Self::Draining,
+            PhaseName::Stopped => Self::Stopped,
+        }
+    }
+}
+
+/// How far a task has come in a shard.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "at", rename_all = "snake_case")]
+pub enum PlaceView {
+    /// Nothing yet; begins with the oldest record kept.
+    TrimHorizon,
+    /// Nothing yet; begins with what arrived at or after a time.
+    Timestamp {
+        /// Milliseconds since 1970.
+        timestamp_ms: u64,
+    },
+    /// Every record up to and including this one.
+    After {
+        /// Kinesis' number of the record.
+        sequence_number: String,
+        /// Its place in a KPL aggregate; 0 for a plain record.
+        sub_sequence_number: u64,
+    },
+    /// Every record of a closed shard.
+    ShardEnd,
+}
+
+impl From<Position> for PlaceView {
+    fn from(position: Position) -> Self {
+        match position {
+            Position::TrimHorizon => Self::TrimHorizon,
+            Position::AtTimestamp(timestamp_ms) => Self::Timestamp { timestamp_ms },
+            Position::After(place) => Self::After {
+                sequence_number: place.sequence.to_string(),
+                sub_sequence_number: place.sub_sequence,
+            },
+            Position::ShardEnd => Self::ShardEnd,
+        }
+    }
+}
+
+/// A task's position in one shard.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PositionView {
+    /// Name of the stream.
+    pub stream: String,
+    /// Id of the shard.
+    pub shard: String,
+    /// How far the task has come.
+    pub position: PlaceView,
+    /// Its next unread record arrived no earlier than this.
+    pub unread_from_ms: u64,
+}
+
+/// A task.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskView {
+    /// Which, from 0.
+    pub task: u16,
+    /// Its part of the hash space.
+    pub slice: RangeView,
+    /// Where it is in its life.
+    pub phase: PhaseView,
+    /// Why it stopped, or what it fails with now.
+    pub cause: Option<String>,
+    /// Its epoch on this host.
+    pub epoch: u64,
+    /// Its newest durable commit.
+    pub commit: u64,
+    /// Records folded since this host took it.
+    pub records_folded: u64,
+    /// Guest calls that failed since then.
+    pub failed_batches: u64,
+    /// Failed attempts at the batch it is at now.
+    pub attempts: u32,
+    /// Outputs published since then.
+    pub outputs_published: u64,
+    /// Outputs committed and not yet acknowledged.
+    pub outputs_pending: u64,
+    /// Records waiting in its mailbox.
+    pub mailbox_records: u64,
+    /// What they weigh.
+    pub mailbox_bytes: u64,
+    /// When the oldest record in its mailbox arrived.
+    pub oldest_unfolded_ms: Option<u64>,
+    /// Whether records wait for their fold, folded ones for their commit, or outputs for their acknowledgement.
+    pub busy: bool,
+    /// Age of the oldest record it has not committed; 0 when it is caught up, null where that is not known.
+    pub lag_ms: Option<u64>,
+    /// How far it has come in each shard.
+    pub positions: Vec<PositionView>,
+}
+
+impl TaskView {
+    /// The view of a task whose job reads these streams.
+    pub fn new(status: TaskStatus, streams: &[String]) -> Self {
+        let view = |shard: &pelton_core::id::ShardKey, entry: &PositionEntry| PositionView {
+            stream: streams[usize::from(shard.stream.0)].clone(),
+            shard: shard.shard.to_string(),
+            position: entry.position.into(),
+            unread_from_ms: entry.unread_from_ms,
+        };
+        Self {
+            task: status.task.0,
+            slice: status.slice.into(),
+            phase: status.phase.into(),
+            positions: status.positions.iter().map(|(shard, entry)| view(shard, entry)).collect(),
+            cause: status.cause,
+            epoch: status.epoch.0,
+            commit: status.commit.0,
+            records_folded: status.records_folded,
+            failed_batches: status.failed_batches,
+            attempts: status.attempts,
+            outputs_published: status.outputs_published,
+            outputs_pending: status.outputs_pending,
+            mailbox_records: status.mailbox_records,
+            mailbox_bytes: status.mailbox_bytes,
+            oldest_unfolded_ms: status.oldest_unfolded_ms,
+            busy: status.busy,
+            lag_ms: status.lag_ms,
+        }
+    }
+}
+
+/// Every task of a job.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskList {
+    /// In order.
+    pub tasks: Vec<TaskView>,
+}

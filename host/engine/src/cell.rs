@@ -1,0 +1,387 @@
+//! A task on this host: its machine, its local copy and its instance, with the mailbox through which everything reaches
+//! them. One guest thread at a time takes a turn: it steps the machine and does what the machine asks.
+
+use std::collections::VecDeque;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use pelton_core::cause::StopCause;
+use pelton_core::id::{CommitId, ShardKey, TaskId};
+use pelton_core::position::{Position, PositionEntry};
+use pelton_core::record::Run;
+use pelton_core::shard::ShardMap;
+use pelton_core::task::{Applied, Call, Effect, Event, IdSeed, PhaseName, RunningRules, Task};
+use tokio::sync::SemaphorePermit;
+
+use crate::fault::{self, FaultPoint};
+use crate::guest::Guest;
+use crate::job::JobShared;
+use crate::mailbox::{Mailbox, Message};
+use crate::ports::{Changelog, Sink};
+use crate::scheduler::{Runnable, TurnState};
+use crate::spec::JobSpec;
+use crate::status::TaskStatus;
+use crate::store::{LocalStore, StateReader};
+
+/// A turn that lasted this long lets others come first.
+const QUANTUM: Duration = Duration::from_millis(20);
+
+/// A task on this host.
+pub struct TaskCell {
+    pub(crate) id: TaskId,
+    pub(crate) job: Arc<JobShared>,
+    pub(crate) mailbox: Mailbox,
+    me: Weak<Self>,
+    turn: TurnState,
+    work: Mutex<Work>,
+    pub(crate) status: Mutex<TaskStatus>,
+    /// What a service last failed with, until it answers.
+    trouble: Mutex<Option<String>>,
+    /// The committed state, for those who ask from outside.
+    reader: Mutex<Option<StateReader>>,
+    /// When the machine next has something to do by itself, in milliseconds; the maximum for never.
+    wake_at_ms: AtomicU64,
+    unflushed: AtomicBool,
+    idle_at_stop: Mutex<Option<IdlePassed>>,
+}
+
+/// Positions passed with nothing to commit, and the step they follow.
+pub type IdlePassed = (CommitId, Vec<(ShardKey, PositionEntry)>);
+
+/// What only the thread that has the turn touches.
+pub(crate) struct Work {
+    pub machine: Task,
+    pub store: Option<Box<LocalStore>>,
+    pub guest: Option<Guest>,
+    /// A call put off to the next turn.
+    pub put_off: Option<Call>,
+    map: Arc<ShardMap>,
+    look_for_shards: bool,
+    events: VecDeque<Event>,
+}
+
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl TaskCell {
+    pub(crate) fn new(id: TaskId, job: Arc<JobShared>, rules: RunningRules, seed: [u8; 16]) -> Arc<Self> {
+        let machine = Task::new(id, Arc::new(job.spec.meta.clone()), rules, IdSeed::new(seed));
+        let work = Work {
+            machine,
+            store: None,
+            guest: None,
+            put_off: None,
+            map: Arc::default(),
+            look_for_shards: false,
+            events: VecDeque::new(),
+        };
+        Arc::new_cyclic(|me| Self {
+            id,
+            status: Mutex::new(TaskStatus::new(id, job.spec.meta.tasks.slice(id))),
+            job,
+            mailbox: Mailbox::default(),
+            me: me.clone(),
+            turn: TurnState::default(),
+            work: Mutex::new(work),
+            trouble: Mutex::default(),
+            reader: Mutex::default(),
+            wake_at_ms: AtomicU64::new(u64::MAX),
+            unflushed: AtomicBool::new(false),
+            idle_at_stop: Mutex::default(),
+        })
+    }
+
+    /// Gives the task something, and has it take a turn.
+    pub(crate) fn send(&self, message: Message) {
+        self.mailbox.push(message);
+        self.notify();
+    }
+
+    pub(crate) fn tell(&self, event: Event) {
+        self.send(Message::Event(event));
+    }
+
+    /// Gives the task a run. Returns false, and gives nothing, when its mailbox is full.
+    pub(crate) fn offer(&self, run: &Run) -> bool {
+        let taken = self.mailbox.offer(run);
+        if taken {
+            self.notify();
+        }
+        taken
+    }
+
+    pub(crate) fn notify(&self) {
+        if let Some(me) = self.me.upgrade() {
+            let me: Arc<dyn Runnable> = me;
+            self.job.scheduler.notify(&me);
+        }
+    }
+
+    /// Has the task take a turn if its time came.
+    pub(crate) fn wake(&self, now_ms: u64) {
+        if self.wake_at_ms.load(Ordering::Relaxed) <= now_ms {
+            self.notify();
+        }
+    }
+
+    pub(crate) fn spec(&self) -> &JobSpec {
+        &self.job.spec
+    }
+
+    pub(crate) fn changelog(&self) -> &dyn Changelog {
+        self.job.ports.changelog.as_ref()
+    }
+
+    pub(crate) fn sink(&self) -> &dyn Sink {
+        self.job.ports.sink.as_ref()
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.job.is_closed()
+    }
+
+    pub(crate) fn store_path(&self) -> &Path {
+        &self.job.store_paths[usize::from(self.id.0)]
+    }
+
+    pub(crate) async fn snapshot_turn(&self) -> Option<SemaphorePermit<'_>> {
+        self.job.snapshot_turns.acquire().await.ok()
+    }
+
+    /// Takes note of what a service fails with, or that it answers again.
+    pub(crate) fn trouble(&self, text: Option<String>) {
+        let mut trouble = lock(&self.trouble);
+        if *trouble != text {
+            if let Some(text) = &text {
+                tracing::warn!("task {} of job {}: {text}; trying again", self.id, self.spec().meta.name);
+            }
+            *trouble = text;
+        }
+    }
+
+    /// The committed state, while the task runs here.
+    pub(crate) fn reader(&self) -> Option<StateReader> {
+        lock(&self.reader).clone()
+    }
+
+    /// Makes what was applied durable on disk, off the guest threads.
+    pub(crate) fn flush(&self) {
+        if self.unflushed.swap(false, Ordering::Relaxed) {
+            let flusher = lock(&self.work).store.as_ref().map(|store| store.flusher());
+            if let Some(Err(error)) = flusher.map(|flusher| flusher.flush()) {
+                self.tell(Event::Broken(StopCause::Store(error.to_string())));
+            }
+        }
+    }
+
+    /// Positions passed with nothing to commit, now or when the task stopped.
+    pub(crate) fn idle_positions(&self) -> Option<IdlePassed> {
+        let now = self.work.try_lock().ok().and_then(|work| work.machine.idle_positions());
+        now.or_else(|| lock(&self.idle_at_stop).clone())
+    }
+
+    fn now_ms(&self) -> u64 {
+        self.job.ports.clock.now_ms()
+    }
+
+    /// Steps the machine through the events at hand and does what it asks. A call ends the turn when the quantum is over.
+    fn run(&self, work: &mut Work, began: Instant) {
+        let mut effects = Vec::new();
+        loop {
+            while let Some(event) = work.events.pop_front() {
+                if matches!(event, Event::Stop) {
+                    *lock(&self.idle_at_stop) = work.machine.idle_positions();
+                }
+                if let Event::Run(run) = &event {
+                    self.mailbox.unqueue(run.weight(), run.len());
+                    work.look_for_shards |= run.up_to == Position::ShardEnd;
+                }
+                work.machine.step(self.now_ms(), event, &mut effects);
+                for effect in effects.drain(..) {
+                    self.perform(work, effect);
+                }
+            }
+            if std::mem::take(&mut work.look_for_shards) {
+                self.look_for_shards(work);
+            }
+            match work.put_off.take() {
+                Some(call) if began.elapsed() < QUANTUM => {
+                    let outcome = self.call(work, call);
+                    work.events.push_back(Event::Called(outcome));
+                }
+                put_off => {
+                    work.put_off = put_off;
+                    return;
+                }
+            }
+        }
+    }
+
+    fn perform(&self, work: &mut Work, effect: Effect) {
+        let Some(me) = self.me.upgrade() else { return };
+        let runtime = &self.job.runtime;
+        match effect {
+            Effect::Claim => drop(runtime.spawn(me.claim())),
+            Effect::ReadTail => drop(runtime.spawn(me.read_tail())),
+            Effect::Put { commit, epoch, attempt } => drop(runtime.spawn(me.put(commit, epoch, attempt))),
+            Effect::ReadItem(number) => drop(runtime.spawn(me.read_item(number))),
+            Effect::ReadManifests => drop(runtime.spawn(me.read_manifests())),
+            Effect::ReadLog(number) => drop(runtime.spawn(me.read_log(number))),
+            Effect::Publish { packages, attempt } => drop(runtime.spawn(me.publish(packages, attempt))),
+            Effect::Trim(floor) => drop(runtime.spawn(me.trim(floor))),
+            Effect::OpenLocal => drop(runtime.spawn_blocking(move || me.open_local())),
+            Effect::ResetLocal => {
+                let store = work.store.take().expect("the local copy was opened");
+                drop(runtime.spawn_blocking(move || me.reset_local(store)));
+            }
+            Effect::LoadSnapshot(manifest) => {
+                let (store, handle) = (work.store.take().expect("the local copy was opened"), runtime.clone());
+                drop(runtime.spawn_blocking(move || me.load_snapshot(&handle, store, &manifest)));
+            }
+            Effect::Apply(applied) => self.apply(work, &applied),
+            Effect::LoadSystem(mark) => {
+                let event = self.load_system(work, mark);
+                work.events.push_front(event);
+            }
+            Effect::Ready => self.ready(work),
+            Effect::Call(call) => work.put_off = Some(call),
+            Effect::Reread(shard, position) => self.job.hub.join(self.id, &shard, position, 0),
+            Effect::Snapshot(mark, id) => {
+                let reader = work.store.as_ref().expect("the local copy was opened").reader();
+                drop(runtime.spawn(me.snapshot(reader, mark, id)));
+            }
+            Effect::DropInstance => work.guest = None,
+            Effect::Stopped(cause) => self.stopped(work, &cause),
+        }
+    }
+
+    fn apply(&self, work: &mut Work, applied: &Applied) {
+        fault::pass(FaultPoint::BeforeApply);
+        let store = work.store.as_mut().expect("the local copy was opened");
+        match store.apply(&applied.writes, applied.mark) {
+            Ok(()) => *lock(&self.reader) = Some(store.reader()),
+            Err(error) => work.events.push_front(Event::Broken(StopCause::Store(error.to_string()))),
+        }
+        self.unflushed.store(true, Ordering::Relaxed);
+        fault::pass(FaultPoint::AfterApply);
+    }
+
+    fn load_system(&self, work: &Work, mark: pelton_core::snapshot::StateMark) -> Event {
+        let store = work.store.as_ref().expect("the local copy was opened");
+        assert_eq!(store.mark(), mark, "the local copy stands where the machine believes it does");
+        *lock(&self.reader) = Some(store.reader());
+        match store.reader().system() {
+            Ok(entries) => Event::SystemLoaded(entries),
+            Err(error) => Event::Broken(StopCause::Store(error.to_string())),
+        }
+    }
+
+    fn ready(&self, work: &mut Work) {
+        let found = self.job.idle_found(self.id);
+        if !found.is_empty() {
+            work.events.push_front(Event::IdleFound(found));
+        }
+        work.map = self.job.hub.map();
+        work.look_for_shards = true;
+        self.job.task_ready();
+    }
+
+    /// Asks for readers of the shards that the task needs now.
+    fn look_for_shards(&self, work: &mut Work) {
+        let now_ms = self.now_ms();
+        for want in work.machine.wants(&work.map) {
+            let retention_ms = self.spec().retention_ms[usize::from(want.shard.stream.0)];
+            if want.unread_from_ms + retention_ms < now_ms {
+                let detail = format!(
+                    "the records after {} may have arrived since {} ms, and Kinesis keeps them for {retention_ms} ms",
+                    want.after, want.unread_from_ms
+                );
+                work.events.push_back(Event::Broken(StopCause::Gap { shard: want.shard, detail }));
+                return;
+            }
+            self.job.hub.join(self.id, &want.shard, want.after, want.unread_from_ms);
+        }
+        if let Some(running) = work.machine.running() {
+            for (child, parent) in running.intake().orphans(&work.map, &self.spec().meta) {
+                self.job.hub.look_for_parent(self.id, child, parent);
+            }
+        }
+    }
+
+    fn stopped(&self, work: &mut Work, cause: &StopCause) {
+        work.guest = None;
+        work.put_off = None;
+        work.events.clear();
+        self.job.hub.leave(self.id);
+        match cause {
+            StopCause::Asked => tracing::debug!("task {} of job {}: {cause}", self.id, self.spec().meta.name),
+            cause => tracing::error!("task {} of job {} stopped: {cause}", self.id, self.spec().meta.name),
+        }
+        lock(&self.status).cause = Some(cause.to_string());
+        self.job.task_stopped(cause);
+    }
+
+    /// Copies what others may ask for.
+    fn publish_status(&self, work: &Work) {
+        let mut status = lock(&self.status);
+        let before = status.phase;
+        status.update(&work.machine);
+        if status.cause.is_none() || status.phase != PhaseName::Stopped {
+            status.cause = work
+                .machine
+                .running()
+                .and_then(|running| running.failing())
+                .map(|(attempts, fault)| format!("attempt {attempts} failed: {fault}"))
+                .or_else(|| lock(&self.trouble).clone());
+        }
+        if before != status.phase {
+            tracing::debug!("task {} of job {}: {:?}", self.id, self.spec().meta.name, status.phase);
+        }
+        drop(status);
+        self.wake_at_ms.store(work.machine.wake_at_ms().unwrap_or(u64::MAX), Ordering::Relaxed);
+        let (bytes, records) = work.held();
+        self.mailbox.hold(bytes, records);
+    }
+}
+
+impl Work {
+    /// Bytes and records that the machine took and has not folded.
+    fn held(&self) -> (usize, usize) {
+        let waiting = self.machine.running().into_iter().flat_map(|running| running.intake().waiting());
+        waiting.fold((0, 0), |(bytes, records), run| (bytes + run.weight(), records + run.len()))
+    }
+}
+
+impl Runnable for TaskCell {
+    fn turn_state(&self) -> &TurnState {
+        &self.turn
+    }
+
+    fn turn(&self) -> bool {
+        let began = Instant::now();
+        let mut work = lock(&self.work);
+        let work = &mut *work;
+        for message in self.mailbox.take() {
+            match message {
+                Message::Event(event) => work.events.push_back(event),
+                Message::Store(store, event) => {
+                    work.store = Some(store);
+                    work.events.push_back(event);
+                }
+                Message::Shards(map) => {
+                    work.map = map;
+                    work.look_for_shards = true;
+                }
+            }
+        }
+        if self.wake_at_ms.load(Ordering::Relaxed) <= self.now_ms() {
+            work.events.push_back(Event::Tick);
+        }
+        self.run(work, began);
+        self.publish_status(work);
+        work.put_off.is_some()
+    }
+}

@@ -1,0 +1,221 @@
+//! Components: checked, compiled, and kept compiled by the digest of their bytes and the engine's hash.
+
+use std::collections::BTreeSet;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use pelton_core::id::Digest;
+use sha2::{Digest as _, Sha256};
+use wasmtime::component::Component;
+use wasmtime::component::types::ComponentItem;
+
+use super::bindings::{flat, list};
+use super::instance::HostState;
+use super::runtime::GuestRuntime;
+
+/// The export of a task that takes lists of records.
+const PROCESSOR: &str = "pelton:task/processor@0.1.0";
+/// The export of a task that takes flat batches.
+const BATCH_PROCESSOR: &str = "pelton:task/batch-processor@0.1.0";
+
+/// Why bytes are not a component that can run as a task.
+#[derive(Debug, thiserror::Error)]
+pub enum ComponentError {
+    /// The bytes are cut off, or never were wasm.
+    #[error("not a WebAssembly component: {0}")]
+    NotWasm(String),
+    /// A core module.
+    #[error("a core WebAssembly module, not a component; build it for wasm32-wasip2, or wrap it with wasm-tools component new")]
+    CoreModule,
+    /// It has nothing to call.
+    #[error("the component exports neither {PROCESSOR} nor {BATCH_PROCESSOR} but {0}; build it with a guest SDK")]
+    NoProcessor(String),
+    /// It needs what no task is given.
+    #[error("the component imports {0}, which tasks are not given; see wit/task.wit for what they are")]
+    UnknownImport(String),
+    /// It has the right names but not the right types, or does not compile.
+    #[error("the component cannot be used: {0}")]
+    Unusable(String),
+}
+
+/// What a component is like.
+#[derive(Clone, Debug)]
+pub struct ComponentReport {
+    /// SHA-256 of its bytes.
+    pub digest: Digest,
+    /// How long it is, in bytes.
+    pub size_bytes: u64,
+    /// Which processor export is used.
+    pub processor: &'static str,
+    /// Interfaces it imports.
+    pub imports: Vec<String>,
+    /// Interfaces and functions it exports.
+    pub exports: Vec<String>,
+}
+
+/// A component ready to be instantiated.
+pub struct Program {
+    pub(super) runtime: Arc<GuestRuntime>,
+    pub(super) digest: Digest,
+    pub(super) kind: ProgramKind,
+}
+
+pub(super) enum ProgramKind {
+    List(list::TaskPre<HostState>),
+    Flat(flat::BatchTaskPre<HostState>),
+}
+
+impl Program {
+    /// The digest of its component.
+    pub fn digest(&self) -> Digest {
+        self.digest
+    }
+}
+
+/// SHA-256 of a component's bytes.
+pub fn digest_of(bytes: &[u8]) -> Digest {
+    Digest(Sha256::digest(bytes).into())
+}
+
+impl GuestRuntime {
+    /// Says what a component is like, having made sure that it can run as a task.
+    ///
+    /// # Errors
+    /// When it cannot.
+    pub fn check(self: &Arc<Self>, bytes: &[u8]) -> Result<ComponentReport, ComponentError> {
+        let component = self.compile(bytes)?;
+        let program = self.link(digest_of(bytes), &component)?;
+        let kind = component.component_type();
+        Ok(ComponentReport {
+            digest: program.digest,
+            size_bytes: bytes.len() as u64,
+            processor: match program.kind {
+                ProgramKind::List(_) => PROCESSOR,
+                ProgramKind::Flat(_) => BATCH_PROCESSOR,
+            },
+            imports: kind.imports(&self.engine).map(|(name, _)| name.to_owned()).collect(),
+            exports: kind.exports(&self.engine).map(|(name, _)| name.to_owned()).collect(),
+        })
+    }
+
+    /// Makes a component ready, from the compiled code kept of it where there is any.
+    ///
+    /// # Errors
+    /// When it cannot run as a task.
+    pub fn load(self: &Arc<Self>, digest: Digest, bytes: &[u8]) -> Result<Arc<Program>, ComponentError> {
+        let file = self.cache_file(digest);
+        let component = match self.load_compiled(&file) {
+            Some(component) => component,
+            None => {
+                let component = self.compile(bytes)?;
+                if let Err(error) = keep_compiled(&component, &file) {
+                    tracing::warn!("keeping compiled code in {}: {error}", file.display());
+                }
+                component
+            }
+        };
+        Ok(Arc::new(self.link(digest, &component)?))
+    }
+
+    fn compile(&self, bytes: &[u8]) -> Result<Component, ComponentError> {
+        match bytes {
+            [0, b'a', b's', b'm', 1, 0, 0, 0, ..] => return Err(ComponentError::CoreModule),
+            [0, b'a', b's', b'm', 0x0d, 0, 1, 0, ..] => {}
+            _ => {
+                let detail = format!("{} bytes that do not begin as one", bytes.len());
+                return Err(ComponentError::NotWasm(detail));
+            }
+        }
+        Component::from_binary(&self.engine, bytes).map_err(|error| ComponentError::NotWasm(format!("{error:#}")))
+    }
+
+    fn link(self: &Arc<Self>, digest: Digest, component: &Component) -> Result<Program, ComponentError> {
+        let kind = component.component_type();
+        let exports: BTreeSet<String> = kind.exports(&self.engine).map(|(name, _)| name.to_owned()).collect();
+        let flat = exports.contains(BATCH_PROCESSOR);
+        if !flat && !exports.contains(PROCESSOR) {
+            let found = exports.into_iter().collect::<Vec<_>>().join(", ");
+            return Err(ComponentError::NoProcessor(if found.is_empty() { "nothing".into() } else { found }));
+        }
+        for (name, item) in kind.imports(&self.engine) {
+            // Instances of types alone need nothing from the host.
+            let is_known = matches!(item.ty, ComponentItem::Type(_)) || self.is_linked(name);
+            if !is_known {
+                return Err(ComponentError::UnknownImport(name.to_owned()));
+            }
+        }
+        let instance =
+            self.linker.instantiate_pre(component).map_err(|error| ComponentError::Unusable(format!("{error:#}")))?;
+        let unusable = |error: wasmtime::Error| ComponentError::Unusable(format!("{error:#}"));
+        let kind = if flat {
+            ProgramKind::Flat(flat::BatchTaskPre::new(instance).map_err(unusable)?)
+        } else {
+            ProgramKind::List(list::TaskPre::new(instance).map_err(unusable)?)
+        };
+        Ok(Program { runtime: self.clone(), digest, kind })
+    }
+
+    /// Whether an interface of this name is given to tasks, in this version or one it is compatible with.
+    fn is_linked(&self, name: &str) -> bool {
+        const GIVEN: [&str; 17] = [
+            "wasi:io/error",
+            "wasi:io/poll",
+            "wasi:io/streams",
+            "wasi:clocks/wall-clock",
+            "wasi:clocks/monotonic-clock",
+            "wasi:random/random",
+            "wasi:random/insecure",
+            "wasi:random/insecure-seed",
+            "wasi:cli/environment",
+            "wasi:cli/exit",
+            "wasi:cli/stdin",
+            "wasi:cli/stdout",
+            "wasi:cli/stderr",
+            "wasi:cli/terminal-input",
+            "wasi:cli/terminal-output",
+            "wasi:filesystem/types",
+            "wasi:filesystem/preopens",
+        ];
+        const OWN: [&str; 4] = [
+            "pelton:task/types@0.1.0",
+            "pelton:task/state@0.1.0",
+            "pelton:task/output@0.1.0",
+            "pelton:task/context@0.1.0",
+        ];
+        let (interface, version) = name.split_once('@').unwrap_or((name, ""));
+        let terminals = ["wasi:cli/terminal-stdin", "wasi:cli/terminal-stdout", "wasi:cli/terminal-stderr"];
+        let wasi = GIVEN.contains(&interface) || terminals.contains(&interface);
+        OWN.contains(&name) || (wasi && version.starts_with("0.2."))
+    }
+
+    fn cache_file(&self, digest: Digest) -> PathBuf {
+        let mut engine = DefaultHasher::new();
+        self.engine.precompile_compatibility_hash().hash(&mut engine);
+        self.cache_dir.join(format!("{digest}-{:016x}.cwasm", engine.finish()))
+    }
+
+    /// Loads what [`keep_compiled`] wrote: a SHA-256 of the code, then the code.
+    fn load_compiled(&self, file: &Path) -> Option<Component> {
+        let bytes = std::fs::read(file).ok()?;
+        let (sum, code) = bytes.split_at_checked(32)?;
+        if sum != Sha256::digest(code).as_slice() {
+            tracing::warn!("{} is damaged; the component is compiled again", file.display());
+            return None;
+        }
+        // SAFETY: the folder is this user's alone, only `keep_compiled` writes to it, and the checksum says that what it
+        // wrote is whole. Bytes from elsewhere never reach this.
+        #[allow(unsafe_code)]
+        let component = unsafe { Component::deserialize(&self.engine, code) };
+        component.ok()
+    }
+}
+
+fn keep_compiled(component: &Component, file: &Path) -> std::io::Result<()> {
+    let code = component.serialize().map_err(|error| std::io::Error::other(format!("{error:#}")))?;
+    let mut bytes = Sha256::digest(&code).to_vec();
+    bytes.extend_from_slice(&code);
+    let unfinished = file.with_extension(format!("unfinished-{}", std::process::id()));
+    std::fs::write(&unfinished, bytes)?;
+    std::fs::rename(unfinished, file)
+}

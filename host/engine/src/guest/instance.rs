@@ -1,0 +1,274 @@
+//! One live instance of a component, owned by one task. Its memory is a cache: a call that fails drops the instance.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use pelton_core::id::{DeploymentNumber, Incarnation, TaskId};
+use pelton_core::output::Output;
+use pelton_core::record::Run;
+use pelton_core::slice::{HashRange, TaskCount};
+use pelton_core::write_set::WriteSet;
+use wasmtime::component::ResourceTable;
+use wasmtime::{ResourceLimiter, Store, Trap};
+use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+
+use super::bindings::flat::BatchTask;
+use super::bindings::flat::exports::pelton::task::batch_processor::Batch;
+use super::bindings::list::Task;
+use super::bindings::list::pelton::task::types;
+use super::component::{Program, ProgramKind};
+use super::limits::{EPOCH_MS, MESSAGE_BYTES_MAX, TABLE_ELEMENTS_MAX};
+use super::state::LayeredState;
+use super::wasi::{self, Ambient};
+use super::arena;
+use crate::store::StateReader;
+
+pub use super::bindings::list::pelton::task::types::FailureKind;
+
+/// Who an instance is, and what it may use.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// Name of the job.
+    pub job: Arc<str>,
+    /// Which task.
+    pub task: TaskId,
+    /// Of how many.
+    pub tasks: TaskCount,
+    /// Its part of the hash space.
+    pub slice: HashRange,
+    /// The deployment it belongs to.
+    pub deployment: DeploymentNumber,
+    /// The job's configuration for its tasks.
+    pub config: Arc<BTreeMap<String, String>>,
+    /// Names it may emit to.
+    pub outputs: Arc<BTreeSet<String>>,
+    /// Of the job.
+    pub incarnation: Incarnation,
+    /// Most linear memory, in bytes.
+    pub memory_bytes_max: u64,
+    /// Longest a call may run, in milliseconds.
+    pub batch_timeout_ms: u64,
+}
+
+/// What a call reads through, below its own writes.
+#[derive(Clone)]
+pub struct View {
+    /// Folded and not sealed.
+    pub open: Arc<WriteSet>,
+    /// Sealed and not known to be durable.
+    pub sealed: Option<Arc<WriteSet>>,
+    /// Durable.
+    pub local: StateReader,
+}
+
+/// What a guest observes of when it is called.
+#[derive(Clone, Copy, Debug)]
+pub struct Invocation {
+    /// Milliseconds since 1970.
+    pub time_ms: u64,
+    /// For its random numbers.
+    pub seed: u64,
+}
+
+/// What a call that succeeded did.
+#[derive(Debug)]
+pub struct CallEffects {
+    /// Its writes.
+    pub writes: WriteSet,
+    /// Its outputs, in order.
+    pub outputs: Vec<Output>,
+}
+
+/// Why a call failed. The instance is gone with it.
+#[derive(Debug, thiserror::Error)]
+pub enum GuestFault {
+    /// It says so itself.
+    #[error("the logic failed{}: {message}", at(*.index))]
+    Failed {
+        /// What it asks for.
+        kind: FailureKind,
+        /// The record it names.
+        index: Option<u32>,
+        /// Its words.
+        message: String,
+    },
+    /// Its `init` says that it cannot begin.
+    #[error("its init failed: {0}")]
+    Init(String),
+    /// It ran for too long.
+    #[error("the call was cut off after {limit_ms} ms, the batch-timeout")]
+    Deadline {
+        /// The limit, in milliseconds.
+        limit_ms: u64,
+    },
+    /// It trapped after more memory was refused to it.
+    #[error("it asked for more memory than its limit of {limit_bytes} bytes, and trapped: {trap}")]
+    Memory {
+        /// The limit, in bytes.
+        limit_bytes: u64,
+        /// The trap.
+        trap: String,
+    },
+    /// It trapped.
+    #[error("it trapped: {0}")]
+    Trap(String),
+}
+
+fn at(index: Option<u32>) -> String {
+    index.map(|index| format!(" at record {index} of the batch")).unwrap_or_default()
+}
+
+/// What the host keeps for an instance.
+pub struct HostState {
+    pub(super) identity: Identity,
+    pub(super) state: LayeredState,
+    pub(super) outputs: Vec<Output>,
+    pub(super) output_bytes: usize,
+    pub(super) read_only: bool,
+    memory_refused: bool,
+    wasi: WasiCtx,
+    resources: ResourceTable,
+}
+
+impl WasiView for HostState {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        WasiCtxView { ctx: &mut self.wasi, table: &mut self.resources }
+    }
+}
+
+impl ResourceLimiter for HostState {
+    fn memory_growing(&mut self, _: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+        let granted = desired as u64 <= self.identity.memory_bytes_max;
+        self.memory_refused |= !granted;
+        Ok(granted)
+    }
+
+    fn table_growing(&mut self, _: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+        Ok(desired <= TABLE_ELEMENTS_MAX)
+    }
+}
+
+enum Exports {
+    List(Task),
+    Flat(BatchTask, Box<Batch>),
+}
+
+/// One live instance.
+pub struct Guest {
+    store: Store<HostState>,
+    exports: Exports,
+    ambient: Arc<Ambient>,
+}
+
+impl Program {
+    /// Instantiates the component for a task and has it begin. Its `init` may read the state and write nothing.
+    ///
+    /// # Errors
+    /// When it traps, takes too long or says that it cannot begin.
+    pub fn start(&self, identity: &Identity, view: View, invocation: Invocation) -> Result<Guest, GuestFault> {
+        let ambient = Arc::new(Ambient::default());
+        let whose = format!("job {} task {}", identity.job, identity.task);
+        let seed = u128::from_be_bytes(identity.incarnation.0) ^ u128::from(identity.task.0);
+        let state = HostState {
+            identity: identity.clone(),
+            state: LayeredState::default(),
+            outputs: Vec::new(),
+            output_bytes: 0,
+            read_only: true,
+            memory_refused: false,
+            wasi: wasi::context(&ambient, whose.into(), seed),
+            resources: ResourceTable::new(),
+        };
+        let mut store = Store::new(&self.runtime.engine, state);
+        store.limiter(|state| state);
+        begin(&mut store, &ambient, view, invocation, true);
+        let exports = match &self.kind {
+            ProgramKind::List(pre) => pre.instantiate(&mut store).map(Exports::List),
+            ProgramKind::Flat(pre) => pre.instantiate(&mut store).map(|task| Exports::Flat(task, Box::new(empty()))),
+        };
+        let exports = exports.map_err(|error| fault(&store, &error))?;
+        let init = match &exports {
+            Exports::List(task) => task.pelton_task_processor().call_init(&mut store),
+            Exports::Flat(task, _) => task.pelton_task_batch_processor().call_init(&mut store),
+        };
+        store.data_mut().state.end();
+        match init {
+            Ok(Ok(())) => Ok(Guest { store, exports, ambient }),
+            Ok(Err(message)) => Err(GuestFault::Init(cut(message))),
+            Err(error) => Err(fault(&store, &error)),
+        }
+    }
+}
+
+impl Guest {
+    /// Calls the logic with records. The guest comes back only if it succeeded.
+    ///
+    /// # Errors
+    /// When the logic fails, traps or takes too long: nothing it wrote or emitted is kept, and the instance is gone.
+    pub fn process(
+        mut self,
+        runs: &[Run],
+        streams: &Arc<[String]>,
+        invocation: Invocation,
+        view: View,
+    ) -> Result<(Self, CallEffects), GuestFault> {
+        begin(&mut self.store, &self.ambient, view, invocation, false);
+        let answer = match &mut self.exports {
+            Exports::List(task) => {
+                let records = arena::list(runs, streams);
+                task.pelton_task_processor().call_process(&mut self.store, &records)
+            }
+            Exports::Flat(task, batch) => {
+                arena::fill(batch, runs, streams);
+                task.pelton_task_batch_processor().call_process(&mut self.store, batch)
+            }
+        };
+        let state = self.store.data_mut();
+        let effects = CallEffects { writes: state.state.end(), outputs: std::mem::take(&mut state.outputs) };
+        match answer {
+            Ok(Ok(())) => Ok((self, effects)),
+            Ok(Err(types::Failure { kind, index, message })) => {
+                Err(GuestFault::Failed { kind, index, message: cut(message) })
+            }
+            Err(error) => Err(fault(&self.store, &error)),
+        }
+    }
+}
+
+fn begin(store: &mut Store<HostState>, ambient: &Ambient, view: View, invocation: Invocation, read_only: bool) {
+    ambient.begin(invocation.time_ms, invocation.seed);
+    let timeout_ms = store.data().identity.batch_timeout_ms;
+    // One tick more, because the present one is partly over.
+    store.set_epoch_deadline(timeout_ms.div_ceil(EPOCH_MS) + 1);
+    let state = store.data_mut();
+    state.state.begin(view, read_only);
+    state.outputs.clear();
+    state.output_bytes = 0;
+    state.read_only = read_only;
+    state.memory_refused = false;
+}
+
+fn empty() -> Batch {
+    Batch { streams: Vec::new(), shards: Vec::new(), arena: Vec::new(), spans: Vec::new(), numbers: Vec::new() }
+}
+
+fn fault(store: &Store<HostState>, error: &wasmtime::Error) -> GuestFault {
+    let state = store.data();
+    if error.downcast_ref::<Trap>() == Some(&Trap::Interrupt) {
+        return GuestFault::Deadline { limit_ms: state.identity.batch_timeout_ms };
+    }
+    let trap = cut(format!("{error:#}"));
+    match state.memory_refused {
+        true => GuestFault::Memory { limit_bytes: state.identity.memory_bytes_max, trap },
+        false => GuestFault::Trap(trap),
+    }
+}
+
+/// Cuts a text from outside to what is kept of one.
+fn cut(mut text: String) -> String {
+    if text.len() > MESSAGE_BYTES_MAX {
+        let end = (0..=MESSAGE_BYTES_MAX).rev().find(|end| text.is_char_boundary(*end)).unwrap_or_default();
+        text.truncate(end);
+    }
+    text
+}

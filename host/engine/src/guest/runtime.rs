@@ -1,0 +1,106 @@
+//! The wasm engine of a process: one compiler and one pool of instances for all jobs.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+use std::time::Duration;
+
+use wasmtime::component::Linker;
+use wasmtime::{Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
+
+use super::instance::HostState;
+use super::limits::{CORE_PARTS_MAX, EPOCH_MS, MEMORY_BYTES_MAX, TABLE_ELEMENTS_MAX};
+use super::{bindings, wasi};
+
+/// The wasm engine of a process.
+pub struct GuestRuntime {
+    pub(super) engine: Engine,
+    pub(super) linker: Linker<HostState>,
+    pub(super) cache_dir: PathBuf,
+    stopping: Arc<AtomicBool>,
+}
+
+/// Why there is no engine.
+#[derive(Debug, thiserror::Error)]
+#[error("starting the wasm engine: {0}")]
+pub struct RuntimeError(String);
+
+impl RuntimeError {
+    fn of(error: impl std::fmt::Display) -> Self {
+        Self(format!("{error:#}"))
+    }
+}
+
+impl GuestRuntime {
+    /// An engine with room for so many instances at a time; compiled code is kept in a folder that only this user reads.
+    ///
+    /// # Errors
+    /// When the folder cannot be made, or the system has not the address space.
+    pub fn new(cache_dir: &Path, instances_max: u32) -> Result<Arc<Self>, RuntimeError> {
+        make_private(cache_dir).map_err(|error| {
+            RuntimeError(format!("making the folder for compiled components {}: {error}", cache_dir.display()))
+        })?;
+        let engine = Engine::new(&config(instances_max)).map_err(RuntimeError::of)?;
+        let mut linker = Linker::new(&engine);
+        wasi::link(&mut linker).map_err(RuntimeError::of)?;
+        bindings::list::Task::add_to_linker::<_, wasmtime::component::HasSelf<_>>(&mut linker, |state| state)
+            .map_err(RuntimeError::of)?;
+        let stopping = Arc::new(AtomicBool::new(false));
+        tick(engine.clone(), stopping.clone()).map_err(RuntimeError::of)?;
+        Ok(Arc::new(Self { engine, linker, cache_dir: cache_dir.into(), stopping }))
+    }
+}
+
+impl Drop for GuestRuntime {
+    fn drop(&mut self) {
+        self.stopping.store(true, Ordering::Relaxed);
+    }
+}
+
+fn config(instances_max: u32) -> Config {
+    let mut pool = PoolingAllocationConfig::new();
+    // Most guests have one to four core instances; those with many take from the same totals.
+    let parts = instances_max.saturating_mul(4).max(CORE_PARTS_MAX * 4);
+    pool.total_component_instances(instances_max)
+        .total_core_instances(parts)
+        .total_memories(instances_max.saturating_mul(2).max(CORE_PARTS_MAX))
+        .total_tables(parts)
+        .total_stacks(0)
+        .max_core_instances_per_component(CORE_PARTS_MAX)
+        .max_memories_per_component(CORE_PARTS_MAX)
+        .max_tables_per_component(CORE_PARTS_MAX)
+        .table_elements(TABLE_ELEMENTS_MAX)
+        .max_memory_size(MEMORY_BYTES_MAX)
+        .linear_memory_keep_resident(64 * 1024)
+        .table_keep_resident(64 * 1024);
+    let mut config = Config::new();
+    config
+        .allocation_strategy(InstanceAllocationStrategy::Pooling(pool))
+        .concurrency_support(false)
+        .epoch_interruption(true)
+        .parallel_compilation(true)
+        .wasm_component_model(true);
+    config
+}
+
+/// Moves the epoch on, by which calls that take too long are ended. A plain thread, so that nothing else holds it up.
+fn tick(engine: Engine, stopping: Arc<AtomicBool>) -> std::io::Result<()> {
+    std::thread::Builder::new().name("epoch".into()).spawn(move || {
+        while !stopping.load(Ordering::Relaxed) {
+            std::thread::sleep(Duration::from_millis(EPOCH_MS));
+            engine.increment_epoch();
+        }
+    })?;
+    Ok(())
+}
+
+/// Makes a folder that only this user may enter.
+fn make_private(folder: &Path) -> std::io::Result<()> {
+    std::fs::create_dir_all(folder)?;
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt as _;
+        std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o700))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,205 @@
+//! A guest's view of its state during one call: its own writes, above the open write set, above the one being appended,
+//! above the local copy.
+
+use std::ops::Bound;
+
+use bytes::Bytes;
+use pelton_core::write_set::{KEY_BYTES_MAX, USER_SPACE, VALUE_BYTES_MAX, WriteSet, user_key};
+
+use super::bindings::list::pelton::task::state::{Direction, Error, Page, Write};
+use super::instance::View;
+use super::limits::{ANSWER_BYTES_MAX, BATCH_WRITE_BYTES_MAX, SCAN_BYTES, SCAN_ENTRIES_MAX};
+use crate::store::{StateReader, StoreError};
+
+/// The layers of one call.
+#[derive(Default)]
+pub struct LayeredState {
+    /// What the call wrote.
+    pub layer: WriteSet,
+    view: Option<View>,
+    /// Bytes the call may write.
+    write_bytes_max: usize,
+}
+
+type Entry = (Bytes, Option<Bytes>);
+
+impl LayeredState {
+    /// Begins a call; one that may not write has no room for writes.
+    pub fn begin(&mut self, view: View, read_only: bool) {
+        self.layer = WriteSet::default();
+        self.view = Some(view);
+        self.write_bytes_max = if read_only { 0 } else { BATCH_WRITE_BYTES_MAX };
+    }
+
+    /// Ends a call and gives what it wrote; the write sets below are let go.
+    pub fn end(&mut self) -> WriteSet {
+        self.view = None;
+        std::mem::take(&mut self.layer)
+    }
+
+    fn view(&self) -> &View {
+        self.view.as_ref().expect("a guest runs only within a call")
+    }
+
+    /// A key's value.
+    pub fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
+        let value = self.find(&stored(key)?)?;
+        Ok(value.map(Vec::from))
+    }
+
+    /// Several keys' values.
+    pub fn get_many(&self, keys: &[Vec<u8>]) -> Result<Vec<Option<Vec<u8>>>, Error> {
+        let mut bytes = 0;
+        let mut values = Vec::with_capacity(keys.len());
+        for key in keys {
+            let value = self.get(key)?;
+            bytes += value.as_ref().map_or(0, Vec::len);
+            if bytes > ANSWER_BYTES_MAX {
+                return Err(Error::AnswerSize(ANSWER_BYTES_MAX as u64));
+            }
+            values.push(value);
+        }
+        Ok(values)
+    }
+
+    fn find(&self, key: &[u8]) -> Result<Option<Bytes>, Error> {
+        let view = self.view();
+        let layers = [Some(&self.layer), Some(view.open.as_ref()), view.sealed.as_deref()];
+        match layers.into_iter().flatten().find_map(|layer| layer.get(key)) {
+            Some(value) => Ok(value.cloned()),
+            None => view.local.get(key).map_err(store_error),
+        }
+    }
+
+    /// Takes writes, all or none.
+    pub fn write(&mut self, writes: Vec<Write>) -> Result<(), Error> {
+        let mut bytes = self.layer.bytes();
+        for write in &writes {
+            check_key(&write.key)?;
+            let value = write.value.as_ref().map_or(0, Vec::len);
+            if value > VALUE_BYTES_MAX {
+                return Err(Error::ValueSize(value as u64));
+            }
+            bytes += write.key.len() + value;
+        }
+        if bytes > self.write_bytes_max {
+            return Err(Error::BatchFull(self.write_bytes_max as u64));
+        }
+        for write in writes {
+            self.layer.insert(user_key(&write.key), write.value.map(Bytes::from));
+        }
+        Ok(())
+    }
+
+    /// A page of a range.
+    pub fn scan(
+        &self,
+        start: &[u8],
+        end: Option<&[u8]>,
+        direction: Direction,
+        limit: u32,
+        cursor: Option<&[u8]>,
+    ) -> Result<Page, Error> {
+        let rising = matches!(direction, Direction::Forward);
+        let (start, end) = (user_key(start), end.map_or(Bytes::from_static(&[USER_SPACE + 1]), user_key));
+        let cursor = cursor.map(user_key);
+        let (low, high) = match (&cursor, rising) {
+            (Some(cursor), true) => (Bound::Excluded(cursor.as_ref()), Bound::Excluded(end.as_ref())),
+            (Some(cursor), false) => (Bound::Included(start.as_ref()), Bound::Excluded(cursor.as_ref())),
+            (None, _) => (Bound::Included(start.as_ref()), Bound::Excluded(end.as_ref())),
+        };
+        let mut page = Page { entries: Vec::new(), cursor: None };
+        if is_empty(low, high) {
+            return Ok(page);
+        }
+        let limit = (limit as usize).clamp(1, SCAN_ENTRIES_MAX);
+        let (mut bytes, mut last) = (0, None);
+        for entry in self.merged(low, high, rising)? {
+            let (key, value) = entry.map_err(store_error)?;
+            let Some(value) = value else { continue };
+            let full = page.entries.len() >= limit || (bytes > 0 && bytes + key.len() + value.len() > SCAN_BYTES);
+            if full {
+                page.cursor = last;
+                break;
+            }
+            bytes += key.len() + value.len();
+            last = Some(key[1..].to_vec());
+            page.entries.push((key[1..].to_vec(), value.into()));
+        }
+        Ok(page)
+    }
+
+    /// The entries of all layers in the scan's order; of one key, that of the uppermost layer.
+    fn merged<'a>(
+        &'a self,
+        low: Bound<&'a [u8]>,
+        high: Bound<&'a [u8]>,
+        rising: bool,
+    ) -> Result<impl Iterator<Item = Result<Entry, StoreError>> + 'a, Error> {
+        let view = self.view();
+        let layers = [Some(&self.layer), Some(view.open.as_ref()), view.sealed.as_deref()];
+        let mut sources: Vec<Box<dyn Iterator<Item = Result<Entry, StoreError>> + 'a>> = Vec::with_capacity(4);
+        for layer in layers.into_iter().flatten() {
+            let entries = layer.range(low, high).map(|(key, value)| Ok((key.clone(), value.clone())));
+            sources.push(if rising { Box::new(entries) } else { Box::new(entries.rev()) });
+        }
+        let local = local_range(&view.local, low, high, rising)?;
+        sources.push(Box::new(local.map(|entry| entry.map(|(key, value)| (key, Some(value))))));
+        let mut sources: Vec<_> = sources.into_iter().map(Iterator::peekable).collect();
+        Ok(std::iter::from_fn(move || {
+            let mut first: Option<(usize, Bytes)> = None;
+            for (index, source) in sources.iter_mut().enumerate() {
+                match source.peek() {
+                    Some(Ok((key, _))) => {
+                        let before = |first: &Bytes| if rising { key < first } else { key > first };
+                        if first.as_ref().is_none_or(|(_, first)| before(first)) {
+                            first = Some((index, key.clone()));
+                        }
+                    }
+                    Some(Err(_)) => return source.next(),
+                    None => {}
+                }
+            }
+            let (chosen, key) = first?;
+            let mut entry = None;
+            for (index, source) in sources.iter_mut().enumerate() {
+                let taken = source.next_if(|entry| entry.as_ref().is_ok_and(|(found, _)| *found == key));
+                if index == chosen {
+                    entry = taken;
+                }
+            }
+            entry
+        }))
+    }
+}
+
+fn local_range(
+    local: &StateReader,
+    low: Bound<&[u8]>,
+    high: Bound<&[u8]>,
+    rising: bool,
+) -> Result<Box<dyn Iterator<Item = Result<(Bytes, Bytes), StoreError>>>, Error> {
+    local.range(low, high, rising).map_err(store_error)
+}
+
+/// Whether no key can lie between two bounds; ranges of ordered maps must not be asked for then.
+fn is_empty(low: Bound<&[u8]>, high: Bound<&[u8]>) -> bool {
+    match (low, high) {
+        (Bound::Included(low) | Bound::Excluded(low), Bound::Included(high) | Bound::Excluded(high)) => low >= high,
+        (Bound::Unbounded, _) | (_, Bound::Unbounded) => false,
+    }
+}
+
+fn check_key(key: &[u8]) -> Result<(), Error> {
+    if (1..=KEY_BYTES_MAX).contains(&key.len()) { Ok(()) } else { Err(Error::KeySize(key.len() as u64)) }
+}
+
+fn stored(key: &[u8]) -> Result<Bytes, Error> {
+    check_key(key)?;
+    Ok(user_key(key))
+}
+
+fn store_error(error: StoreError) -> Error {
+    Error::Store(error.to_string())
+}
+

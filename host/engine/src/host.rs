@@ -1,0 +1,40 @@
+//! A host: the guest threads of one process, and the jobs that run on them.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::guest::Program;
+use crate::job::{Job, Ports};
+use crate::ports::PortError;
+use crate::scheduler::Scheduler;
+use crate::spec::JobSpec;
+
+/// One process's guest threads and data folder.
+pub struct Host {
+    scheduler: Arc<Scheduler>,
+    data_dir: PathBuf,
+}
+
+impl Host {
+    /// Starts so many guest threads; the tasks' local state is kept below the data folder.
+    ///
+    /// # Errors
+    /// When the system gives no more threads.
+    pub fn new(threads: usize, data_dir: PathBuf) -> std::io::Result<Self> {
+        Ok(Self { scheduler: Scheduler::start(threads)?, data_dir })
+    }
+
+    /// Runs a job: claims every one of its tasks. Returns before they are restored; their status tells.
+    ///
+    /// # Errors
+    /// When the data folder cannot be written or the table not be read.
+    pub async fn start_job(&self, spec: JobSpec, ports: Ports, program: Arc<Program>) -> Result<Arc<Job>, PortError> {
+        Job::start(spec, ports, program, self.scheduler.clone(), &self.data_dir).await
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        self.scheduler.close();
+    }
+}

@@ -1,0 +1,266 @@
+//! A shard's reader: does what the feed says, sorts the records by task, and puts the runs into the mailboxes. A full mailbox
+//! pushes back; one that stays full is left out until it has room, so that it holds up nobody else.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use pelton_core::cause::StopCause;
+use pelton_core::feed::{Delivery, Feed, FeedNext, FeedTrouble, Lane, Reply};
+use pelton_core::id::{ShardKey, TaskId};
+use pelton_core::limits::BATCH_RECORDS_MAX;
+use pelton_core::position::Position;
+use pelton_core::record::{Record, Run};
+use pelton_core::route::{Routed, route};
+use pelton_core::shard::Shard;
+use pelton_core::task::Event;
+use tokio::sync::mpsc;
+
+use crate::cell::lock;
+use crate::job::JobShared;
+use crate::ports::{Fetched, PortError, ShardIterator, SourceError};
+
+/// A task whose mailbox stays full this long is left out.
+const DETACH: Duration = Duration::from_secs(1);
+
+/// What tasks ask of a feed.
+#[derive(Debug)]
+pub(crate) enum FeedCommand {
+    /// Serve a task.
+    Join { task: TaskId, after: Position, unread_from_ms: u64 },
+    /// Serve it no more.
+    Leave(TaskId),
+    /// Its mailbox has room again.
+    Room(TaskId),
+}
+
+/// How a feed stands, for those who ask.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct FeedState {
+    pub feeds: Vec<TaskId>,
+    pub catching_up: Vec<TaskId>,
+    pub behind_ms: Option<u64>,
+    pub caught_up: bool,
+    pub fetches: u64,
+    pub records_read: u64,
+    pub error: Option<String>,
+}
+
+/// The reader of one shard.
+pub(crate) struct ShardReader {
+    job: Arc<JobShared>,
+    key: ShardKey,
+    shard: Shard,
+    home: TaskId,
+    feed: Feed,
+    iterators: BTreeMap<Lane, ShardIterator>,
+    commands: mpsc::UnboundedReceiver<FeedCommand>,
+    sender: mpsc::UnboundedSender<FeedCommand>,
+    state: Arc<Mutex<FeedState>>,
+}
+
+impl ShardReader {
+    pub fn new(
+        job: Arc<JobShared>,
+        key: ShardKey,
+        shard: Shard,
+        commands: mpsc::UnboundedReceiver<FeedCommand>,
+        sender: mpsc::UnboundedSender<FeedCommand>,
+        state: Arc<Mutex<FeedState>>,
+    ) -> Self {
+        let home = job.spec.meta.tasks.task_of(shard.range.start);
+        let feed = Feed::new(job.spec.pace);
+        Self { job, key, shard, home, feed, iterators: BTreeMap::new(), commands, sender, state }
+    }
+
+    /// Reads until the job closes.
+    pub async fn run(mut self) {
+        while !self.job.is_closed() {
+            while let Ok(command) = self.commands.try_recv() {
+                self.command(command);
+            }
+            match self.feed.next(self.now_ms()) {
+                FeedNext::Iterate(lane, position) => self.iterate(lane, position).await,
+                FeedNext::Fetch(lane) => self.fetch(lane).await,
+                FeedNext::Wait(until_ms) => {
+                    let pause = Duration::from_millis(until_ms.saturating_sub(self.now_ms()).max(1));
+                    self.pause(pause).await;
+                }
+                FeedNext::Idle => self.pause(Duration::MAX).await,
+            }
+        }
+    }
+
+    fn now_ms(&self) -> u64 {
+        self.job.ports.clock.now_ms()
+    }
+
+    async fn pause(&mut self, pause: Duration) {
+        self.copy_state();
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            command = self.commands.recv() => {
+                if let Some(command) = command {
+                    self.command(command);
+                }
+            }
+            () = self.job.closed() => {}
+        }
+    }
+
+    fn command(&mut self, command: FeedCommand) {
+        let now_ms = self.now_ms();
+        match command {
+            FeedCommand::Join { task, after, unread_from_ms } => self.feed.join(now_ms, task, after, unread_from_ms),
+            FeedCommand::Leave(task) => self.feed.leave(task),
+            FeedCommand::Room(task) => self.feed.room(now_ms, task),
+        }
+    }
+
+    async fn iterate(&mut self, lane: Lane, position: Position) {
+        match self.job.ports.source.iterator(&self.key, position).await {
+            Ok(iterator) => {
+                self.iterators.insert(lane, iterator);
+                self.feed.iterated(lane);
+            }
+            Err(error) => self.failed(lane, error).await,
+        }
+    }
+
+    async fn fetch(&mut self, lane: Lane) {
+        let iterator = self.iterators.get(&lane).cloned().expect("the feed fetches only with an iterator");
+        match self.job.ports.source.records(&self.key, &iterator, BATCH_RECORDS_MAX as u32).await {
+            Ok(fetched) => self.fetched(lane, fetched).await,
+            Err(error) => self.failed(lane, error).await,
+        }
+    }
+
+    async fn failed(&mut self, lane: Lane, error: SourceError) {
+        let now_ms = self.now_ms();
+        lock(&self.state).error = Some(error.to_string());
+        match error {
+            SourceError::Expired => self.feed.failed(now_ms, lane, FeedTrouble::Expired),
+            SourceError::Throttled => self.feed.failed(now_ms, lane, FeedTrouble::Passing),
+            SourceError::Port(PortError::Retry(text)) => {
+                tracing::warn!("reading {}: {text}; trying again", self.key);
+                self.feed.failed(now_ms, lane, FeedTrouble::Passing);
+            }
+            SourceError::Gone(shard) => {
+                let detail = "Kinesis does not know it any more, and it was not read to its end".to_owned();
+                self.break_members(&StopCause::Gap { shard, detail });
+            }
+            SourceError::Port(PortError::Stop(text)) => self.break_members(&StopCause::Service(text)),
+        }
+    }
+
+    /// Stops every task that needs this shard.
+    fn break_members(&mut self, cause: &StopCause) {
+        let members: Vec<TaskId> = self.feed.members().collect();
+        for task in members {
+            self.feed.leave(task);
+            self.job.cell(task).tell(Event::Broken(cause.clone()));
+        }
+    }
+
+    async fn fetched(&mut self, lane: Lane, fetched: Fetched) {
+        let now_ms = self.now_ms();
+        let last = fetched.records.last();
+        let reply = Reply {
+            up_to: last.map(|record| Position::After(record.place)),
+            arrived_ms: last.map(|record| record.arrived_ms),
+            bytes: fetched.records.iter().map(|record| record.data.len() as u64).sum(),
+            end: fetched.next.is_none(),
+            caught_up: fetched.behind_ms.is_none_or(|behind_ms| behind_ms == 0),
+        };
+        match fetched.next {
+            Some(iterator) => drop(self.iterators.insert(lane, iterator)),
+            None => drop(self.iterators.remove(&lane)),
+        }
+        {
+            let mut state = lock(&self.state);
+            state.fetches += 1;
+            state.records_read += fetched.records.len() as u64;
+            state.behind_ms = fetched.behind_ms;
+            state.error = None;
+        }
+        let delivery = self.feed.fetched(now_ms, lane, reply);
+        self.deliver(delivery, fetched.records).await;
+        if reply.end {
+            self.job.hub.look();
+        }
+        self.copy_state();
+    }
+
+    async fn deliver(&mut self, delivery: Delivery, records: Vec<Record>) {
+        let routed = route(self.key.clone(), self.shard.range, self.job.spec.meta.tasks, records);
+        let spans: BTreeMap<TaskId, _> = routed.spans.iter().cloned().collect();
+        let Routed { fetch, set_aside, .. } = routed;
+        let fetch = Arc::new(fetch);
+        let mut full = Vec::new();
+        for (task, after) in &delivery.members {
+            let aside = set_aside.filter(|_| *task == self.home);
+            let span = spans.get(task).cloned();
+            if span.is_none() && !delivery.mark && aside.is_none() {
+                continue;
+            }
+            let mut run = Run {
+                after: *after,
+                up_to: delivery.up_to,
+                unread_from_ms: delivery.unread_from_ms,
+                set_aside: aside,
+                shard: self.key.clone(),
+                span: span.clone().unwrap_or(0..0),
+                fetch: span.map(|_| fetch.clone()),
+            };
+            if let Some((place, _)) = aside {
+                end_before(&mut run, place);
+            }
+            if self.job.cell(*task).offer(&run) {
+                self.feed.delivered(*task, run.up_to, run.unread_from_ms);
+            } else {
+                full.push((*task, run));
+            }
+        }
+        self.wait_for_room(full).await;
+    }
+
+    /// Gives runs to tasks whose mailboxes were full, as they get room; those that get none in time are left out.
+    async fn wait_for_room(&mut self, full: Vec<(TaskId, Run)>) {
+        let deadline = tokio::time::Instant::now() + DETACH;
+        for (task, run) in full {
+            let cell = self.job.cell(task).clone();
+            let room = tokio::time::timeout_at(deadline, cell.mailbox.room()).await;
+            if room.is_ok() && cell.offer(&run) {
+                self.feed.delivered(task, run.up_to, run.unread_from_ms);
+                continue;
+            }
+            tracing::debug!("task {task}: its mailbox stays full; it catches up with {} apart", self.key);
+            self.feed.full(task);
+            let commands = self.sender.clone();
+            self.job.runtime.spawn(async move {
+                cell.mailbox.room().await;
+                // A feed that ended with its job needs no answer.
+                let _ = commands.send(FeedCommand::Room(task));
+            });
+        }
+    }
+
+    fn copy_state(&self) {
+        let mut state = lock(&self.state);
+        state.feeds.clear();
+        state.feeds.extend(self.feed.members());
+        state.catching_up.clear();
+        state.catching_up.extend(self.feed.catching_up());
+        state.caught_up = self.feed.is_caught_up();
+    }
+}
+
+/// Ends a run right before a place, where its task stops.
+fn end_before(run: &mut Run, place: pelton_core::position::RecordPlace) {
+    let before = run.records().take_while(|record| record.place < place);
+    let last = before.last().map(|record| Position::After(record.place));
+    let kept = run.records().take_while(|record| record.place < place).count();
+    run.span.end = run.span.start + kept;
+    run.up_to = last.unwrap_or(run.after);
+    run.unread_from_ms = 0;
+}

@@ -1,0 +1,128 @@
+//! A host's HTTP API, as a test asks it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use serde_json::Value;
+
+use crate::process::wait_for;
+
+/// A host's HTTP API.
+#[derive(Debug)]
+pub struct Api {
+    client: reqwest::blocking::Client,
+    /// The beginning of every address.
+    pub base: String,
+}
+
+impl Api {
+    /// The API of a host at a port of this machine.
+    ///
+    /// # Errors
+    /// When no HTTP client can be made.
+    pub fn at(port: u16) -> Result<Self> {
+        let client = reqwest::blocking::Client::builder().no_proxy().timeout(Duration::from_secs(10)).build()?;
+        Ok(Self { client, base: format!("http://127.0.0.1:{port}") })
+    }
+
+    /// The status and body of a GET.
+    ///
+    /// # Errors
+    /// When there is no answer, or it is not JSON.
+    pub fn get(&self, path: &str) -> Result<(u16, Value)> {
+        let reply = self.client.get(format!("{}{path}", self.base)).send()?;
+        let status = reply.status().as_u16();
+        Ok((status, reply.json().with_context(|| format!("GET {path}"))?))
+    }
+
+    /// The status and body of a PUT.
+    ///
+    /// # Errors
+    /// When there is no answer, or it is not JSON.
+    pub fn put(&self, path: &str, body: Vec<u8>) -> Result<(u16, Value)> {
+        let reply = self.client.put(format!("{}{path}", self.base)).body(body).send()?;
+        let status = reply.status().as_u16();
+        Ok((status, reply.json().with_context(|| format!("PUT {path}"))?))
+    }
+
+    /// Every task of a job.
+    ///
+    /// # Errors
+    /// When there is no answer.
+    pub fn tasks(&self, job: &str) -> Result<Vec<Value>> {
+        let (_, tasks) = self.get(&format!("/v1/jobs/{job}/tasks"))?;
+        Ok(tasks["tasks"].as_array().cloned().unwrap_or_default())
+    }
+
+    /// Waits until every task has folded and committed all there is.
+    ///
+    /// # Errors
+    /// When that takes longer than the limit, or a task stopped.
+    pub fn wait_caught_up(&self, job: &str, limit: Duration) -> Result<()> {
+        wait_for("the lag to reach zero", limit, || {
+            // The host may still be starting.
+            let Ok(tasks) = self.tasks(job) else { return Ok(None) };
+            if let Some(stopped) = tasks.iter().find(|task| task["phase"] == "stopped") {
+                anyhow::bail!("task {} stopped: {}", stopped["task"], stopped["cause"]);
+            }
+            let caught_up = !tasks.is_empty() && tasks.iter().all(|task| task["lag_ms"] == 0);
+            Ok(caught_up.then_some(()))
+        })
+    }
+
+    /// The whole state of a job, every value read as a big-endian number; equal keys of several tasks are added up.
+    ///
+    /// # Errors
+    /// When there is no answer, or a value is not a number.
+    pub fn counts(&self, job: &str) -> Result<BTreeMap<Vec<u8>, u64>> {
+        let mut counts = BTreeMap::new();
+        for (_, key, value) in self.state(job)? {
+            let count = u64::from_be_bytes(value.as_slice().try_into().context("a count has not 8 bytes")?);
+            *counts.entry(key).or_default() += count;
+        }
+        Ok(counts)
+    }
+
+    /// The whole state of a job: task, key and value.
+    ///
+    /// # Errors
+    /// When there is no answer.
+    pub fn state(&self, job: &str) -> Result<Vec<(u64, Vec<u8>, Vec<u8>)>> {
+        let mut entries = Vec::new();
+        for task in 0..self.tasks(job)?.len() as u64 {
+            let mut start = Some(String::new());
+            while let Some(from) = start.take() {
+                let (status, page) =
+                    self.get(&format!("/v1/jobs/{job}/tasks/{task}/state?limit=1000&start-base64={from}"))?;
+                anyhow::ensure!(status == 200, "reading the state of task {task}: {page}");
+                for entry in page["entries"].as_array().context("a page has entries")? {
+                    entries.push((task, base64(&entry["key_base64"])?, base64(&entry["value_base64"])?));
+                }
+                start = page["next_base64"].as_str().map(|next| next.replace('+', "%2B"));
+            }
+        }
+        Ok(entries)
+    }
+}
+
+/// Decodes standard base64.
+///
+/// # Errors
+/// When it is none.
+pub fn base64(value: &Value) -> Result<Vec<u8>> {
+    const ALPHABET: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let text = value.as_str().context("expected base64 text")?;
+    let mut bytes = Vec::with_capacity(text.len() * 3 / 4);
+    let (mut bits, mut held) = (0u32, 0);
+    for letter in text.bytes().filter(|letter| *letter != b'=') {
+        let digit = ALPHABET.iter().position(|known| *known == letter).context("not base64")?;
+        bits = bits << 6 | digit as u32;
+        held += 6;
+        if held >= 8 {
+            held -= 8;
+            bytes.push((bits >> held) as u8);
+        }
+    }
+    Ok(bytes)
+}

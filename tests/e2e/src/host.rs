@@ -1,0 +1,64 @@
+//! A host as a process, its configuration written for the servers of a test.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+
+use crate::api::Api;
+use crate::process::Process;
+use crate::servers::{Servers, free_port};
+
+/// A host that can be started, killed and started again.
+#[derive(Debug)]
+pub struct HostFiles {
+    /// Its configuration file.
+    pub config: PathBuf,
+    /// Its data folder.
+    pub data: PathBuf,
+    /// What it said, over all its lives.
+    pub log: PathBuf,
+    /// Where it answers.
+    pub port: u16,
+}
+
+impl HostFiles {
+    /// Writes the configuration of a host named so, with these `[jobs.…]` tables.
+    ///
+    /// # Errors
+    /// When the folder cannot be written.
+    pub fn write(folder: &Path, name: &str, servers: &Servers, jobs: &str) -> Result<Self> {
+        let files = Self {
+            config: folder.join(format!("{name}.toml")),
+            data: folder.join(format!("{name}-data")),
+            log: folder.join(format!("{name}.log")),
+            port: free_port()?,
+        };
+        let text = format!(
+            "[host]\nlisten = \"127.0.0.1:{}\"\ndata-dir = {:?}\n\n\
+             [aws]\ntable = \"pelton-test\"\nkinesis-endpoint = {:?}\ndynamodb-endpoint = {:?}\n\n{jobs}\n",
+            files.port,
+            files.data,
+            servers.kinesis(),
+            servers.dynamodb(),
+        );
+        std::fs::write(&files.config, text)?;
+        Ok(files)
+    }
+
+    /// Starts the host.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn start(&self, environment: &[(&str, &str)]) -> Result<Process> {
+        let config = self.config.to_string_lossy();
+        Process::start(&["run", "-c", &config], environment, &self.log)
+    }
+
+    /// How to ask it things.
+    ///
+    /// # Errors
+    /// When no HTTP client can be made.
+    pub fn api(&self) -> Result<Api> {
+        Api::at(self.port)
+    }
+}

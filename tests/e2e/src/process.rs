@@ -1,0 +1,125 @@
+//! A `pelton` process: started, told to stop, or killed. One that is dropped is killed, so that no test leaves any behind.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+
+/// A running process whose output goes to a file.
+#[derive(Debug)]
+pub struct Process {
+    child: Child,
+    /// What it said.
+    pub log: PathBuf,
+}
+
+/// The `pelton` binary: `PELTON_BIN`, or the one built beside this program.
+///
+/// # Errors
+/// When there is none.
+pub fn pelton() -> Result<PathBuf> {
+    if let Some(path) = std::env::var_os("PELTON_BIN") {
+        return Ok(path.into());
+    }
+    let me = std::env::current_exe()?;
+    let beside = me.ancestors().map(|folder| folder.join("pelton")).find(|path| path.is_file());
+    beside.context("no pelton binary beside this program; build it with `make build`, or name it in PELTON_BIN")
+}
+
+/// A component built by `make guests`.
+///
+/// # Errors
+/// When it is not there.
+pub fn component(name: &str) -> Result<PathBuf> {
+    let me = std::env::current_exe()?;
+    let file = format!("wasm32-wasip2/guest/{name}.wasm");
+    let built = me.ancestors().map(|folder| folder.join(&file)).find(|path| path.is_file());
+    built.with_context(|| format!("{file} is not built; run `make guests`"))
+}
+
+impl Process {
+    /// Starts `pelton` with these arguments and environment, its output appended to a log file.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn start(args: &[&str], environment: &[(&str, &str)], log: &Path) -> Result<Self> {
+        let out = File::options().create(true).append(true).open(log)?;
+        let mut command = Command::new(pelton()?);
+        command.args(args).envs(environment.iter().copied()).stdin(Stdio::null());
+        let child = command.stdout(out.try_clone()?).stderr(out).spawn().context("starting pelton")?;
+        Ok(Self { child, log: log.into() })
+    }
+
+    /// Kills it at once, as a power cut would.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn kill(&mut self) -> Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+
+    /// Asks it to stop, as an orchestrator would.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn terminate(&self) -> Result<()> {
+        let status = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status()?;
+        if !status.success() {
+            bail!("kill -TERM {} failed", self.child.id());
+        }
+        Ok(())
+    }
+
+    /// Whether it ended, and how.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn ended(&mut self) -> Result<Option<ExitStatus>> {
+        Ok(self.child.try_wait()?)
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Errors
+    /// When it goes on for longer than the limit.
+    pub fn wait(&mut self, limit: Duration) -> Result<ExitStatus> {
+        wait_for("the process to end", limit, || self.ended())
+    }
+
+    /// Everything it said.
+    ///
+    /// # Errors
+    /// When the log cannot be read.
+    pub fn said(&self) -> Result<String> {
+        Ok(std::fs::read_to_string(&self.log)?)
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Asks again and again until there is an answer.
+///
+/// # Errors
+/// When there is none within the limit, or asking failed.
+pub fn wait_for<T>(what: &str, limit: Duration, mut ask: impl FnMut() -> Result<Option<T>>) -> Result<T> {
+    let began = Instant::now();
+    loop {
+        if let Some(answer) = ask()? {
+            return Ok(answer);
+        }
+        if began.elapsed() > limit {
+            bail!("waited {} s for {what}", limit.as_secs());
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}

@@ -1,0 +1,125 @@
+//! The fake DynamoDB: task rows, logs whose numbers are put on condition, parts, manifests, idle positions. It does what it
+//! is told at the moment it is told; delays and lost replies are the scheduler's.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use pelton_core::claim::Tail;
+use pelton_core::codec::{self, Placement};
+use pelton_core::commit::{CommitKind, StoredCommit};
+use pelton_core::id::{CommitId, CommitNumber, Epoch, ShardKey};
+use pelton_core::position::PositionEntry;
+use pelton_core::restore::LogEntry;
+use pelton_core::snapshot::Manifest;
+
+/// An item of a log.
+#[derive(Clone, Debug)]
+pub struct Item {
+    /// Whose commit it is.
+    pub id: CommitId,
+    /// Fences are not trimmed.
+    pub kind: CommitKind,
+    /// In which epoch it was put.
+    pub epoch: Epoch,
+    /// The stored head.
+    pub head: Bytes,
+}
+
+/// Where parts are kept: the commit's number or the snapshot's, its id, the part's index.
+pub type PartKey = (CommitNumber, CommitId, u32);
+/// Idle positions of one task, and the step they follow.
+pub type Idle = (CommitId, Vec<(ShardKey, PositionEntry)>);
+
+/// What the table holds of one task.
+#[derive(Debug, Default)]
+pub struct TaskItems {
+    /// Raised by each claim.
+    pub epoch: u64,
+    /// By commit number.
+    pub log: BTreeMap<CommitNumber, Item>,
+    /// Beside the log.
+    pub parts: BTreeMap<PartKey, Bytes>,
+    /// By snapshot id.
+    pub manifests: BTreeMap<CommitId, Manifest>,
+    /// Parts of snapshots, decoded: entries of the state.
+    pub snapshot_parts: BTreeMap<PartKey, Vec<(Bytes, Bytes)>>,
+    /// By host life.
+    pub idle: BTreeMap<(usize, u32), Idle>,
+}
+
+impl TaskItems {
+    /// Where the history begins.
+    pub fn floor(&self) -> CommitNumber {
+        self.manifests.values().map(|manifest| manifest.floor).max().unwrap_or_default()
+    }
+
+    /// The newest item.
+    pub fn tail(&self) -> Tail {
+        let newest = self.log.last_key_value();
+        newest.map(|(number, item)| Tail { number: *number, id: item.id, epoch: item.epoch }).unwrap_or_default()
+    }
+
+    /// Puts a commit if its number is free, or in any case. Returns whether it stands there now.
+    pub fn put(&mut self, commit: &StoredCommit, epoch: Epoch, conditional: bool) -> bool {
+        if conditional && self.log.contains_key(&commit.number) {
+            return false;
+        }
+        let item = Item { id: commit.id, kind: commit.kind, epoch, head: commit.head.clone() };
+        self.log.insert(commit.number, item);
+        true
+    }
+
+    /// A page of the log.
+    pub fn page(&self, from: CommitNumber, items: usize) -> Vec<LogEntry> {
+        let entry = |(number, item): (&CommitNumber, &Item)| LogEntry {
+            number: *number,
+            id: item.id,
+            epoch: item.epoch,
+            commit: self.commit(*number, item).map_err(|error| error.to_string()),
+            stored_bytes: item.head.len() as u64,
+        };
+        self.log.range(from..).take(items).map(entry).collect()
+    }
+
+    fn commit(&self, number: CommitNumber, item: &Item) -> Result<pelton_core::commit::Commit, codec::DecodeError> {
+        let parts = match codec::placement(&item.head)? {
+            Placement::Inline => Vec::new(),
+            Placement::Staged(count) => {
+                (0..count).filter_map(|index| self.parts.get(&(number, item.id, index)).cloned()).collect()
+            }
+        };
+        codec::decode(&item.head, &parts)
+    }
+
+    /// Something to delete below a floor, if there is anything: the `pick`th of it.
+    pub fn trim_one(&mut self, floor: CommitNumber, pick: u64, fences_too: bool) -> bool {
+        let log = self.log.range(..floor).filter(|(_, item)| fences_too || item.kind == CommitKind::Step);
+        let log: Vec<CommitNumber> = log.map(|(number, _)| *number).collect();
+        let lowest: PartKey = (CommitNumber(0), CommitId::default(), 0);
+        let end: PartKey = (floor, CommitId::default(), 0);
+        let parts: Vec<PartKey> = self.parts.range(lowest..end).map(|(key, _)| *key).collect();
+        let snapshot_parts: Vec<PartKey> = self.snapshot_parts.range(lowest..end).map(|(key, _)| *key).collect();
+        let manifests = self.manifests.values().filter(|manifest| manifest.floor < floor);
+        let manifests: Vec<CommitId> = manifests.map(|manifest| manifest.id).collect();
+        let count = log.len() + parts.len() + snapshot_parts.len() + manifests.len();
+        if count == 0 {
+            return false;
+        }
+        let mut at = (pick % count as u64) as usize;
+        if at < log.len() {
+            self.log.remove(&log[at]);
+            return true;
+        }
+        at -= log.len();
+        if at < parts.len() {
+            self.parts.remove(&parts[at]);
+            return true;
+        }
+        at -= parts.len();
+        match snapshot_parts.get(at) {
+            Some(key) => drop(self.snapshot_parts.remove(key)),
+            None => drop(self.manifests.remove(&manifests[at - snapshot_parts.len()])),
+        }
+        true
+    }
+}

@@ -1,0 +1,396 @@
+//! A host: performs the effects of its tasks, crashes between any two of them, starts again with what its disk kept.
+
+use std::collections::BTreeSet;
+
+use bytes::Bytes;
+use pelton_core::append::PutReply;
+use pelton_core::cause::StopCause;
+use pelton_core::claim::Tail;
+use pelton_core::codec;
+use pelton_core::id::{DeploymentNumber, TaskId};
+use pelton_core::limits::backoff_ms;
+use pelton_core::snapshot::{Manifest, StateMark};
+use pelton_core::task::{Applied, CallOutcome, Effect, Event, IdSeed, PhaseName, RunningRules, Task};
+use pelton_core::write_set::SYSTEM_SPACE;
+
+use crate::guest;
+use crate::oracle::Who;
+use crate::shape::Sabotage;
+use crate::store::{State, Store};
+use crate::trace;
+use crate::world::{Action, Chore, Host, Instance, Request, World};
+
+impl World {
+    /// A host starts, with the disk it has.
+    pub fn restart(&mut self, host: usize) {
+        if self.hosts[host].up || self.heir.is_some_and(|heir| heir != host) {
+            return;
+        }
+        let before = std::mem::take(&mut self.hosts[host]);
+        let life = before.life + 1;
+        self.hosts[host] = Host { life, up: true, ahead_ms: before.ahead_ms, stores: before.stores, ..Host::default() };
+        trace!(self, "host {host} starts, life {life}");
+        for action in [Action::List(host, life), Action::Tick(host, life), Action::Fsync(host, life)] {
+            self.after(0, action);
+        }
+        self.after(5_000, Action::SaveIdle(host, life));
+    }
+
+    /// A host dies; what it did not make durable goes with it.
+    pub fn crash(&mut self, host: usize) {
+        self.cover.crashes += 1;
+        trace!(self, "host {host} crashes");
+        let lost_disk = self.goes_wrong(self.faults.disk);
+        self.cover.disks_lost += u64::from(lost_disk);
+        let rng = &mut self.rng;
+        let dead = &mut self.hosts[host];
+        dead.up = false;
+        dead.tasks.clear();
+        dead.readers.clear();
+        for store in dead.stores.values_mut() {
+            let mark = store.mark;
+            let kept = if rng.chance(5_000) { 0 } else { rng.below(store.volatile() as u64 + 1) as usize };
+            store.crash(kept);
+            if self.sabotage == Some(Sabotage::MarkSurvivesCrash) {
+                store.mark = mark;
+            }
+        }
+        if lost_disk {
+            dead.stores.clear();
+        }
+        let pause = self.rng.between(1, 8_000);
+        self.after(pause, Action::Restart(host));
+    }
+
+    /// A host sets out to own a task.
+    pub fn start_task(&mut self, host: usize, task: TaskId) {
+        if self.hosts[host].tasks.contains_key(&task) {
+            return;
+        }
+        self.instances += 1;
+        let who = Who { host, life: self.hosts[host].life, task, instance: self.instances };
+        let rules = RunningRules {
+            commit_interval_ms: self.shape.commit_interval_ms,
+            retries: 4,
+            deployment: DeploymentNumber(1),
+            positions_age_max_ms: self.shape.positions_age_max_ms,
+        };
+        let ids = IdSeed::new(self.rng.bytes16());
+        let machine = Task::new(task, self.meta.clone(), rules, ids).bounded(self.shape.bounds);
+        let instance = Instance { who, task: machine, ready: false, full: BTreeSet::new() };
+        self.hosts[host].tasks.insert(task, instance);
+        self.step(who, Event::Start);
+    }
+
+    fn instance(&mut self, who: Who) -> Option<&mut Instance> {
+        let host = &mut self.hosts[who.host];
+        let alive = host.up && host.life == who.life;
+        host.tasks.get_mut(&who.task).filter(|instance| alive && instance.who == who)
+    }
+
+    /// Gives a task an event and does what it asks for.
+    pub fn step(&mut self, who: Who, event: Event) {
+        let now = self.host_now(who.host);
+        let claiming = self.instance(who).is_some_and(|instance| instance.task.phase() == PhaseName::Claiming);
+        let event = match (event, self.sabotage) {
+            (Event::ManifestsRead(mut manifests), Some(Sabotage::DropFloorCheck)) if claiming => {
+                manifests.iter_mut().for_each(|manifest| manifest.floor = Default::default());
+                Event::ManifestsRead(manifests)
+            }
+            (Event::Put(PutReply::Unknown), Some(Sabotage::SettleWithoutReading)) => Event::Put(PutReply::Applied),
+            (event, _) => event,
+        };
+        let idle_found = matches!(event, Event::IdleFound(_));
+        let Some(instance) = self.instance(who) else { return };
+        let mut effects = Vec::new();
+        instance.task.step(now, event, &mut effects);
+        if idle_found {
+            instance.ready = true;
+        }
+        for effect in effects {
+            if self.goes_wrong(self.faults.crash) {
+                self.cover.crashes_amid_effects += 1;
+                return self.crash(who.host);
+            }
+            self.perform(who, effect);
+        }
+        if idle_found {
+            self.want(who);
+        }
+        self.give_room(who);
+    }
+
+    fn perform(&mut self, who: Who, effect: Effect) {
+        match effect {
+            Effect::Claim => self.send(who, Request::Claim),
+            Effect::ReadTail => self.send(who, Request::ReadTail),
+            Effect::ReadItem(number) => self.send(who, Request::ReadItem(number)),
+            Effect::ReadManifests => self.send(who, Request::ReadManifests),
+            Effect::ReadLog(number) => self.send(who, Request::ReadLog(number)),
+            Effect::Ready => {
+                self.cover.idle_found += 1;
+                self.send(who, Request::ReadIdle);
+            }
+            Effect::Put { commit, epoch, attempt } => {
+                self.before_put(who, &commit);
+                let pause = backoff_ms(attempt);
+                self.cover.staged_commits += u64::from(!commit.parts.is_empty());
+                self.after(pause, Action::Work(who, Chore::Stage { commit, epoch, part: 0 }));
+            }
+            Effect::OpenLocal | Effect::ResetLocal | Effect::LoadSnapshot(_) | Effect::LoadSystem(_) => {
+                self.perform_local(who, effect);
+            }
+            Effect::Apply(applied) => self.apply(who, applied),
+            Effect::Call(call) => {
+                let pause = self.delay();
+                self.after(pause, Action::Work(who, Chore::Call(call)));
+            }
+            Effect::Reread(shard, position) => {
+                self.cover.holes += 1;
+                trace!(self, "task {}: host {} has a hole in {shard} after {position}", who.task, who.host);
+                self.reread(who, &shard, position);
+            }
+            Effect::Publish { packages, attempt } => {
+                self.cover.repeats_published += u64::from(attempt > 0);
+                let delay = backoff_ms(attempt) + self.delay();
+                self.after(delay, Action::Serve(who, Request::Publish { packages, answered: false }));
+            }
+            Effect::Snapshot(mark, id) => self.snapshot(who, mark, id),
+            Effect::Trim(floor) => self.after(1, Action::Work(who, Chore::Trim(floor))),
+            Effect::DropInstance => {}
+            Effect::Stopped(cause) => self.stopped(who, &cause),
+        }
+    }
+
+    /// Where some sabotages strike.
+    fn before_put(&mut self, who: Who, stored: &pelton_core::commit::StoredCommit) {
+        let commit = || codec::decode(&stored.head, &stored.parts).expect("it was just encoded");
+        if self.sabotage == Some(Sabotage::ApplyBeforeAppend) {
+            let commit = commit();
+            let mark = StateMark { number: commit.number, id: commit.id, epoch: commit.epoch, last_step_id: commit.id };
+            self.apply(who, Applied { writes: commit.writes.into(), mark });
+        } else if self.sabotage == Some(Sabotage::PublishBeforeDurable) {
+            let commit = commit();
+            let outbox = codec::outbox_key(commit.number);
+            if let Some(Some(value)) = commit.writes.get(&outbox)
+                && let Ok(codec::SystemEntry::Outbox(number, outputs)) = codec::decode_system(&outbox, value.clone())
+            {
+                let mut outbox = pelton_core::outbox::Outbox::new(self.meta.incarnation, who.task);
+                outbox.push(number, outputs);
+                let (packages, _) = outbox.next_round().expect("it was just filled");
+                packages.iter().for_each(|package| self.sink(who.task, package));
+            }
+        }
+    }
+
+    fn store(&mut self, who: Who) -> &mut Store {
+        self.hosts[who.host].stores.entry(who.task).or_default()
+    }
+
+    fn apply(&mut self, who: Who, applied: Applied) {
+        let verdict = self.oracle.local(who.task, applied.mark);
+        self.check(verdict);
+        self.store(who).apply(applied);
+        if self.goes_wrong(1_000) {
+            self.store(who).fsync();
+        }
+    }
+
+    fn perform_local(&mut self, who: Who, effect: Effect) {
+        match effect {
+            Effect::OpenLocal => {
+                let mark = self.store(who).mark;
+                trace!(self, "task {}: host {} has a local copy at {}", who.task, who.host, mark.number);
+                self.answer(who, Event::LocalOpened(mark));
+            }
+            Effect::ResetLocal => {
+                self.cover.rebuilt += 1;
+                let durably = self.rng.chance(5_000);
+                self.store(who).replace(State::new(), StateMark::default(), durably);
+                self.answer(who, Event::LocalReset);
+            }
+            Effect::LoadSnapshot(manifest) => {
+                self.after(1, Action::Work(who, Chore::Load { manifest, part: 0, state: State::new() }));
+            }
+            Effect::LoadSystem(mark) => {
+                let store = self.store(who);
+                assert_eq!(store.mark, mark, "the local copy stands where the restore says");
+                let system = store.state.iter().filter(|(key, _)| key[0] == SYSTEM_SPACE);
+                let system = system.map(|(key, value)| codec::decode_system(key, value.clone()));
+                let system = system.collect::<Result<Vec<_>, _>>().expect("system state decodes");
+                let state = self.hosts[who.host].stores[&who.task].state.clone();
+                trace!(self, "task {}: host {} is restored up to {}: {} entries", who.task, who.host, mark.number, state.len());
+                self.answer(who, Event::SystemLoaded(system));
+            }
+            other => unreachable!("{other:?} is not about the local copy"),
+        }
+    }
+
+    fn snapshot(&mut self, who: Who, mark: StateMark, id: pelton_core::id::CommitId) {
+        let store = self.store(who);
+        assert_eq!(store.mark, mark, "a snapshot is of the local copy as it stands");
+        let entries: Vec<(Bytes, Bytes)> = store.state.iter().map(|(key, value)| (key.clone(), value.clone())).collect();
+        let state_bytes = entries.iter().map(|(key, value)| (key.len() + value.len()) as u64).sum();
+        let chunk = self.rng.between(1, 40) as usize;
+        let parts: Vec<Vec<(Bytes, Bytes)>> = entries.chunks(chunk).map(<[_]>::to_vec).collect();
+        let kept = self.rng.below(self.shape.kept_commits + 1);
+        let manifest = Manifest {
+            id,
+            at: mark.number,
+            at_id: mark.id,
+            at_epoch: mark.epoch,
+            last_step_id: mark.last_step_id,
+            floor: pelton_core::id::CommitNumber(mark.number.0.saturating_sub(kept).max(1)),
+            parts: parts.len() as u32,
+            entries: entries.len() as u64,
+            state_bytes,
+        };
+        self.after(1, Action::Work(who, Chore::Snapshot { manifest, parts: parts.into(), part: 0 }));
+    }
+
+    fn stopped(&mut self, who: Who, cause: &StopCause) {
+        trace!(self, "task {}: host {} stops it: {cause}", who.task, who.host);
+        match cause {
+            StopCause::Asked => self.cover.drained += 1,
+            StopCause::Fenced { .. } => self.cover.zombies_fenced += 1,
+            StopCause::ClaimLost { .. } => self.cover.claims_lost += 1,
+            StopCause::FenceTrimmed { .. } => self.cover.fences_trimmed += 1,
+            StopCause::Batch { .. } => self.cover.batches_given_up += 1,
+            StopCause::CorruptCommit { .. }
+            | StopCause::MissingCommit { .. }
+            | StopCause::CorruptSnapshot { .. }
+            | StopCause::Logic(_)
+            | StopCause::SetAside { .. }
+            | StopCause::Gap { .. }
+            | StopCause::Store(_)
+            | StopCause::Service(_) => panic!("nothing stops a task but its like: task {}: {cause}", who.task),
+        }
+        self.hosts[who.host].tasks.remove(&who.task);
+        for reader in self.hosts[who.host].readers.values_mut() {
+            reader.feed.leave(who.task);
+        }
+    }
+
+    /// Does the next bit of something that takes several calls.
+    pub fn work(&mut self, who: Who, chore: Chore) {
+        if self.instance(who).is_none() && !matches!(chore, Chore::Trim(_) | Chore::Snapshot { .. }) {
+            return;
+        }
+        if self.goes_wrong(self.faults.crash) {
+            return self.crash(who.host);
+        }
+        let pause = self.delay();
+        let at = usize::from(who.task.0);
+        match chore {
+            Chore::Stage { commit, epoch, part } => match commit.parts.get(part as usize) {
+                None => self.send(who, Request::Put { commit, epoch, answered: false }),
+                Some(bytes) => {
+                    self.table[at].parts.insert((commit.number, commit.id, part), bytes.clone());
+                    self.after(pause, Action::Work(who, Chore::Stage { commit, epoch, part: part + 1 }));
+                }
+            },
+            Chore::Snapshot { manifest, parts, part } => match parts.get(part as usize) {
+                None => self.send(who, Request::Manifest { manifest, answered: false }),
+                Some(entries) => {
+                    self.table[at].snapshot_parts.insert((manifest.at, manifest.id, part), entries.clone());
+                    self.after(pause, Action::Work(who, Chore::Snapshot { manifest, parts, part: part + 1 }));
+                }
+            },
+            Chore::Load { manifest, part, state } => self.load(who, manifest, part, state, pause),
+            Chore::Trim(floor) => {
+                let fences_too = self.sabotage == Some(Sabotage::TrimFences);
+                let pick = self.rng.next();
+                if self.table[at].trim_one(floor, pick, fences_too) {
+                    self.after(pause, Action::Work(who, Chore::Trim(floor)));
+                } else {
+                    self.cover.trims += 1;
+                    self.answer(who, Event::Trimmed);
+                }
+            }
+            Chore::Call(call) => {
+                let outcome = if self.goes_wrong(self.faults.guest) {
+                    self.cover.guest_failures += 1;
+                    CallOutcome::Failed("as the seed wants it".into())
+                } else {
+                    let mut call = call;
+                    if self.sabotage == Some(Sabotage::HideSealed) {
+                        call.sealed = None;
+                    }
+                    let big = self.shape.big;
+                    let (writes, outputs) = guest::call(&call, big, &self.store(who).state);
+                    CallOutcome::Folded { writes, outputs }
+                };
+                self.answer(who, Event::Called(outcome));
+            }
+        }
+    }
+
+    fn load(&mut self, who: Who, manifest: Manifest, part: u32, mut state: State, pause: u64) {
+        if part < manifest.parts {
+            let parts = &self.table[usize::from(who.task.0)].snapshot_parts;
+            let Some(entries) = parts.get(&(manifest.at, manifest.id, part)) else {
+                self.cover.snapshots_missed += 1;
+                return self.answer(who, Event::SnapshotLoaded(Err(format!("part {part} is gone"))));
+            };
+            state.extend(entries.iter().cloned());
+            return self.after(pause, Action::Work(who, Chore::Load { manifest, part: part + 1, state }));
+        }
+        self.cover.snapshots_loaded += 1;
+        let mark = StateMark {
+            number: manifest.at,
+            id: manifest.at_id,
+            epoch: manifest.at_epoch,
+            last_step_id: manifest.last_step_id,
+        };
+        let durably = self.rng.chance(5_000);
+        self.store(who).replace(state, mark, durably);
+        self.answer(who, Event::SnapshotLoaded(Ok(())));
+    }
+
+    /// What is applied on a host becomes durable now and then.
+    pub fn fsync(&mut self, host: usize, life: u32) {
+        self.hosts[host].stores.values_mut().for_each(Store::fsync);
+        let pause = self.rng.between(1_000, 15_000);
+        self.after(pause, Action::Fsync(host, life));
+    }
+
+    /// The positions of idle tasks replace those the host had kept.
+    pub fn save_idle(&mut self, host: usize, life: u32) {
+        for (task, instance) in &self.hosts[host].tasks {
+            let idle = &mut self.table[usize::from(task.0)].idle;
+            match instance.task.idle_positions() {
+                Some((step, mut entries)) => {
+                    if self.sabotage == Some(Sabotage::IdleAtReader)
+                        && let Some(running) = instance.task.running()
+                    {
+                        for (shard, entry) in &mut entries {
+                            let read = self.kinesis.shard(shard).records.last();
+                            let read = read.map(|record| pelton_core::position::Position::After(record.place));
+                            entry.position = entry.position.max(read.unwrap_or(entry.position));
+                            debug_assert!(running.intake().taken(shard).is_some());
+                        }
+                    }
+                    idle.insert((host, life), (step, entries));
+                }
+                None => drop(idle.remove(&(host, life))),
+            }
+        }
+        let pause = self.rng.between(1_000, 10_000);
+        self.after(pause, Action::SaveIdle(host, life));
+    }
+
+    /// Time passes on a host.
+    pub fn tick(&mut self, host: usize, life: u32) {
+        self.after(100, Action::Tick(host, life));
+        let running = |instance: &&Instance| instance.task.running().is_some();
+        let running: Vec<Who> = self.hosts[host].tasks.values().filter(running).map(|instance| instance.who).collect();
+        for who in running {
+            self.step(who, Event::Tick);
+            self.want(who);
+        }
+        if self.heir == Some(host) && self.hosts[host].up {
+            let missing = self.meta.tasks.tasks().filter(|task| !self.hosts[host].tasks.contains_key(task));
+            missing.collect::<Vec<_>>().into_iter().for_each(|task| self.start_task(host, task));
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! A host's side of Kinesis: listings, one feed a shard, and the mailboxes it fills.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use pelton_core::feed::{Delivery, Feed, FeedNext, FeedTrouble, Lane, Pace, Reply};
+use pelton_core::id::{ShardKey, StreamIndex};
+use pelton_core::position::Position;
+use pelton_core::record::{Record, Run};
+use pelton_core::route::route;
+use pelton_core::task::Event;
+
+use crate::kinesis::Iterator;
+use crate::oracle::Who;
+use crate::shape::Sabotage;
+use crate::trace;
+use crate::world::{Action, Host, Instance, Reader, World};
+
+impl World {
+    /// A host lists the streams, perhaps as they were.
+    pub fn list(&mut self, host: usize, life: u32) {
+        for stream in 0..self.kinesis.streams() {
+            let stale = self.goes_wrong(self.faults.stale);
+            self.cover.stale_listings += u64::from(stale);
+            let ago = if stale { self.rng.between(1, 4) as usize } else { 0 };
+            let mut listing = self.kinesis.list(stream, ago);
+            if self.sabotage == Some(Sabotage::ForgetParents) {
+                listing.iter_mut().for_each(|shard| shard.parents.clear());
+            }
+            self.hosts[host].map.update(StreamIndex(stream as u16), listing);
+        }
+        let pause = self.rng.between(200, 3_000);
+        self.after(pause, Action::List(host, life));
+    }
+
+    /// Has the shards read that a task wants now.
+    pub fn want(&mut self, who: Who) {
+        let now = self.host_now(who.host);
+        let host = &mut self.hosts[who.host];
+        let instance = host.tasks.get_mut(&who.task).filter(|instance| instance.who == who && instance.ready);
+        let Some(instance) = instance.filter(|_| host.life == who.life) else { return };
+        let wants = instance.task.wants(&host.map);
+        for want in wants {
+            trace!(self, "task {}: host {} wants {} after {}", who.task, who.host, want.shard, want.after);
+            let pace = Pace { call_interval_ms: 50, ..Pace::KINESIS };
+            let readers = &mut self.hosts[who.host].readers;
+            let new = || Reader { feed: Feed::new(pace), iterators: BTreeMap::new(), busy: false, token: 0 };
+            let reader = readers.entry(want.shard.clone()).or_insert_with(new);
+            reader.feed.join(now, who.task, want.after, want.unread_from_ms);
+            self.wake(who.host, &want.shard, 0);
+        }
+    }
+
+    /// A hole is read again.
+    pub fn reread(&mut self, who: Who, shard: &ShardKey, position: Position) {
+        let now = self.host_now(who.host);
+        let instance = &self.hosts[who.host].tasks[&who.task];
+        let positions = instance.task.running().map(|running| running.intake().positions());
+        let bound = positions.into_iter().flatten().find(|(key, _)| *key == shard);
+        let unread_from_ms = bound.map_or(0, |(_, entry)| entry.unread_from_ms);
+        if let Some(reader) = self.hosts[who.host].readers.get_mut(shard) {
+            reader.feed.join(now, who.task, position, unread_from_ms);
+        }
+        self.wake(who.host, shard, 0);
+    }
+
+    /// A feed is asked what to do, after a pause; earlier wake-ups count no more.
+    fn wake(&mut self, host: usize, shard: &ShardKey, pause_ms: u64) {
+        let life = self.hosts[host].life;
+        let Some(reader) = self.hosts[host].readers.get_mut(shard) else { return };
+        reader.token += 1;
+        let token = reader.token;
+        self.after(pause_ms, Action::Feed(host, life, shard.clone(), token));
+    }
+
+    /// Asks a feed what to do.
+    pub fn feed(&mut self, host: usize, shard: &ShardKey, token: u64) {
+        let now = self.host_now(host);
+        let Some(reader) = self.hosts[host].readers.get_mut(shard).filter(|reader| reader.token == token) else {
+            return;
+        };
+        if reader.busy {
+            return;
+        }
+        match reader.feed.next(now) {
+            FeedNext::Idle => {}
+            FeedNext::Wait(until) => self.wake(host, shard, until.saturating_sub(now).max(1)),
+            next @ (FeedNext::Iterate(..) | FeedNext::Fetch(_)) => {
+                reader.busy = true;
+                self.cover.catch_ups += u64::from(matches!(next, FeedNext::Iterate(Lane::CatchUp, _)));
+                let (life, delay) = (self.hosts[host].life, self.delay());
+                self.after(delay, Action::Read(host, life, shard.clone(), next));
+            }
+        }
+    }
+
+    /// A call to Kinesis comes to something.
+    pub fn read(&mut self, host: usize, shard: &ShardKey, next: FeedNext) {
+        let now = self.host_now(host);
+        let throttled = self.goes_wrong(self.faults.throttle);
+        let limit = self.rng.between(0, self.shape.fetch_records as u64) as usize;
+        let reader = self.hosts[host].readers.get_mut(shard).expect("a call is of a reader");
+        reader.busy = false;
+        match next {
+            FeedNext::Iterate(lane, _) | FeedNext::Fetch(lane) if throttled => {
+                self.cover.throttled += 1;
+                reader.feed.failed(now, lane, FeedTrouble::Passing);
+            }
+            FeedNext::Iterate(lane, position) => {
+                let next = self.kinesis.index(shard, position);
+                reader.iterators.insert(lane, Iterator { next, taken_ms: self.now });
+                reader.feed.iterated(lane);
+            }
+            FeedNext::Fetch(lane) => {
+                let iterator = *reader.iterators.get(&lane).expect("a fetch follows an iterator");
+                if self.now > iterator.taken_ms + self.shape.iterator_ms {
+                    self.cover.expired_iterators += 1;
+                    reader.feed.failed(now, lane, FeedTrouble::Expired);
+                } else {
+                    let fetched = self.kinesis.fetch(shard, iterator.next, limit);
+                    let next = iterator.next + fetched.records.len();
+                    reader.iterators.insert(lane, Iterator { next, taken_ms: self.now });
+                    let last = fetched.records.last();
+                    let reply = Reply {
+                        up_to: last.map(|record| Position::After(record.place)),
+                        arrived_ms: last.map(|record| record.arrived_ms),
+                        bytes: fetched.records.iter().map(|record| record.data.len() as u64).sum(),
+                        end: fetched.end,
+                        caught_up: fetched.caught_up,
+                    };
+                    let delivery = reader.feed.fetched(now, lane, reply);
+                    trace!(self, "host {host} reads {shard} in lane {lane:?}: {reply:?} -> {delivery:?}");
+                    self.deliver(host, shard, delivery, fetched.records);
+                }
+            }
+            FeedNext::Wait(_) | FeedNext::Idle => unreachable!("no call"),
+        }
+        self.wake(host, shard, 0);
+    }
+
+    fn deliver(&mut self, host: usize, shard: &ShardKey, delivery: Delivery, records: Vec<Record>) {
+        let life = self.hosts[host].life;
+        let range = self.kinesis.shard(shard).shard.range;
+        let routed = route(shard.clone(), range, self.meta.tasks, records);
+        assert_eq!(routed.set_aside, None, "every record is where it belongs");
+        let (fetch, spans) = (Arc::new(routed.fetch), routed.spans);
+        for (task, after) in delivery.members {
+            let span = spans.iter().find(|(owner, _)| *owner == task).map(|(_, span)| span.clone());
+            if span.is_none() && !delivery.mark {
+                continue;
+            }
+            if self.hosts[host].life != life || !self.hosts[host].up {
+                return;
+            }
+            let dropped = self.goes_wrong(self.faults.drop_run);
+            let Host { readers, tasks, .. } = &mut self.hosts[host];
+            let reader = readers.get_mut(shard).expect("it delivers");
+            let Some(instance) = tasks.get_mut(&task) else { continue };
+            if waiting(instance) >= self.shape.mailbox_records {
+                self.cover.full_mailboxes += 1;
+                instance.full.insert(shard.clone());
+                reader.feed.full(task);
+                continue;
+            }
+            reader.feed.delivered(task, delivery.up_to, delivery.unread_from_ms);
+            if dropped {
+                self.cover.runs_dropped += 1;
+                continue;
+            }
+            let run = Run {
+                after,
+                up_to: delivery.up_to,
+                unread_from_ms: delivery.unread_from_ms,
+                set_aside: None,
+                shard: shard.clone(),
+                fetch: span.is_some().then(|| fetch.clone()),
+                span: span.unwrap_or(0..0),
+            };
+            let who = instance.who;
+            trace!(self, "task {task}: host {host} is given {} records of {shard} up to {}", run.len(), run.up_to);
+            self.step(who, Event::Run(run));
+        }
+    }
+
+    /// A mailbox that was full tells its feeds when it is half empty.
+    pub fn give_room(&mut self, who: Who) {
+        let now = self.host_now(who.host);
+        let Host { readers, tasks, .. } = &mut self.hosts[who.host];
+        let Some(instance) = tasks.get_mut(&who.task).filter(|instance| instance.who == who) else { return };
+        if instance.full.is_empty() || waiting(instance) > self.shape.mailbox_records / 2 {
+            return;
+        }
+        let full = std::mem::take(&mut instance.full);
+        for shard in &full {
+            if let Some(reader) = readers.get_mut(shard) {
+                reader.feed.room(now, who.task);
+            }
+        }
+        full.iter().for_each(|shard| self.wake(who.host, shard, 0));
+    }
+}
+
+/// How many records wait for a task.
+fn waiting(instance: &Instance) -> usize {
+    let running = instance.task.running();
+    running.map_or(0, |running| running.intake().waiting().map(Run::len).sum())
+}

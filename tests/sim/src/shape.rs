@@ -1,0 +1,251 @@
+//! The shape of a simulated world: what its seed makes of it, what can go wrong in it, and what is counted.
+
+use pelton_core::limits::Bounds;
+
+use crate::rng::Rng;
+
+/// A deliberate break of the rules, to prove that the oracle would see it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sabotage {
+    /// A commit is put over whatever stands at its number.
+    PutWithoutCondition,
+    /// A put whose fate is unknown is taken for applied.
+    SettleWithoutReading,
+    /// The local copy takes a commit before the log does.
+    ApplyBeforeAppend,
+    /// A fence counts although the log may have been trimmed past it.
+    DropFloorCheck,
+    /// Outputs go out before their commit is durable.
+    PublishBeforeDurable,
+    /// Children are read before their parents end.
+    ForgetParents,
+    /// Idle positions are the reader's, not the task's.
+    IdleAtReader,
+    /// Fences are trimmed like steps.
+    TrimFences,
+    /// Guests do not see what is being appended.
+    HideSealed,
+    /// What a crash lost of the local copy, its mark does not know.
+    MarkSurvivesCrash,
+}
+
+/// Every sabotage, by name.
+pub const SABOTAGES: [(&str, Sabotage); 10] = [
+    ("put-without-condition", Sabotage::PutWithoutCondition),
+    ("settle-without-reading", Sabotage::SettleWithoutReading),
+    ("apply-before-append", Sabotage::ApplyBeforeAppend),
+    ("drop-floor-check", Sabotage::DropFloorCheck),
+    ("publish-before-durable", Sabotage::PublishBeforeDurable),
+    ("forget-parents", Sabotage::ForgetParents),
+    ("idle-at-reader", Sabotage::IdleAtReader),
+    ("trim-fences", Sabotage::TrimFences),
+    ("hide-sealed", Sabotage::HideSealed),
+    ("mark-survives-crash", Sabotage::MarkSurvivesCrash),
+];
+
+/// How often things go wrong, of ten thousand.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Faults {
+    /// A host crashes at an effect.
+    pub crash: u64,
+    /// A call fails without being applied.
+    pub fail: u64,
+    /// A call is applied and its reply lost.
+    pub lose: u64,
+    /// A put is given up and applied later.
+    pub late: u64,
+    /// Kinesis throttles.
+    pub throttle: u64,
+    /// A run never reaches its mailbox.
+    pub drop_run: u64,
+    /// The logic fails.
+    pub guest: u64,
+    /// A listing is an old one.
+    pub stale: u64,
+    /// A crash takes the disk too.
+    pub disk: u64,
+}
+
+/// A world's shape.
+#[derive(Clone, Copy, Debug)]
+pub struct Shape {
+    /// Hosts that fight for the tasks.
+    pub hosts: u64,
+    /// Tasks of the job.
+    pub tasks: u32,
+    /// Input streams.
+    pub streams: u64,
+    /// Shards of each in the beginning.
+    pub shards: u64,
+    /// Partition keys of each stream.
+    pub keys: u64,
+    /// How long records come, milliseconds.
+    pub traffic_ms: u64,
+    /// Pause between puts, milliseconds, on average.
+    pub put_every_ms: u64,
+    /// Pause between reshards, milliseconds, on average.
+    pub reshard_every_ms: u64,
+    /// Pause between whims of a host, milliseconds, on average.
+    pub whim_every_ms: u64,
+    /// Records a mailbox takes.
+    pub mailbox_records: usize,
+    /// Records a fetch brings.
+    pub fetch_records: usize,
+    /// How long an iterator lives, milliseconds.
+    pub iterator_ms: u64,
+    /// See [`pelton_core::task::RunningRules`].
+    pub commit_interval_ms: u64,
+    /// See [`pelton_core::task::RunningRules`].
+    pub positions_age_max_ms: u64,
+    /// Bounds of tasks.
+    pub bounds: Bounds,
+    /// Whether the guest writes values too large for one item.
+    pub big: bool,
+    /// Commits kept below a snapshot.
+    pub kept_commits: u64,
+    /// What goes wrong.
+    pub faults: Faults,
+}
+
+impl Shape {
+    /// The shape a seed has.
+    pub fn new(rng: &mut Rng) -> Self {
+        let mut now_and_then = |most: u64| if rng.chance(7_000) { rng.below(most) } else { 0 };
+        let faults = Faults {
+            crash: now_and_then(25),
+            fail: now_and_then(1_500),
+            lose: now_and_then(1_500),
+            late: now_and_then(1_000),
+            throttle: now_and_then(1_000),
+            drop_run: now_and_then(300),
+            guest: now_and_then(1_500),
+            stale: now_and_then(8_000),
+            disk: now_and_then(4_000),
+        };
+        let big = rng.chance(300);
+        Self {
+            hosts: rng.between(1, 3),
+            tasks: rng.between(1, 8) as u32,
+            streams: rng.between(1, 2),
+            shards: rng.between(1, 3),
+            keys: rng.between(2, 8),
+            traffic_ms: rng.between(20_000, 60_000),
+            put_every_ms: rng.between(30, 300),
+            reshard_every_ms: rng.between(4_000, 30_000),
+            whim_every_ms: rng.between(2_000, 15_000),
+            mailbox_records: rng.between(1, 40) as usize,
+            fetch_records: rng.between(1, 40) as usize,
+            iterator_ms: rng.between(1_000, 20_000),
+            commit_interval_ms: rng.between(20, 1_000),
+            positions_age_max_ms: rng.between(2_000, 30_000),
+            bounds: Bounds {
+                batch_records_max: rng.between(1, 20) as usize,
+                batch_bytes: rng.between(100, 4_000) as usize,
+                seal_bytes: if big { 1 << 20 } else { rng.between(200, 8_000) as usize },
+                seal_invocations: rng.between(1, 20) as usize,
+                snapshot_log_bytes_min: if big { 2 << 20 } else { rng.between(500, 10_000) },
+                snapshot_commits_max: rng.between(2, 60),
+            },
+            big,
+            kept_commits: rng.below(4) * rng.below(3),
+            faults,
+        }
+    }
+}
+
+macro_rules! coverage {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// What happened, counted.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        pub struct Coverage {
+            $($(#[$doc])* pub $name: u64,)*
+        }
+
+        impl Coverage {
+            /// Each count with its name.
+            pub fn counts(&self) -> Vec<(&'static str, u64)> {
+                vec![$((stringify!($name), self.$name),)*]
+            }
+
+            /// Adds another world's counts.
+            pub fn add(&mut self, other: &Self) {
+                $(self.$name += other.$name;)*
+            }
+        }
+    };
+}
+
+coverage! {
+    /// Records put.
+    records,
+    /// Commits in all histories.
+    commits,
+    /// Hosts that crashed.
+    crashes,
+    /// Crashes in the midst of a step's effects.
+    crashes_amid_effects,
+    /// Disks lost.
+    disks_lost,
+    /// Hosts that slept.
+    pauses,
+    /// Calls applied whose reply was lost.
+    lost_replies,
+    /// Calls that failed.
+    failed_calls,
+    /// Puts applied after they were given up.
+    late_puts,
+    /// Puts refused because their number was taken.
+    refused_puts,
+    /// Puts that landed below the floor.
+    puts_below_floor,
+    /// Fences that stand.
+    fences,
+    /// Owners that met another's commit.
+    zombies_fenced,
+    /// Claims that another's outran.
+    claims_lost,
+    /// Fences that were trimmed past.
+    fences_trimmed,
+    /// Holes found by a mailbox.
+    holes,
+    /// Runs lost on their way.
+    runs_dropped,
+    /// Mailboxes that were full.
+    full_mailboxes,
+    /// Catch-up readers begun.
+    catch_ups,
+    /// Snapshots whose manifest stands.
+    snapshots,
+    /// Trims brought to their end.
+    trims,
+    /// Commits staged in parts.
+    staged_commits,
+    /// Local copies given up.
+    rebuilt,
+    /// Snapshots loaded.
+    snapshots_loaded,
+    /// Snapshots that vanished while they were loaded.
+    snapshots_missed,
+    /// Times idle positions were believed or not.
+    idle_found,
+    /// Shards split.
+    splits,
+    /// Shards merged.
+    merges,
+    /// Shards no longer listed.
+    forgotten,
+    /// Listings older than the stream.
+    stale_listings,
+    /// Iterators that expired.
+    expired_iterators,
+    /// Calls throttled.
+    throttled,
+    /// Calls of the logic that failed.
+    guest_failures,
+    /// Tasks that stopped because asked.
+    drained,
+    /// Tasks that stopped because their batch kept failing.
+    batches_given_up,
+    /// Packages sent again.
+    repeats_published,
+}

@@ -1,0 +1,336 @@
+//! The world: one queue of things to happen, ordered by time, and everything they happen to. Nothing in it is random but
+//! its seed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use pelton_core::commit::StoredCommit;
+use pelton_core::feed::{Feed, FeedNext};
+use pelton_core::id::{CommitId, CommitNumber, Epoch, Incarnation, ShardId, ShardKey, StreamIndex, TaskId};
+use pelton_core::job::{Input, JobMeta, Start};
+use pelton_core::output::Package;
+use pelton_core::shard::ShardMap;
+use pelton_core::slice::TaskCount;
+use pelton_core::snapshot::Manifest;
+use pelton_core::task::{Call, Event, Task};
+
+use crate::dynamo::TaskItems;
+use crate::kinesis::{Iterator, Kinesis};
+use crate::oracle::{Oracle, Verdict, Who};
+use crate::rng::Rng;
+use crate::shape::{Coverage, Faults, Sabotage, Shape};
+use crate::store::{State, Store};
+
+/// When the world begins, milliseconds since 1970.
+pub const EPOCH_MS: u64 = 1_700_000_000_000;
+
+/// A call to the fake DynamoDB or the sink, on its way. It arrives whatever becomes of its sender.
+#[derive(Clone, Debug)]
+pub enum Request {
+    Claim,
+    ReadTail,
+    Put { commit: Arc<StoredCommit>, epoch: Epoch, answered: bool },
+    ReadItem(CommitNumber),
+    ReadManifests,
+    ReadLog(CommitNumber),
+    ReadIdle,
+    Publish { packages: Vec<Package>, answered: bool },
+    Manifest { manifest: Manifest, answered: bool },
+}
+
+/// Work of a host that takes several calls: a crash ends it where it is.
+#[derive(Clone, Debug)]
+pub enum Chore {
+    Stage { commit: Arc<StoredCommit>, epoch: Epoch, part: u32 },
+    Snapshot { manifest: Manifest, parts: Arc<Vec<Vec<(Bytes, Bytes)>>>, part: u32 },
+    Load { manifest: Manifest, part: u32, state: State },
+    Trim(CommitNumber),
+    Call(Call),
+}
+
+/// Something that happens.
+#[derive(Debug)]
+pub enum Action {
+    Put,
+    Reshard,
+    Whim(usize),
+    Restart(usize),
+    Tick(usize, u32),
+    List(usize, u32),
+    SaveIdle(usize, u32),
+    Fsync(usize, u32),
+    Serve(Who, Request),
+    Answer(Who, Box<Event>),
+    Work(Who, Chore),
+    Feed(usize, u32, ShardKey, u64),
+    Read(usize, u32, ShardKey, FeedNext),
+}
+
+/// A task as a host runs it.
+#[derive(Debug)]
+pub struct Instance {
+    pub who: Who,
+    pub task: Task,
+    /// It was told of idle positions and may want shards.
+    pub ready: bool,
+    /// Feeds that its full mailbox pushed back.
+    pub full: BTreeSet<ShardKey>,
+}
+
+/// A shard's feed on one host.
+#[derive(Debug)]
+pub struct Reader {
+    pub feed: Feed,
+    pub iterators: BTreeMap<pelton_core::feed::Lane, Iterator>,
+    pub busy: bool,
+    /// Only the newest wake-up counts.
+    pub token: u64,
+}
+
+/// A host.
+#[derive(Debug, Default)]
+pub struct Host {
+    pub life: u32,
+    pub up: bool,
+    pub asleep_until: u64,
+    /// How far its clock is ahead, milliseconds.
+    pub ahead_ms: u64,
+    pub map: ShardMap,
+    pub readers: BTreeMap<ShardKey, Reader>,
+    pub tasks: BTreeMap<TaskId, Instance>,
+    pub stores: BTreeMap<TaskId, Store>,
+}
+
+/// Everything.
+pub struct World {
+    pub seed: u64,
+    pub verbose: bool,
+    pub rng: Rng,
+    pub shape: Shape,
+    pub faults: Faults,
+    pub sabotage: Option<Sabotage>,
+    pub now: u64,
+    queue: BTreeMap<(u64, u64), Action>,
+    queued: u64,
+    pub meta: Arc<JobMeta>,
+    pub kinesis: Kinesis,
+    pub table: Vec<TaskItems>,
+    pub oracle: Oracle,
+    pub hosts: Vec<Host>,
+    pub instances: u32,
+    pub cover: Coverage,
+    /// The only host that may run, in the end.
+    pub heir: Option<usize>,
+    pub traffic_until: u64,
+}
+
+/// A line of the trace, made only where it is shown.
+#[macro_export]
+macro_rules! trace {
+    ($world:expr, $($text:tt)*) => {
+        if $world.verbose {
+            println!("{:>9} {}", $world.now - $crate::world::EPOCH_MS, format_args!($($text)*));
+        }
+    };
+}
+
+impl World {
+    /// The world of a seed.
+    pub fn new(seed: u64, sabotage: Option<Sabotage>, verbose: bool) -> Self {
+        let mut rng = Rng::new(seed);
+        let shape = Shape::new(&mut rng);
+        let mut kinesis = Kinesis::new(&mut rng, shape.streams, shape.shards);
+        let mut now = EPOCH_MS + 100_000;
+        before_creation(&mut rng, &shape, &mut kinesis, &mut now);
+        kinesis.settle();
+        let newest = |stream: u64| kinesis.list(stream as usize, 0).into_iter().map(|shard| shard.id).max();
+        let input = |stream: u64| Input {
+            name: format!("in-{stream}"),
+            arn: String::new(),
+            created_ms: EPOCH_MS,
+            newest_shard: newest(stream).unwrap_or(ShardId::from("")),
+        };
+        let meta = JobMeta {
+            name: "sim".into(),
+            incarnation: Incarnation(rng.bytes16()),
+            tasks: TaskCount::new(shape.tasks).expect("the shape has tasks"),
+            inputs: (0..shape.streams).map(input).collect(),
+            start: if rng.chance(3_000) { Start::At(now - rng.below(80_000)) } else { Start::TrimHorizon },
+            created_ms: now,
+        };
+        let oracle = Oracle::new(meta.clone(), shape.big, &kinesis);
+        let table = (0..shape.tasks).map(|_| TaskItems::default()).collect();
+        let mut world = Self {
+            seed,
+            verbose,
+            rng,
+            shape,
+            faults: shape.faults,
+            sabotage,
+            now,
+            queue: BTreeMap::new(),
+            queued: 0,
+            meta: Arc::new(meta),
+            kinesis,
+            table,
+            oracle,
+            hosts: Vec::new(),
+            instances: 0,
+            cover: Coverage::default(),
+            heir: None,
+            traffic_until: now + shape.traffic_ms,
+        };
+        for host in 0..shape.hosts as usize {
+            world.add_host();
+            world.after(0, Action::Restart(host));
+            world.after(1_000, Action::Whim(host));
+        }
+        world.after(0, Action::Put);
+        world.after(shape.reshard_every_ms, Action::Reshard);
+        world
+    }
+
+    /// Adds a host that was never up.
+    pub fn add_host(&mut self) -> usize {
+        let ahead_ms = self.rng.below(2_000);
+        self.hosts.push(Host { ahead_ms, ..Host::default() });
+        self.hosts.len() - 1
+    }
+
+    /// Has something happen later.
+    pub fn after(&mut self, pause_ms: u64, action: Action) {
+        self.queued += 1;
+        self.queue.insert((self.now + pause_ms, self.queued), action);
+    }
+
+    /// How long a call is on its way: mostly not, sometimes very.
+    pub fn delay(&mut self) -> u64 {
+        match self.rng.below(100) {
+            0 => self.rng.below(3_000),
+            1..=9 => self.rng.below(300),
+            _ => self.rng.below(20),
+        }
+    }
+
+    /// Something goes wrong, by chance.
+    pub fn goes_wrong(&mut self, of_ten_thousand: u64) -> bool {
+        of_ten_thousand > 0 && self.rng.chance(of_ten_thousand)
+    }
+
+    /// Ends the run where something that must hold does not.
+    pub fn check(&self, verdict: Verdict) {
+        if let Err(wrong) = verdict {
+            panic!("{wrong}");
+        }
+    }
+
+    /// The time by a host's clock.
+    pub fn host_now(&self, host: usize) -> u64 {
+        self.now + self.hosts[host].ahead_ms
+    }
+
+    /// Lets things happen until a time, or until it is done. Returns whether it was.
+    pub fn run(&mut self, until: u64, mut done: impl FnMut(&mut Self) -> bool) -> bool {
+        let mut look = self.now;
+        while let Some(entry) = self.queue.first_entry() {
+            let at = entry.key().0;
+            if at > until {
+                break;
+            }
+            let action = entry.remove();
+            self.now = self.now.max(at);
+            self.happen(action);
+            if self.now >= look {
+                look = self.now + 100;
+                if done(self) {
+                    return true;
+                }
+            }
+        }
+        self.now = self.now.max(until);
+        done(self)
+    }
+
+    fn happen(&mut self, action: Action) {
+        if let Some((host, life)) = host_of(&action) {
+            if self.hosts[host].life != life || !self.hosts[host].up {
+                return;
+            }
+            let asleep = self.hosts[host].asleep_until.saturating_sub(self.now);
+            if asleep > 0 {
+                return self.after(asleep, action);
+            }
+        }
+        match action {
+            Action::Put => self.put_records(),
+            Action::Reshard => self.reshard(),
+            Action::Whim(host) => self.whim(host),
+            Action::Restart(host) => self.restart(host),
+            Action::Tick(host, life) => self.tick(host, life),
+            Action::List(host, life) => self.list(host, life),
+            Action::SaveIdle(host, life) => self.save_idle(host, life),
+            Action::Fsync(host, life) => self.fsync(host, life),
+            Action::Serve(who, request) => self.serve(who, request),
+            Action::Answer(who, event) => self.step(who, *event),
+            Action::Work(who, chore) => self.work(who, chore),
+            Action::Feed(host, _, shard, token) => self.feed(host, &shard, token),
+            Action::Read(host, _, shard, next) => self.read(host, &shard, next),
+        }
+    }
+
+    /// Records and reshards stop, nothing goes wrong any more, and one host is left.
+    pub fn heal(&mut self, heir: usize) {
+        self.faults = Faults::default();
+        self.heir = Some(heir);
+        for host in 0..self.hosts.len() {
+            self.hosts[host].asleep_until = 0;
+            if host != heir && self.hosts[host].up {
+                self.crash(host);
+            }
+        }
+        if !self.hosts[heir].up {
+            self.after(0, Action::Restart(heir));
+        }
+    }
+
+    /// The id of a snapshot's or another thing's own.
+    pub fn commit_id(&mut self) -> CommitId {
+        CommitId(self.rng.bytes16())
+    }
+}
+
+/// Which life of which host must be there for it.
+fn host_of(action: &Action) -> Option<(usize, u32)> {
+    match action {
+        Action::Put | Action::Reshard | Action::Whim(_) | Action::Restart(_) | Action::Serve(..) => None,
+        Action::Tick(host, life)
+        | Action::List(host, life)
+        | Action::SaveIdle(host, life)
+        | Action::Fsync(host, life)
+        | Action::Feed(host, life, ..)
+        | Action::Read(host, life, ..) => Some((*host, *life)),
+        Action::Answer(who, _) | Action::Work(who, _) => Some((who.host, who.life)),
+    }
+}
+
+/// What was there before the job: records, reshards, and shards that no listing shows any more.
+fn before_creation(rng: &mut Rng, shape: &Shape, kinesis: &mut Kinesis, now: &mut u64) {
+    for _ in 0..rng.below(4) {
+        for _ in 0..rng.below(15) {
+            let stream = rng.below(shape.streams);
+            let key = format!("s{stream}k{}", rng.below(shape.keys));
+            let arrived = *now - rng.below(20_000);
+            kinesis.put(stream as usize, &key, arrived);
+            *now += rng.below(5_000);
+        }
+        let stream = rng.below(shape.streams) as usize;
+        drop(if rng.chance(5_000) { kinesis.split(rng, stream) } else { kinesis.merge(rng, stream) });
+    }
+    let closed = kinesis.closed();
+    if rng.chance(4_000) {
+        // What expired first was closed first.
+        let gone = rng.below(closed.len() as u64 + 1) as usize;
+        closed.iter().filter(|key| key.stream == StreamIndex(0)).take(gone).for_each(|key| kinesis.forget(key));
+    }
+}

@@ -70,9 +70,9 @@ impl Call {
 
     /// Goes through the keys with start ≤ key < end; without an end, through all from the start on.
     ///
-    /// The writes made so far are handed to the host first. Those made during the scan show from its next page on, at most
-    /// [`PAGE_ENTRIES`](crate::limits::PAGE_ENTRIES) entries later.
-    pub fn scan(&mut self, start: &[u8], end: Option<&[u8]>, direction: Direction) -> Scan {
+    /// Each page shows the writes made before it was fetched, which hands them to the host. Those made while it is gone
+    /// through show from the next one on, at most [`PAGE_ENTRIES`](crate::limits::PAGE_ENTRIES) entries later.
+    pub fn scan(&self, start: &[u8], end: Option<&[u8]>, direction: Direction) -> Scan {
         Scan::new(start.to_vec(), end.map(<[u8]>::to_vec), direction)
     }
 
@@ -87,17 +87,17 @@ impl Call {
         self.layer.write(slot, fill)
     }
 
-    /// Sets a key's value by what it was: the change is given the old value and appends the new one, or says to remove it.
-    pub(crate) fn change(
+    /// Sets a key's value by what it was; none removes it.
+    pub(crate) fn change<T>(
         &mut self,
         key: &[u8],
-        change: impl FnOnce(Option<&[u8]>, &mut Vec<u8>) -> Result<Outcome, Failure>,
+        change: impl FnOnce(Option<&[u8]>) -> Result<Option<T>, Failure>,
+        encode: impl FnOnce(&T, &mut Vec<u8>),
     ) -> Result<(), Failure> {
         let slot = self.slot(key)?;
-        let mut value = Vec::new();
-        match change(self.layer.read(slot)?, &mut value)? {
-            Outcome::Put => self.layer.write(slot, |held| *held = value),
-            Outcome::Delete => {
+        match change(self.layer.read(slot)?)? {
+            Some(value) => self.layer.write(slot, |held| encode(&value, held)),
+            None => {
                 self.layer.delete(slot);
                 Ok(())
             }
@@ -134,12 +134,4 @@ impl Call {
         }
         Ok(())
     }
-}
-
-/// What becomes of a key that is changed.
-pub(crate) enum Outcome {
-    /// It is set to the new value.
-    Put,
-    /// It is removed.
-    Delete,
 }

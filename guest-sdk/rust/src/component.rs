@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::thread::LocalKey;
 
 use crate::bindings::exports::pelton::task::batch_processor as wire;
+use crate::bindings::pelton::task::types::FailureKind as WireKind;
 use crate::failure::{Failure, FailureKind};
 use crate::record::Batch;
 use crate::task::Task;
@@ -35,9 +36,9 @@ pub fn process<T: Task>(place: &'static Place<T>, batch: wire::Batch) -> Result<
 
 fn to_wire(failure: Failure) -> wire::Failure {
     let kind = match failure.kind() {
-        FailureKind::Retry => wire::FailureKind::Retry,
-        FailureKind::Poison => wire::FailureKind::Poison,
-        FailureKind::Fatal => wire::FailureKind::Fatal,
+        FailureKind::Retry => WireKind::Retry,
+        FailureKind::Poison => WireKind::Poison,
+        FailureKind::Fatal => WireKind::Fatal,
     };
     wire::Failure { kind, index: failure.index(), message: failure.message().to_owned() }
 }

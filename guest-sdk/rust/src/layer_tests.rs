@@ -160,6 +160,13 @@ fn failures_say_whom_to_blame_and_leave_nothing_behind() {
     check(&["put:a=1 scan", "jump"], FailureKind::Poison, Some(1), "no verb jump");
     check(&["add:odd=1"], FailureKind::Fatal, None, "key \"counts/odd\" is not what");
 
+    for script in ["value:=1000", "emit:seen=1000"] {
+        let mut harness = harness().batch_limit(1_000);
+        let failure = harness.record("in", "key", script).run().unwrap_err();
+        assert_eq!((failure.kind(), failure.index()), (FailureKind::Poison, None), "{failure}");
+        assert!(failure.message().contains("limit of 1000 bytes"), "{failure}");
+    }
+
     let mut harness = harness();
     harness.record("in", "key", "get:a").store_fault(Some("disk full"));
     let failure = harness.run().unwrap_err();

@@ -7,7 +7,7 @@
 use std::borrow::Borrow as _;
 use std::marker::PhantomData;
 
-use crate::call::{Call, Outcome};
+use crate::call::Call;
 use crate::codec::Codec;
 use crate::failure::Failure;
 use crate::scan::{Direction, Scan};
@@ -64,16 +64,8 @@ impl<K: Codec + ?Sized, V: Codec + ?Sized> Map<K, V> {
         change: impl FnOnce(Option<V::Owned>) -> Option<V::Owned>,
     ) -> Result<(), Failure> {
         self.with_key(call, key, |call, key| {
-            call.change(key, |value, out| {
-                let old = value.map(|value| V::decode(value).map_err(|malformed| malformed.at(key))).transpose()?;
-                Ok(match change(old) {
-                    Some(new) => {
-                        new.borrow().encode(out);
-                        Outcome::Put
-                    }
-                    None => Outcome::Delete,
-                })
-            })
+            let decode = |value: &[u8]| V::decode(value).map_err(|malformed| malformed.at(key));
+            call.change(key, |old| Ok(change(old.map(decode).transpose()?)), |new, out| new.borrow().encode(out))
         })
     }
 
@@ -82,30 +74,27 @@ impl<K: Codec + ?Sized, V: Codec + ?Sized> Map<K, V> {
     where
         K: 'k,
     {
-        call.prefetch(keys.into_iter().map(|key| {
-            let mut bytes = self.prefix.as_bytes().to_vec();
-            key.encode(&mut bytes);
-            bytes
-        }))
+        call.prefetch(keys.into_iter().map(|key| self.bytes(key)))
     }
 
     /// Goes through the whole map.
-    pub fn scan(&self, call: &mut Call, direction: Direction) -> MapScan<K, V> {
+    pub fn scan(&self, call: &Call, direction: Direction) -> MapScan<K, V> {
         let start = self.prefix.as_bytes();
         self.scan_bytes(call, start, successor(start).as_deref(), direction)
     }
 
     /// Goes through the keys with start ≤ key < end, in the order of their bytes.
-    pub fn scan_range(&self, call: &mut Call, start: &K, end: &K, direction: Direction) -> MapScan<K, V> {
-        let bytes = |key: &K| {
-            let mut bytes = self.prefix.as_bytes().to_vec();
-            key.encode(&mut bytes);
-            bytes
-        };
-        self.scan_bytes(call, &bytes(start), Some(&bytes(end)), direction)
+    pub fn scan_range(&self, call: &Call, start: &K, end: &K, direction: Direction) -> MapScan<K, V> {
+        self.scan_bytes(call, &self.bytes(start), Some(&self.bytes(end)), direction)
     }
 
-    fn scan_bytes(&self, call: &mut Call, start: &[u8], end: Option<&[u8]>, direction: Direction) -> MapScan<K, V> {
+    fn bytes(&self, key: &K) -> Vec<u8> {
+        let mut bytes = self.prefix.as_bytes().to_vec();
+        key.encode(&mut bytes);
+        bytes
+    }
+
+    fn scan_bytes(&self, call: &Call, start: &[u8], end: Option<&[u8]>, direction: Direction) -> MapScan<K, V> {
         MapScan { prefix: self.prefix, scan: call.scan(start, end, direction), holds: PhantomData }
     }
 

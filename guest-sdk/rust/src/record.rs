@@ -40,13 +40,7 @@ impl Batch {
     /// # Panics
     /// When the parts do not have as many records each.
     #[doc(hidden)]
-    pub fn new(
-        streams: Vec<String>,
-        shards: Vec<String>,
-        arena: Vec<u8>,
-        spans: Vec<u32>,
-        numbers: Vec<u64>,
-    ) -> Self {
+    pub fn new(streams: Vec<String>, shards: Vec<String>, arena: Vec<u8>, spans: Vec<u32>, numbers: Vec<u64>) -> Self {
         assert_eq!(spans.len() % SPANS, 0, "four spans a record");
         assert_eq!(spans.len() / SPANS * NUMBERS, numbers.len(), "five numbers a record");
         assert_eq!(spans.last().map_or(0, |end| *end as usize), arena.len(), "the last record ends the arena");

@@ -65,6 +65,13 @@ impl<T: Task> Harness<T> {
         self
     }
 
+    /// Lets one batch write so many bytes at most, and emit so many.
+    #[must_use]
+    pub fn batch_limit(mut self, bytes: usize) -> Self {
+        self.world.batch_bytes_max = bytes;
+        self
+    }
+
     /// Sets a value of the state.
     pub fn put(&mut self, key: impl Into<Vec<u8>>, value: impl Into<Vec<u8>>) -> &mut Self {
         self.world.state.insert(key.into(), value.into());
@@ -90,6 +97,7 @@ impl<T: Task> Harness<T> {
     pub fn run(&mut self) -> Result<(), Failure> {
         let batch = std::mem::take(&mut self.batch);
         let before = self.world.clone();
+        self.world.begin_batch();
         let instance = &mut self.instance;
         let outcome = self.world.lend(|| {
             if instance.is_none() {

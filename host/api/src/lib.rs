@@ -28,7 +28,7 @@ mod metrics;
 mod router;
 mod state;
 
-pub use access::{Access, Token};
+pub use access::{Access, TOKEN_CHARS_MIN, Token};
 pub use components::Shelf;
 pub use context::{Context, HostInfo};
 pub use model::problem::Problem;

@@ -1,0 +1,42 @@
+//! Pelton on AWS: records and outputs on Kinesis, everything durable in one DynamoDB table.
+//!
+//! What is here speaks to the services and nothing else: it classes their errors by what the caller does next, and leaves
+//! every decision to `pelton-core`. Each port of `pelton-engine` has its implementation in a module of its own.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! use pelton_aws::{AwsSettings, DynamoTable, connect};
+//!
+//! let connections = connect(&AwsSettings::default()).await;
+//! let table = DynamoTable::open(connections.dynamodb.clone(), "pelton").await?;
+//! println!("{}", table.id());
+//! # Ok(())
+//! # }
+//! ```
+
+mod clock;
+mod connect;
+mod error;
+
+pub mod aggregate;
+mod sink;
+mod source;
+
+mod changelog;
+mod idle;
+mod item;
+pub mod layout;
+mod manifest;
+mod table;
+
+mod components;
+mod job;
+
+pub use changelog::DynamoChangelog;
+pub use clock::ServiceClock;
+pub use components::DynamoComponents;
+pub use connect::{AwsSettings, Connections, connect};
+pub use job::{JobError, JobRequest, JobTable, OpenedJob, StartRequest};
+pub use sink::{KinesisSink, OutputFormat, OutputStream};
+pub use source::KinesisSource;
+pub use table::DynamoTable;

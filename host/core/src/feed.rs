@@ -319,6 +319,8 @@ impl Feed {
         reader.failures = 0;
         reader.idle_ms = match reply.up_to {
             Some(_) => 0,
+            // Kinesis walks through stretches without records in empty replies.
+            None if !reply.caught_up => 0,
             None => (reader.idle_ms * 2).clamp(pace.call_interval_ms.max(10), pace.idle_interval_max_ms),
         };
         reader.ready_ms = now_ms + reader.idle_ms;

@@ -134,6 +134,11 @@ impl Restore {
         self.checking_local = false;
         self.replayed_bytes = 0;
         self.snapshot = self.newest_manifest().cloned();
+        let ownership = &self.ownership;
+        if let Some(beyond) = self.snapshot.as_ref().filter(|manifest| manifest.at > ownership.fence) {
+            // Only an owner after this one can have got there.
+            return RestoreNext::Stop(StopCause::Fenced { number: beyond.at, epoch: ownership.epoch });
+        }
         match &self.snapshot {
             Some(manifest) => RestoreNext::LoadSnapshot(manifest.clone()),
             None => RestoreNext::ReadLog(CommitNumber(1)),

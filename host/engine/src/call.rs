@@ -14,9 +14,9 @@ impl TaskCell {
         let view = View { open: call.open, sealed: call.sealed, local: store.reader() };
         let invocation = Invocation { time_ms: call.time_ms, seed: call.seed };
         let guest = work.guest.take().filter(|_| !call.born);
-        let called = self.instance(guest, &view, invocation).and_then(|guest| {
-            guest.process(&call.batch.runs, &self.job.streams, invocation, view)
-        });
+        let called = self
+            .instance(guest, &view, invocation)
+            .and_then(|guest| guest.process(&call.batch.runs, &self.job.streams, invocation, view));
         match called {
             Ok((guest, CallEffects { writes, outputs })) => {
                 work.guest = Some(guest);

@@ -81,7 +81,8 @@ impl Hub {
             let described = lock(&self.map).get(shard).cloned().expect("a task asks only for shards that are known");
             let (commands, receiver) = mpsc::unbounded_channel();
             let state = Arc::<Mutex<FeedState>>::default();
-            let reader = ShardReader::new(job.clone(), shard.clone(), described, receiver, commands.clone(), state.clone());
+            let reader =
+                ShardReader::new(job.clone(), shard.clone(), described, receiver, commands.clone(), state.clone());
             job.runtime.spawn(reader.run());
             FeedHandle { commands, state }
         });

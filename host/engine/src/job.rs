@@ -172,7 +172,9 @@ impl Job {
     /// For each shard that is read: whether it is caught up, or how far it is behind.
     fn reader_lags(&self) -> BTreeMap<ShardKey, Option<u64>> {
         let states = self.shared.hub.states().into_iter();
-        states.map(|(shard, state)| (shard, if state.caught_up { Some(0) } else { state.behind_ms.filter(|ms| *ms > 0) })).collect()
+        states
+            .map(|(shard, state)| (shard, if state.caught_up { Some(0) } else { state.behind_ms.filter(|ms| *ms > 0) }))
+            .collect()
     }
 
     fn status(&self, cell: &TaskCell, lags: &BTreeMap<ShardKey, Option<u64>>) -> TaskStatus {
@@ -374,4 +376,3 @@ async fn put_idle_positions(shared: &JobShared) {
         tracing::warn!("job {}: keeping the positions of idle tasks: {error}", shared.spec.meta.name);
     }
 }
-

@@ -22,20 +22,20 @@ pub mod spec;
 pub mod status;
 
 mod host;
-mod job;
 mod hub;
+mod job;
 mod reader;
 
-mod mailbox;
-mod scheduler;
-mod cell;
 mod call;
-mod service;
+mod cell;
+mod mailbox;
 mod restore;
+mod scheduler;
+mod service;
 
+pub mod fault;
 pub mod guest;
 pub mod store;
-pub mod fault;
 
 pub use guest::{ComponentError, ComponentReport, GuestRuntime, Program, RuntimeError, digest_of};
 pub use host::Host;

@@ -79,9 +79,8 @@ impl Mailbox {
 
     /// Bytes and records that wait.
     pub fn load(&self) -> (usize, usize) {
-        let sum = |queued: &AtomicUsize, held: &AtomicUsize| {
-            queued.load(Ordering::Relaxed) + held.load(Ordering::Relaxed)
-        };
+        let sum =
+            |queued: &AtomicUsize, held: &AtomicUsize| queued.load(Ordering::Relaxed) + held.load(Ordering::Relaxed);
         (sum(&self.queued.bytes, &self.held.bytes), sum(&self.queued.records, &self.held.records))
     }
 

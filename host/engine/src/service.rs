@@ -119,7 +119,10 @@ impl TaskCell {
         let put = |(index, part): (usize, &Bytes)| {
             changelog.put_part(self.id, commit.number, commit.id, index as u32, part.clone())
         };
-        futures::stream::iter(commit.parts.iter().enumerate().map(put)).buffer_unordered(PARTS_AT_ONCE).try_collect().await
+        futures::stream::iter(commit.parts.iter().enumerate().map(put))
+            .buffer_unordered(PARTS_AT_ONCE)
+            .try_collect()
+            .await
     }
 
     pub(crate) async fn read_log(self: Arc<Self>, from: CommitNumber) {

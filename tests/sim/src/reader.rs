@@ -152,7 +152,8 @@ impl World {
             if self.hosts[host].life != life || !self.hosts[host].up {
                 return;
             }
-            let dropped = self.goes_wrong(self.faults.drop_run);
+            // After the end of a shard nothing would tell that the end was lost.
+            let dropped = delivery.up_to != Position::ShardEnd && self.goes_wrong(self.faults.drop_run);
             let Host { readers, tasks, .. } = &mut self.hosts[host];
             let reader = readers.get_mut(shard).expect("it delivers");
             let Some(instance) = tasks.get_mut(&task) else { continue };

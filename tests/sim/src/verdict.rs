@@ -77,6 +77,7 @@ fn live(seed: u64, sabotage: Option<Sabotage>, verbose: bool) -> Coverage {
     assert!(settled, "everything is folded and published in the end: {unfinished}, {}", world.standstill(heir));
     // Calls that were given up long ago may still arrive; nothing changes by them.
     world.run(world.now + 60_000, |_| false);
+    world.settle(heir, "a host goes on once nothing goes wrong");
     let verdict = world.oracle.complete();
     world.check(verdict);
     world.check_states(heir, "the log and a local copy");
@@ -84,9 +85,7 @@ fn live(seed: u64, sabotage: Option<Sabotage>, verbose: bool) -> Coverage {
     world.crash(heir);
     let newcomer = world.add_host();
     world.heal(newcomer);
-    let settled = world.run(world.now + HEALED_MS, |world| world.all_run(newcomer));
-    assert!(settled, "a new host restores every task: {}", world.standstill(newcomer));
-    world.run(world.now + 20_000, |_| false);
+    world.settle(newcomer, "a new host restores every task");
     world.check_states(newcomer, "the log alone");
     let verdict = world.oracle.complete();
     world.check(verdict);
@@ -95,6 +94,12 @@ fn live(seed: u64, sabotage: Option<Sabotage>, verbose: bool) -> Coverage {
 }
 
 impl World {
+    /// Lets a host go on until it has nothing to do.
+    fn settle(&mut self, host: usize, must: &str) {
+        let settled = self.run(self.now + HEALED_MS, |world| world.all_run(host));
+        assert!(settled, "{must}: {}", self.standstill(host));
+    }
+
     /// Whether every task runs on a host, with nothing to do.
     fn all_run(&self, host: usize) -> bool {
         self.meta.tasks.tasks().all(|task| {

@@ -161,6 +161,8 @@ impl World {
         };
         let oracle = Oracle::new(meta.clone(), shape.big, &kinesis);
         let table = (0..shape.tasks).map(|_| TaskItems::default()).collect();
+        // Hosts may start long after the job was created, so that bounds on arrival times have room to rise.
+        now += rng.below(120_000);
         let mut world = Self {
             seed,
             verbose,
@@ -282,6 +284,7 @@ impl World {
     /// Records and reshards stop, nothing goes wrong any more, and one host is left.
     pub fn heal(&mut self, heir: usize) {
         self.faults = Faults::default();
+        self.shape.fetch_records = self.shape.fetch_records.max(20);
         self.heir = Some(heir);
         for host in 0..self.hosts.len() {
             self.hosts[host].asleep_until = 0;

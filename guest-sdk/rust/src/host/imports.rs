@@ -51,10 +51,7 @@ pub(crate) fn context() -> Context {
         job: about::job(),
         task: about::task(),
         tasks: about::tasks(),
-        slice: HashRange {
-            start: wide(slice.start_high, slice.start_low),
-            end: wide(slice.end_high, slice.end_low),
-        },
+        slice: HashRange { start: wide(slice.start_high, slice.start_low), end: wide(slice.end_high, slice.end_low) },
         deployment: about::deployment(),
         config: about::config_all().into_iter().collect(),
     }

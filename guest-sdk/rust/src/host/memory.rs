@@ -11,6 +11,8 @@ use crate::scan::Direction;
 
 /// Largest answer to one read.
 const ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// What one batch may write, and emit, unless a harness says otherwise.
+const BATCH_BYTES_MAX: usize = 256 * 1024 * 1024;
 
 /// One write: a value to put, or none to delete the key.
 pub(crate) struct Write<'a> {
@@ -32,6 +34,10 @@ pub(crate) struct World {
     pub(crate) outputs: BTreeMap<String, Vec<crate::testing::Message>>,
     /// Calls answered, by function.
     pub(crate) calls: BTreeMap<&'static str, u64>,
+    /// What one batch may write, and emit.
+    pub(crate) batch_bytes_max: usize,
+    written_bytes: usize,
+    emitted_bytes: usize,
     /// When set, calls on the state fail with it.
     pub(crate) store_fault: Option<String>,
 }
@@ -50,7 +56,16 @@ impl Default for World {
             deployment: 1,
             config: BTreeMap::new(),
         };
-        Self { context, state: BTreeMap::new(), outputs: BTreeMap::new(), calls: BTreeMap::new(), store_fault: None }
+        Self {
+            context,
+            state: BTreeMap::new(),
+            outputs: BTreeMap::new(),
+            calls: BTreeMap::new(),
+            batch_bytes_max: BATCH_BYTES_MAX,
+            written_bytes: 0,
+            emitted_bytes: 0,
+            store_fault: None,
+        }
     }
 }
 
@@ -63,6 +78,11 @@ impl World {
         outcome
     }
 
+    /// Counts what a batch writes and emits anew.
+    pub(crate) fn begin_batch(&mut self) {
+        (self.written_bytes, self.emitted_bytes) = (0, 0);
+    }
+
     fn read(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Refusal> {
         if key.is_empty() || key.len() > KEY_BYTES_MAX {
             return Err(Refusal::KeySize(key.len() as u64));
@@ -72,10 +92,7 @@ impl World {
 }
 
 /// Answers a call on the state, unless the store is to fail.
-fn answer<R>(
-    function: &'static str,
-    ask: impl FnOnce(&mut World) -> Result<R, Refusal>,
-) -> Result<R, Refusal> {
+fn answer<R>(function: &'static str, ask: impl FnOnce(&mut World) -> Result<R, Refusal>) -> Result<R, Refusal> {
     WORLD.with_borrow_mut(|world| {
         *world.calls.entry(function).or_default() += 1;
         match &world.store_fault {
@@ -103,10 +120,14 @@ pub(crate) fn write_many(writes: &[Write<'_>]) -> Result<(), Refusal> {
     answer("write-many", |world| {
         for Write { key, value } in writes {
             world.read(key)?;
-            match value.map_or(0, <[u8]>::len) {
-                bytes if bytes > VALUE_BYTES_MAX => return Err(Refusal::ValueSize(bytes as u64)),
-                _ => {}
+            let value_bytes = value.map_or(0, <[u8]>::len);
+            if value_bytes > VALUE_BYTES_MAX {
+                return Err(Refusal::ValueSize(value_bytes as u64));
             }
+            world.written_bytes += key.len() + value_bytes;
+        }
+        if world.written_bytes > world.batch_bytes_max {
+            return Err(Refusal::BatchFull(world.batch_bytes_max as u64));
         }
         for Write { key, value } in writes {
             match value {
@@ -149,6 +170,10 @@ pub(crate) fn emit_many(output: &str, messages: &[Message<'_>]) -> Result<(), Em
     WORLD.with_borrow_mut(|world| {
         *world.calls.entry("emit-many").or_default() += 1;
         let sent = world.outputs.get_mut(output).ok_or(EmitRefusal::UnknownOutput)?;
+        world.emitted_bytes += messages.iter().map(|m| m.partition_key.len() + m.data.len()).sum::<usize>();
+        if world.emitted_bytes > world.batch_bytes_max {
+            return Err(EmitRefusal::BatchFull(world.batch_bytes_max as u64));
+        }
         sent.extend(messages.iter().map(|message| crate::testing::Message {
             partition_key: message.partition_key.to_owned(),
             data: message.data.to_vec(),

@@ -26,7 +26,9 @@ pub enum ComponentError {
     #[error("not a WebAssembly component: {0}")]
     NotWasm(String),
     /// A core module.
-    #[error("a core WebAssembly module, not a component; build it for wasm32-wasip2, or wrap it with wasm-tools component new")]
+    #[error(
+        "a core WebAssembly module, not a component; build it for wasm32-wasip2, or wrap it with wasm-tools component new"
+    )]
     CoreModule,
     /// It has nothing to call.
     #[error("the component exports neither {PROCESSOR} nor {BATCH_PROCESSOR} but {0}; build it with a guest SDK")]

@@ -12,6 +12,7 @@ use wasmtime::component::ResourceTable;
 use wasmtime::{ResourceLimiter, Store, Trap};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
+use super::arena;
 use super::bindings::flat::BatchTask;
 use super::bindings::flat::exports::pelton::task::batch_processor::Batch;
 use super::bindings::list::Task;
@@ -20,7 +21,6 @@ use super::component::{Program, ProgramKind};
 use super::limits::{EPOCH_MS, MESSAGE_BYTES_MAX, TABLE_ELEMENTS_MAX};
 use super::state::LayeredState;
 use super::wasi::{self, Ambient};
-use super::arena;
 use crate::store::StateReader;
 
 pub use super::bindings::list::pelton::task::types::FailureKind;

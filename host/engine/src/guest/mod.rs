@@ -1,15 +1,15 @@
 //! Guests: components compiled once and run as isolated instances. A guest sees its own task's state and context, the time
 //! of its invocation, and nothing else.
 
-mod limits;
-mod wasi;
-mod state;
 mod interfaces;
+mod limits;
+mod state;
+mod wasi;
 
-mod runtime;
+mod arena;
 mod component;
 mod instance;
-mod arena;
+mod runtime;
 
 pub use component::{ComponentError, ComponentReport, Program, digest_of};
 pub use instance::{CallEffects, FailureKind, Guest, GuestFault, Identity, Invocation, View};

@@ -202,4 +202,3 @@ fn stored(key: &[u8]) -> Result<Bytes, Error> {
 fn store_error(error: StoreError) -> Error {
     Error::Store(error.to_string())
 }
-

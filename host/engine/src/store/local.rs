@@ -73,7 +73,8 @@ impl LocalStore {
             None => initialize(&database, identity).map_err(|error| fail(&error))?,
         }
         let mark = about(&database, MARK).map_err(|error| fail(&error))?;
-        let mark = decode_mark(mark.as_deref().unwrap_or_default()).ok_or_else(|| fail(&"its mark has a wrong size"))?;
+        let mark =
+            decode_mark(mark.as_deref().unwrap_or_default()).ok_or_else(|| fail(&"its mark has a wrong size"))?;
         let reader = StateReader::new(&database, path)?;
         Ok(Self { path: path.into(), database, identity: identity.into(), mark, reader })
     }

@@ -1,0 +1,82 @@
+//! Idle positions as bytes: format 1, then the protobuf message [`IdleWire`], in chunks that fit an item.
+
+use pelton_core::codec::{SystemEntry, decode_system, encode_position, position_key};
+use pelton_core::id::{CommitId, TaskId};
+use pelton_engine::ports::IdlePositions;
+use prost::Message as _;
+
+use crate::manifest::{framed, unframed};
+
+const FORMAT: u8 = 1;
+/// A chunk takes no further task past this many bytes; an item holds 400 KB.
+const CHUNK_BYTES: usize = 280_000;
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct IdleWire {
+    #[prost(message, repeated, tag = "1")]
+    tasks: Vec<TaskWire>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct TaskWire {
+    #[prost(uint32, tag = "1")]
+    task: u32,
+    #[prost(bytes = "vec", tag = "2")]
+    step_id: Vec<u8>,
+    /// As in the system state: key and value.
+    #[prost(message, repeated, tag = "3")]
+    positions: Vec<PositionWire>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct PositionWire {
+    #[prost(bytes = "bytes", tag = "1")]
+    key: bytes::Bytes,
+    #[prost(bytes = "bytes", tag = "2")]
+    entry: bytes::Bytes,
+}
+
+/// Encodes positions in chunks; one task's are never cut.
+pub(crate) fn encode(positions: &[IdlePositions]) -> Vec<Vec<u8>> {
+    let mut chunks = Vec::new();
+    let (mut wire, mut bytes) = (IdleWire::default(), 0);
+    for idle in positions {
+        let entries = idle.entries.iter();
+        let task = TaskWire {
+            task: idle.task.0.into(),
+            step_id: idle.step_id.0.into(),
+            positions: entries
+                .map(|(shard, entry)| PositionWire { key: position_key(shard), entry: encode_position(entry) })
+                .collect(),
+        };
+        bytes += task.encoded_len();
+        wire.tasks.push(task);
+        if bytes >= CHUNK_BYTES {
+            chunks.push(framed(FORMAT, &std::mem::take(&mut wire)));
+            bytes = 0;
+        }
+    }
+    if !wire.tasks.is_empty() {
+        chunks.push(framed(FORMAT, &wire));
+    }
+    chunks
+}
+
+/// Decodes a chunk.
+pub(crate) fn decode(bytes: &[u8]) -> Result<Vec<IdlePositions>, String> {
+    let wire: IdleWire = unframed(FORMAT, bytes)?;
+    wire.tasks.into_iter().map(decode_task).collect()
+}
+
+fn decode_task(wire: TaskWire) -> Result<IdlePositions, String> {
+    let position = |wire: PositionWire| match decode_system(&wire.key, wire.entry) {
+        Ok(SystemEntry::Position(shard, entry)) => Ok((shard, entry)),
+        Ok(other) => Err(format!("{other:?} where a position was expected")),
+        Err(error) => Err(error.to_string()),
+    };
+    Ok(IdlePositions {
+        task: TaskId(u16::try_from(wire.task).map_err(|_| "a task number is over 16 bits")?),
+        step_id: wire.step_id.try_into().map(CommitId).map_err(|_| "a step id has not 16 bytes")?,
+        entries: wire.positions.into_iter().map(position).collect::<Result<_, _>>()?,
+    })
+}

@@ -1,0 +1,101 @@
+//! Where everything is in the table. Every key is under a job's incarnation, but the meta item by which a job's name finds
+//! its incarnation, and components, which jobs share.
+//!
+//! | pk | sk | what | attributes |
+//! |---|---|---|---|
+//! | `job/NAME` | `meta` | what the job is from its creation on | see `job` |
+//! | `INC/tasks` | `TTTTT` | the task's row | `epoch` N, `owner` B |
+//! | `INC/TTTTT` | `log/N` | a commit | `id` B, `kind` N (0 fence, 1 step), `epoch` N, `data` B |
+//! | `INC/TTTTT` | `snapshot/N/ID` | a manifest | `data` B |
+//! | `INC/TTTTT/part/K` | `N/ID/IIIIIIII` | a part of commit or snapshot ID, K = I mod 8 | `data` B |
+//! | `INC/idle` | `HOST/IIIIIIII` | idle positions of a host, a chunk | `data` B |
+//! | `component/DIGEST` | `chunk/IIIIIIII` | a piece of a component | `data` B |
+//! | `component/DIGEST` | `head` | says that all pieces are there | `size` N, `chunks` N |
+//! | `components` | `DIGEST` | for listing | `size` N |
+//!
+//! `INC`, `ID`, `HOST` and `DIGEST` are in hexadecimal; `TTTTT` is a task in 5 digits, `N` a commit number in 20, `IIIIIIII` an
+//! index in 8, so that keys sort as numbers do.
+
+use pelton_core::id::{CommitId, CommitNumber, Digest, HostId, Incarnation, TaskId};
+
+/// The partition key's attribute.
+pub const PK: &str = "pk";
+/// The sort key's attribute.
+pub const SK: &str = "sk";
+/// Parts are spread over so many partition keys, because one bears only so much.
+pub const PART_SPREAD: u32 = 8;
+/// Sort keys of the log begin with this.
+pub const LOG: &str = "log/";
+/// Sort keys of manifests begin with this.
+pub const SNAPSHOT: &str = "snapshot/";
+/// Partition key of the list of components.
+pub const COMPONENTS: &str = "components";
+/// Sort key of what says that a component is whole.
+pub const HEAD: &str = "head";
+/// Sort key of a job's meta item.
+pub const META: &str = "meta";
+
+/// Partition key of a job's meta item.
+pub fn job(name: &str) -> String {
+    format!("job/{name}")
+}
+
+/// Partition key of a job's task rows.
+pub fn tasks(incarnation: Incarnation) -> String {
+    format!("{incarnation}/tasks")
+}
+
+/// Sort key of a task's row.
+pub fn task_row(task: TaskId) -> String {
+    format!("{:05}", task.0)
+}
+
+/// Partition key of a task's log and manifests.
+pub fn task(incarnation: Incarnation, task: TaskId) -> String {
+    format!("{incarnation}/{:05}", task.0)
+}
+
+/// Sort key of a commit.
+pub fn log(number: CommitNumber) -> String {
+    format!("{LOG}{:020}", number.0)
+}
+
+/// Sort key of a manifest.
+pub fn snapshot(at: CommitNumber, id: CommitId) -> String {
+    format!("{SNAPSHOT}{:020}/{id}", at.0)
+}
+
+/// Partition key of the parts of a task with this index mod [`PART_SPREAD`].
+pub fn parts(incarnation: Incarnation, task: TaskId, index: u32) -> String {
+    format!("{incarnation}/{:05}/part/{}", task.0, index % PART_SPREAD)
+}
+
+/// Sort key of a part.
+pub fn part(number: CommitNumber, id: CommitId, index: u32) -> String {
+    format!("{:020}/{id}/{index:08}", number.0)
+}
+
+/// Sort key below which lie the parts of lower numbers.
+pub fn parts_below(number: CommitNumber) -> String {
+    format!("{:020}", number.0)
+}
+
+/// Partition key of idle positions.
+pub fn idle(incarnation: Incarnation) -> String {
+    format!("{incarnation}/idle")
+}
+
+/// Sort key of a chunk of a host's idle positions.
+pub fn idle_chunk(host: HostId, index: usize) -> String {
+    format!("{host}/{index:08}")
+}
+
+/// Partition key of a component.
+pub fn component(digest: Digest) -> String {
+    format!("component/{digest}")
+}
+
+/// Sort key of a piece of a component.
+pub fn component_chunk(index: usize) -> String {
+    format!("chunk/{index:08}")
+}

@@ -1,0 +1,152 @@
+//! Input streams: shards listed, iterators taken, records got.
+
+use async_trait::async_trait;
+use aws_sdk_kinesis::Client;
+use aws_sdk_kinesis::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_kinesis::primitives::DateTime;
+use aws_sdk_kinesis::types::ShardIteratorType;
+use bytes::Bytes;
+use pelton_core::id::{ShardId, ShardKey, StreamIndex};
+use pelton_core::job::JobMeta;
+use pelton_core::position::{Position, RecordPlace};
+use pelton_core::record::Record;
+use pelton_core::shard::Shard;
+use pelton_core::slice::{HashKey, HashRange};
+use pelton_engine::ports::{Fetched, PortError, ShardIterator, Source, SourceError};
+
+use crate::error::{code, port_error};
+
+/// Shards in one listing's page; the most Kinesis gives.
+const LISTING_PAGE: i32 = 10_000;
+/// Pages of one listing: far more than any stream has.
+const LISTING_PAGES_MAX: usize = 100;
+
+/// A job's input streams.
+#[derive(Debug)]
+pub struct KinesisSource {
+    client: Client,
+    arns: Vec<String>,
+    names: Vec<String>,
+}
+
+impl KinesisSource {
+    /// The inputs of a job.
+    pub fn new(client: Client, meta: &JobMeta) -> Self {
+        let arns = meta.inputs.iter().map(|input| input.arn.clone()).collect();
+        let names = meta.inputs.iter().map(|input| input.name.clone()).collect();
+        Self { client, arns, names }
+    }
+
+    fn arn(&self, stream: StreamIndex) -> &str {
+        &self.arns[usize::from(stream.0)]
+    }
+
+    fn name(&self, stream: StreamIndex) -> &str {
+        &self.names[usize::from(stream.0)]
+    }
+}
+
+#[async_trait]
+impl Source for KinesisSource {
+    async fn list_shards(&self, stream: StreamIndex) -> Result<Vec<Shard>, SourceError> {
+        list_shards(&self.client, self.arn(stream), self.name(stream)).await.map_err(SourceError::Port)
+    }
+
+    async fn iterator(&self, shard: &ShardKey, position: Position) -> Result<ShardIterator, SourceError> {
+        let request = self.client.get_shard_iterator().stream_arn(self.arn(shard.stream)).shard_id(&*shard.shard.0);
+        let request = match position {
+            Position::TrimHorizon => request.shard_iterator_type(ShardIteratorType::TrimHorizon),
+            Position::AtTimestamp(ms) => request
+                .shard_iterator_type(ShardIteratorType::AtTimestamp)
+                .timestamp(DateTime::from_millis(i64::try_from(ms).unwrap_or(i64::MAX))),
+            Position::After(place) => request
+                .shard_iterator_type(ShardIteratorType::AfterSequenceNumber)
+                .starting_sequence_number(place.sequence.to_string()),
+            Position::ShardEnd => panic!("nothing follows the end of {shard}"),
+        };
+        let what = format!("taking an iterator of {} in stream {}", shard.shard, self.name(shard.stream));
+        let reply = request.send().await.map_err(|error| classed(&what, shard, &error))?;
+        let none = || PortError::Retry(format!("{what}: the reply has none"));
+        Ok(ShardIterator(reply.shard_iterator.ok_or_else(none)?))
+    }
+
+    async fn records(&self, shard: &ShardKey, from: &ShardIterator, limit: u32) -> Result<Fetched, SourceError> {
+        let request = self.client.get_records().stream_arn(self.arn(shard.stream)).shard_iterator(&from.0);
+        let what = format!("reading {} of stream {}", shard.shard, self.name(shard.stream));
+        let reply = request.limit(limit as i32).send().await.map_err(|error| classed(&what, shard, &error))?;
+        let records = reply.records.into_iter().map(|record| own(&what, record)).collect::<Result<_, _>>()?;
+        Ok(Fetched {
+            records,
+            next: reply.next_shard_iterator.map(ShardIterator),
+            behind_ms: reply.millis_behind_latest.and_then(|ms| u64::try_from(ms).ok()),
+        })
+    }
+}
+
+fn own(what: &str, record: aws_sdk_kinesis::types::Record) -> Result<Record, PortError> {
+    let sequence = record.sequence_number.parse().map_err(|error| PortError::Stop(format!("{what}: {error}")))?;
+    let arrived = record.approximate_arrival_timestamp.and_then(|at| u64::try_from(at.to_millis().ok()?).ok());
+    Ok(Record {
+        place: RecordPlace { sequence, sub_sequence: 0 },
+        arrived_ms: arrived.unwrap_or_default(),
+        partition_key: record
+            .partition_key
+            .ok_or_else(|| PortError::Stop(format!("{what}: a record has no partition key")))?,
+        data: Bytes::from(record.data.into_inner()),
+    })
+}
+
+fn classed<E, R>(what: &str, shard: &ShardKey, error: &SdkError<E, R>) -> SourceError
+where
+    E: ProvideErrorMetadata + std::error::Error + 'static,
+    R: std::fmt::Debug,
+{
+    match code(error) {
+        Some("ExpiredIteratorException") => SourceError::Expired,
+        Some("ProvisionedThroughputExceededException" | "LimitExceededException" | "KMSThrottlingException") => {
+            SourceError::Throttled
+        }
+        Some("ResourceNotFoundException") => SourceError::Gone(shard.clone()),
+        _ => SourceError::Port(port_error(what, error)),
+    }
+}
+
+/// The shards of a stream, by its ARN.
+///
+/// # Errors
+/// As the service answers, or when it lists a shard without a range.
+pub(crate) async fn list_shards(client: &Client, arn: &str, name: &str) -> Result<Vec<Shard>, PortError> {
+    let what = format!("listing the shards of stream {name}");
+    let mut shards = Vec::new();
+    let mut token: Option<String> = None;
+    for _ in 0..LISTING_PAGES_MAX {
+        let request = client.list_shards().max_results(LISTING_PAGE);
+        let request = match token {
+            // Kinesis takes either a stream or the token of a page before.
+            Some(token) => request.next_token(token),
+            None => request.stream_arn(arn),
+        };
+        let reply = request.send().await.map_err(|error| port_error(&what, &error))?;
+        for shard in reply.shards.unwrap_or_default() {
+            shards.push(described(&what, &shard)?);
+        }
+        token = reply.next_token;
+        if token.is_none() {
+            return Ok(shards);
+        }
+    }
+    Err(PortError::Stop(format!("{what}: more than {LISTING_PAGES_MAX} pages")))
+}
+
+fn described(what: &str, shard: &aws_sdk_kinesis::types::Shard) -> Result<Shard, PortError> {
+    let incomplete = || PortError::Stop(format!("{what}: shard {} has no range", shard.shard_id));
+    let range = shard.hash_key_range.as_ref().ok_or_else(incomplete)?;
+    let key = |text: &str| text.parse().map(HashKey).map_err(|_| incomplete());
+    let parents = [&shard.parent_shard_id, &shard.adjacent_parent_shard_id];
+    Ok(Shard {
+        id: ShardId::from(shard.shard_id.as_str()),
+        range: HashRange { start: key(&range.starting_hash_key)?, end: key(&range.ending_hash_key)? },
+        parents: parents.into_iter().flatten().map(|parent| ShardId::from(parent.as_str())).collect(),
+        closed: shard.sequence_number_range.as_ref().is_some_and(|range| range.ending_sequence_number.is_some()),
+    })
+}

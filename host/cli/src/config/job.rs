@@ -1,0 +1,239 @@
+//! `[jobs.NAME]`: a job and all it stands on.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use pelton_core::slice::TaskCount;
+use pelton_engine::JobSettings;
+use toml::Spanned;
+use toml::de::DeValue;
+
+use super::document::{Document, Table, Wrong, found};
+use super::keys::TableKind;
+use super::value;
+
+/// Tasks when nothing is said.
+const TASKS: u32 = 256;
+/// Longest name of a job.
+const NAME_CHARS_MAX: usize = 64;
+/// Most input streams of a job.
+const INPUTS_MAX: usize = 64;
+const COMMIT_INTERVAL_MIN: Duration = Duration::from_millis(10);
+const COMMIT_INTERVAL_MAX: Duration = Duration::from_secs(60);
+const BATCH_TIMEOUT_MIN: Duration = Duration::from_millis(10);
+const BATCH_TIMEOUT_MAX: Duration = Duration::from_secs(600);
+const MEMORY_BYTES_MIN: u64 = 1 << 20;
+const MEMORY_BYTES_MAX: u64 = 4 << 30;
+const RETRIES_MAX: u64 = 100;
+
+/// Where a new job begins to read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StartAt {
+    /// With the oldest record kept.
+    TrimHorizon,
+    /// With what arrives from now on.
+    Latest,
+    /// With what arrived at or after this time, in milliseconds since 1970.
+    Timestamp(u64),
+}
+
+/// How outputs are packed into records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OutputFormat {
+    /// In the format of the KPL, with the outputs' ids as tags.
+    Kpl,
+    /// One record each, without ids.
+    Raw,
+}
+
+/// Where outputs of one name go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OutputConfig {
+    /// The stream.
+    pub stream: String,
+    /// How they are packed.
+    pub format: OutputFormat,
+}
+
+/// A job.
+#[derive(Clone, Debug)]
+pub struct JobConfig {
+    /// The streams it reads.
+    pub inputs: Vec<String>,
+    /// How many tasks it has.
+    pub tasks: TaskCount,
+    /// Where it begins to read.
+    pub start: StartAt,
+    /// The component of its first deployment.
+    pub component: PathBuf,
+    /// Where its outputs go, by the names its tasks use.
+    pub outputs: BTreeMap<String, OutputConfig>,
+    /// Limits and paces.
+    pub settings: JobSettings,
+    /// What its tasks are told.
+    pub config: BTreeMap<String, String>,
+}
+
+/// Resolves a job; none when something in it is wrong, which is noted there.
+pub fn resolve(name: &str, table: &Table<'_>, document: &Document<'_>) -> Option<JobConfig> {
+    let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    if name.is_empty() || name.len() > NAME_CHARS_MAX || !name.bytes().all(allowed) {
+        let detail =
+            format!("{name:?} is not a job's name: 1 to {NAME_CHARS_MAX} lower-case letters, digits and hyphens");
+        table.fault_of("", &detail);
+    }
+    let tasks = table.value("tasks", "a whole number such as 256", |value| {
+        let count = value::number(value, 1, TaskCount::MAX.into())?;
+        Ok(count as u32)
+    });
+    let start = table.value("start", "\"trim-horizon\", \"latest\" or a time such as \"2026-01-31T12:00:00Z\"", start);
+    // The one way of reading that this version has; the value is only checked.
+    let _ = table.value("consumer", "\"polling\"", |value| {
+        value::word(value, &[("polling", Some(())), ("fan-out", None)])
+    });
+    let component = table.value("component", "the path of a component", value::text);
+    if !table.has("component") {
+        table.fault_of("", "`component` is missing: the path of the .wasm file that the job begins with");
+    }
+    let inputs = inputs(table);
+    Some(JobConfig {
+        inputs,
+        tasks: TaskCount::new(tasks.unwrap_or(TASKS))?,
+        start: start.unwrap_or(StartAt::TrimHorizon),
+        component: document.path(&component?),
+        outputs: outputs(table),
+        settings: settings(table),
+        config: guest_config(table),
+    })
+}
+
+fn start(value: &DeValue<'_>) -> Result<StartAt, Wrong> {
+    let text = match value {
+        DeValue::String(text) => text.to_string(),
+        DeValue::Datetime(time) => time.to_string(),
+        DeValue::Integer(_) | DeValue::Float(_) | DeValue::Boolean(_) | DeValue::Array(_) | DeValue::Table(_) => {
+            return Err(Wrong::Type);
+        }
+    };
+    if text.starts_with(|first: char| first.is_ascii_digit()) {
+        return value::timestamp_ms(&text).map(StartAt::Timestamp).map_err(Wrong::Value);
+    }
+    value::word(value, &[("trim-horizon", Some(StartAt::TrimHorizon)), ("latest", Some(StartAt::Latest))])
+}
+
+fn inputs(table: &Table<'_>) -> Vec<String> {
+    let mut inputs: Vec<String> = Vec::new();
+    for value in table.array("inputs", "a list of streams such as [\"orders\"]") {
+        let Some(name) = input(table, value) else { continue };
+        if let Err(why) = value::stream_name(&name) {
+            table.fault(value.span(), &format!("`inputs`: {why}"));
+        } else if inputs.contains(&name) {
+            table.fault(value.span(), &format!("`inputs` has {name:?} twice"));
+        } else {
+            inputs.push(name);
+        }
+    }
+    if !table.has("inputs") {
+        table.fault_of("", "`inputs` is missing: the streams that the job reads, such as [\"orders\"]");
+    } else if table.array("inputs", "").is_empty() {
+        table.fault_of("inputs", "`inputs` is empty; name the streams that the job reads");
+    } else if inputs.len() > INPUTS_MAX {
+        table.fault_of("inputs", &format!("`inputs` has {} streams; at most {INPUTS_MAX} are read", inputs.len()));
+    }
+    inputs
+}
+
+/// The stream of one input: its name, or a table with more about it.
+fn input<'d>(table: &Table<'d>, value: &'d Spanned<DeValue<'d>>) -> Option<String> {
+    if let Some(name) = value.get_ref().as_str() {
+        return Some(name.to_owned());
+    }
+    if !value.get_ref().is_table() {
+        let detail = format!("`inputs` has {}; expected the name of a stream", found(value.get_ref()));
+        table.fault(value.span(), &detail);
+        return None;
+    }
+    let input = table.element("inputs", value, TableKind::Input)?;
+    if input.has("from-job") {
+        input.fault_of("from-job", "`from-job` is not available in this version; remove it");
+    }
+    if !input.has("stream") {
+        input.fault(value.span(), "`stream` is missing");
+    }
+    input.value("stream", "the name of a stream", value::text)
+}
+
+fn outputs(table: &Table<'_>) -> BTreeMap<String, OutputConfig> {
+    let mut outputs = BTreeMap::new();
+    let Some(named) = table.child("outputs", TableKind::Named) else { return outputs };
+    for (name, output) in named.children(TableKind::Output) {
+        if name.is_empty() {
+            output.fault_of("", "the name of an output is empty");
+        }
+        if !output.has("stream") {
+            output.fault_of("", "`stream` is missing: where the outputs go");
+        }
+        let formats = [("kpl", Some(OutputFormat::Kpl)), ("raw", Some(OutputFormat::Raw))];
+        let format = output.value("format", "\"kpl\" or \"raw\"", |value| value::word(value, &formats));
+        let stream = output.value("stream", "the name of a stream", |value| {
+            let name = value::text(value)?;
+            value::stream_name(&name).map_err(Wrong::Value)?;
+            Ok(name)
+        });
+        if let Some(stream) = stream {
+            let format = format.unwrap_or(OutputFormat::Kpl);
+            outputs.insert(name.to_owned(), OutputConfig { stream, format });
+        }
+    }
+    outputs
+}
+
+fn settings(table: &Table<'_>) -> JobSettings {
+    let mut settings = JobSettings::default();
+    let duration = |table: &Table<'_>, key, least, greatest| {
+        table.value(key, "a duration such as \"500ms\"", |value| value::duration_ms(value, least, greatest))
+    };
+    if let Some(ms) = duration(table, "commit-interval", COMMIT_INTERVAL_MIN, COMMIT_INTERVAL_MAX) {
+        settings.commit_interval_ms = ms;
+    }
+    if let Some(limits) = table.child("limits", TableKind::Limits) {
+        let memory = limits.value("memory", "a size such as \"64MiB\"", |value| {
+            value::size_bytes(value, MEMORY_BYTES_MIN, MEMORY_BYTES_MAX)
+        });
+        settings.memory_bytes_max = memory.unwrap_or(settings.memory_bytes_max);
+        let timeout = duration(&limits, "batch-timeout", BATCH_TIMEOUT_MIN, BATCH_TIMEOUT_MAX);
+        settings.batch_timeout_ms = timeout.unwrap_or(settings.batch_timeout_ms);
+    }
+    if let Some(on_error) = table.child("on-error", TableKind::OnError) {
+        let retries =
+            on_error.value("retries", "a whole number such as 3", |value| value::number(value, 0, RETRIES_MAX));
+        settings.retries = retries.map_or(settings.retries, |retries| retries as u32);
+        // The one thing that this version does; the value is only checked.
+        let _ = on_error.value("then", "\"stop\"", |value| {
+            value::word(value, &[("stop", Some(())), ("dead-letter", None)])
+        });
+    }
+    settings
+}
+
+fn guest_config(table: &Table<'_>) -> BTreeMap<String, String> {
+    let mut config = BTreeMap::new();
+    let Some(given) = table.child("config", TableKind::Named) else { return config };
+    for (key, value) in given.entries() {
+        let text = match value.get_ref() {
+            DeValue::String(text) => text.to_string(),
+            DeValue::Integer(number) => number.to_string(),
+            DeValue::Float(number) => number.as_str().to_owned(),
+            DeValue::Boolean(value) => value.to_string(),
+            DeValue::Datetime(time) => time.to_string(),
+            DeValue::Array(_) | DeValue::Table(_) => {
+                let detail = format!("`{key}` is {}; expected text, a number or a boolean", found(value.get_ref()));
+                given.fault(value.span(), &detail);
+                continue;
+            }
+        };
+        config.insert(key.to_owned(), text);
+    }
+    config
+}

@@ -14,6 +14,11 @@ pub trait Codec {
     /// Appends the bytes that stand for it.
     fn encode(&self, out: &mut Vec<u8>);
 
+    /// The bytes that stand for it, where it is made of them already; spares a copy of each key that has no prefix.
+    fn as_bytes(&self) -> Option<&[u8]> {
+        None
+    }
+
     /// Reads it back from those bytes.
     fn decode(bytes: &[u8]) -> Result<Self::Owned, Malformed>;
 }
@@ -48,6 +53,10 @@ impl Codec for [u8] {
         out.extend_from_slice(self);
     }
 
+    fn as_bytes(&self) -> Option<&[u8]> {
+        Some(self)
+    }
+
     fn decode(bytes: &[u8]) -> Result<Vec<u8>, Malformed> {
         Ok(bytes.to_vec())
     }
@@ -57,7 +66,11 @@ impl Codec for str {
     type Owned = String;
 
     fn encode(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(self.as_bytes());
+        out.extend_from_slice(str::as_bytes(self));
+    }
+
+    fn as_bytes(&self) -> Option<&[u8]> {
+        Some(str::as_bytes(self))
     }
 
     fn decode(bytes: &[u8]) -> Result<String, Malformed> {

@@ -8,7 +8,6 @@ use std::ops::Range;
 
 use foldhash::fast::FixedState;
 use hashbrown::HashTable;
-use hashbrown::hash_table;
 
 use crate::codec::Codec as _;
 use crate::failure::Failure;
@@ -38,37 +37,48 @@ struct Entry {
 }
 
 /// What a call knows of its task's state. Slots are indexes into it, good until it is cleared.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Layer {
+    seed: FixedState,
     table: HashTable<u32>,
     entries: Vec<Entry>,
     keys: Vec<u8>,
     value_bytes: usize,
 }
 
+impl Default for Layer {
+    fn default() -> Self {
+        let seed = FixedState::with_seed(0);
+        Self { seed, table: HashTable::new(), entries: Vec::new(), keys: Vec::new(), value_bytes: 0 }
+    }
+}
+
 impl Layer {
     /// The slot of a key, made if it is new.
     pub(crate) fn slot(&mut self, key: &[u8]) -> Result<usize, Failure> {
-        let mut hasher = FixedState::with_seed(0).build_hasher();
+        let mut hasher = self.seed.build_hasher();
         hasher.write(key);
         let hash = hasher.finish();
         let (entries, keys) = (&self.entries, &self.keys);
-        let same = |slot: &u32| keys[entries[*slot as usize].key.clone()] == *key;
-        match self.table.entry(hash, same, |slot| entries[*slot as usize].hash) {
-            hash_table::Entry::Occupied(found) => Ok(*found.get() as usize),
-            hash_table::Entry::Vacant(vacant) => {
-                if key.is_empty() || key.len() > KEY_BYTES_MAX {
-                    return Err(Refusal::KeySize(key.len() as u64).into());
-                }
-                let slot = self.entries.len();
-                vacant.insert(slot as u32);
-                let start = self.keys.len();
-                self.keys.extend_from_slice(key);
-                let key = start..self.keys.len();
-                self.entries.push(Entry { hash, key, standing: Standing::Unread, value: None });
-                Ok(slot)
-            }
+        match self.table.find(hash, |slot| keys[entries[*slot as usize].key.clone()] == *key) {
+            Some(slot) => Ok(*slot as usize),
+            None => self.make_slot(key, hash),
         }
+    }
+
+    #[cold]
+    fn make_slot(&mut self, key: &[u8], hash: u64) -> Result<usize, Failure> {
+        if key.is_empty() || key.len() > KEY_BYTES_MAX {
+            return Err(Refusal::KeySize(key.len() as u64).into());
+        }
+        let slot = self.entries.len();
+        let start = self.keys.len();
+        self.keys.extend_from_slice(key);
+        let key = start..self.keys.len();
+        self.entries.push(Entry { hash, key, standing: Standing::Unread, value: None });
+        let entries = &self.entries;
+        self.table.insert_unique(hash, slot as u32, |slot| entries[*slot as usize].hash);
+        Ok(slot)
     }
 
     /// The value in a slot, read from the host if it was not yet.

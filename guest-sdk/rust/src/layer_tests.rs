@@ -1,6 +1,7 @@
 //! What the layer keeps, seen from a task: own writes are read, the host is called as seldom as it can be, and what it
 //! refuses is blamed on the right record.
 
+use crate::map::MapScan;
 use crate::testing::Harness;
 use crate::{Call, Context, Direction, Failure, FailureKind, Map, Record, Task, Value};
 
@@ -44,19 +45,21 @@ fn perform(call: &mut Call, verb: &str, key: &str, value: &str) -> Result<(), Fa
         }
         "prefetch" => NOTES.prefetch(call, key.split(',')),
         "last" => LAST.update(call, |last| Some(last.unwrap_or(-5) + 1)),
-        "scan" | "back" => {
-            let direction = if verb == "scan" { Direction::Forward } else { Direction::Back };
-            let mut scan = NOTES.scan(call, direction);
-            while let Some((key, note)) = scan.next(call)? {
-                call.emit("seen", &key, note.as_bytes())?;
-            }
-            Ok(())
-        }
+        "scan" => show(NOTES.scan(call, Direction::Forward), call),
+        "back" => show(NOTES.scan(call, Direction::Back), call),
+        "range" => show(NOTES.scan_range(call, key, value, Direction::Forward), call),
         "key" => call.put(&vec![b'k'; value.parse().unwrap()], b""),
         "value" => call.put(b"value", &vec![0; value.parse().unwrap()]),
         "emit" => call.emit(key, "k", &vec![0; value.parse().unwrap()]),
         verb => Err(Failure::poison(format!("no verb {verb}"))),
     }
+}
+
+fn show(mut scan: MapScan<str, str>, call: &mut Call) -> Result<(), Failure> {
+    while let Some((key, note)) = scan.next(call)? {
+        call.emit("seen", &key, note.as_bytes())?;
+    }
+    Ok(())
 }
 
 fn harness() -> Harness<Script> {
@@ -93,6 +96,7 @@ fn reads_see_own_writes() {
 #[test]
 fn scans_see_own_writes_both_ways() {
     check(&["put:b=2 put:a=1 scan", "delete:old put:c=3 back"], "a=1 b=2 old=before c=3 b=2 a=1");
+    check(&["put:a=1 put:b=2 put:ba=3 put:c=4 range:b=c"], "b=2 ba=3");
     let mut many = harness();
     for number in 0..2_500 {
         many.put(format!("notes/{number:04}"), "");

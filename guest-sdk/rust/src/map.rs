@@ -25,6 +25,9 @@ pub struct Value<T: ?Sized> {
     map: Map<[u8], T>,
 }
 
+/// A key with its value, as a map reads them back.
+pub type MapEntry<K, V> = (<K as Codec>::Owned, <V as Codec>::Owned);
+
 /// A scan of a map that is under way.
 #[derive(Debug)]
 pub struct MapScan<K: ?Sized, V: ?Sized> {
@@ -105,6 +108,9 @@ impl<K: Codec + ?Sized, V: Codec + ?Sized> Map<K, V> {
         key: &K,
         operate: impl FnOnce(&mut Call, &[u8]) -> Result<R, Failure>,
     ) -> Result<R, Failure> {
+        if let (Some(bytes), true) = (key.as_bytes(), self.prefix.is_empty()) {
+            return operate(call, bytes);
+        }
         let mut bytes = std::mem::take(&mut call.key);
         bytes.clear();
         bytes.extend_from_slice(self.prefix.as_bytes());
@@ -155,7 +161,7 @@ impl<T: Codec + ?Sized> Value<T> {
 
 impl<K: Codec + ?Sized, V: Codec + ?Sized> MapScan<K, V> {
     /// The next key with its value, or none at the end.
-    pub fn next(&mut self, call: &mut Call) -> Result<Option<(K::Owned, V::Owned)>, Failure> {
+    pub fn next(&mut self, call: &mut Call) -> Result<Option<MapEntry<K, V>>, Failure> {
         let Some((key, value)) = self.scan.next(call)? else { return Ok(None) };
         let decoded = K::decode(&key[self.prefix.len()..]).and_then(|k| Ok((k, V::decode(&value)?)));
         decoded.map(Some).map_err(|malformed| malformed.at(&key))

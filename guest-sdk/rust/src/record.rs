@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::failure::Failure;
+
 /// Offsets a record has in [`Batch::spans`]: stream, shard, end of its key, end of its data.
 const SPANS: usize = 4;
 /// Numbers a record has in [`Batch::numbers`]: arrival, sub-sequence number, three limbs of the sequence number.
@@ -89,6 +91,14 @@ impl Batch {
     /// Its records, in their order.
     pub fn records(&self) -> impl Iterator<Item = Record<'_>> {
         (0..self.len()).filter_map(|index| self.get(index))
+    }
+
+    /// Processes its records in their order up to the first failure, which is blamed on its record unless it says otherwise.
+    pub fn each(&self, mut process: impl FnMut(&Record<'_>) -> Result<(), Failure>) -> Result<(), Failure> {
+        for (index, record) in self.records().enumerate() {
+            process(&record).map_err(|failure| failure.or_at(index))?;
+        }
+        Ok(())
     }
 }
 

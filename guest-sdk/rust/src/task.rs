@@ -16,12 +16,10 @@ pub trait Task: Sized + 'static {
     fn process(&mut self, record: &Record<'_>, call: &mut Call) -> Result<(), Failure>;
 
     /// Folds a whole batch into the state. Unless it is overridden, its records are processed one after another and a
-    /// failure is blamed on the record it came from.
+    /// failure is blamed on the record it came from. Override it to [`prefetch`](Call::prefetch) what the records need, or
+    /// to fold them in another way.
     fn process_batch(&mut self, batch: &Batch, call: &mut Call) -> Result<(), Failure> {
-        for (index, record) in batch.records().enumerate() {
-            self.process(&record, call).map_err(|failure| failure.or_at(index))?;
-        }
-        Ok(())
+        batch.each(|record| self.process(record, call))
     }
 }
 

@@ -61,6 +61,11 @@ impl Access {
         Self { token: Some(token) }
     }
 
+    /// The token that a request must bear, if any.
+    pub fn bearer(&self) -> Option<&Token> {
+        self.token.as_ref()
+    }
+
     fn check(&self, request: &Request) -> Result<(), Refusal> {
         let header = |name| request.headers().get(name).and_then(|value| value.to_str().ok());
         match &self.token {

@@ -1,1 +1,65 @@
-fn main(){}
+//! `pelton`: runs stateful stream tasks over Kinesis, and asks a running host about them.
+//!
+//! Data goes to stdout, talk to stderr. Exits with 0 when what was asked is done, 1 when it failed, and 2 when the command
+//! line or the configuration is wrong.
+
+mod args;
+mod config;
+mod exit;
+mod print;
+
+mod aws;
+mod client;
+
+mod launch;
+mod lock;
+mod servers;
+mod signals;
+
+mod commands;
+
+use std::io::IsTerminal as _;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use clap::Parser as _;
+use tracing_subscriber::EnvFilter;
+
+use args::Cli;
+use exit::Outcome;
+
+/// What is logged when nothing else is asked for: Pelton's own news, and the warnings of what it stands on.
+const LOG_FILTER: &str = "warn,pelton=info";
+
+fn main() -> ExitCode {
+    let began = Instant::now();
+    let cli = Cli::parse();
+    match run(cli, began) {
+        Ok(Outcome::Done) => ExitCode::SUCCESS,
+        Ok(Outcome::Failed) => ExitCode::from(exit::FAILED),
+        Err(error) => {
+            eprintln!("{}", exit::message(&error));
+            ExitCode::from(exit::code(&error))
+        }
+    }
+}
+
+fn run(cli: Cli, began: Instant) -> anyhow::Result<Outcome> {
+    log(cli.log.as_deref())?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let outcome = runtime.block_on(commands::run(cli, began));
+    // Reads of stdin cannot be called off; nobody waits for them.
+    runtime.shutdown_background();
+    outcome
+}
+
+fn log(filter: Option<&str>) -> anyhow::Result<()> {
+    let filter = match filter {
+        Some(filter) => EnvFilter::try_new(filter).map_err(|error| exit::usage(format!("--log {filter:?}: {error}")))?,
+        None => EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(LOG_FILTER)),
+    };
+    let stderr = std::io::stderr();
+    let ansi = stderr.is_terminal();
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(ansi).init();
+    Ok(())
+}

@@ -75,3 +75,10 @@ pub struct StoredCommit {
     /// What is staged beside the log before the item is put, in order; empty where the head holds everything.
     pub parts: Vec<bytes::Bytes>,
 }
+
+impl StoredCommit {
+    /// What it takes in the table, in bytes, without keys and ids.
+    pub fn bytes(&self) -> u64 {
+        (self.head.len() + self.parts.iter().map(bytes::Bytes::len).sum::<usize>()) as u64
+    }
+}

@@ -298,6 +298,9 @@ impl Feed {
 
     /// A call failed.
     pub fn failed(&mut self, now_ms: u64, lane: Lane, trouble: FeedTrouble) {
+        // Kinesis counts calls that fail.
+        self.next_call_ms = now_ms + self.pace.call_interval_ms;
+        self.last_lane = lane;
         let reader = self.reader_mut(lane);
         match trouble {
             FeedTrouble::Expired => reader.has_iterator = false,

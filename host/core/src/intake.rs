@@ -80,8 +80,11 @@ impl Intake {
     pub fn advance(&mut self, idle: Vec<(ShardKey, PositionEntry)>) {
         assert!(self.queue.is_empty(), "idle positions are taken before any record");
         for (shard, entry) in idle {
-            let known = self.shards.get(&shard).map(|progress| progress.passed.position);
-            if known.is_none_or(|position| position < entry.position) {
+            let known = self.shards.get(&shard).map(|progress| progress.passed);
+            let further = |known: PositionEntry| {
+                (known.position, known.unread_from_ms) < (entry.position, entry.unread_from_ms)
+            };
+            if known.is_none_or(further) {
                 let progress = Progress { taken: entry.position, passed: entry, unsealed: true, wanted: false };
                 self.shards.insert(shard, progress);
             }
@@ -158,21 +161,23 @@ impl Intake {
         Progress { taken: position, passed, unsealed: false, wanted: false }
     }
 
-    /// Shards whose parents this task should have read and no listing shows: nothing can be read before they are found.
+    /// Shards that this task still has to read and no listing shows, each behind one that waits for it: parents never begun,
+    /// and shards begun and not read to their end. Whether they are gone is for Kinesis to say, not for a listing.
     pub fn orphans(&self, map: &ShardMap, meta: &JobMeta) -> Vec<(ShardKey, ShardKey)> {
         let behind = self.ancestors_of_known(map);
         let unknown =
             map.touching(self.slice).filter(|(key, _)| !self.shards.contains_key(key) && !behind.contains(key));
-        unknown
-            .flat_map(|(key, shard)| {
-                let parents = shard.parents.iter().map(|parent| ShardKey { stream: key.stream, shard: parent.clone() });
-                parents.map(move |parent| (key.clone(), parent, shard))
-            })
+        let waiting = unknown.flat_map(|(key, shard)| {
+            let parents = shard.parents.iter().map(|parent| ShardKey { stream: key.stream, shard: parent.clone() });
+            parents.map(move |parent| (key.clone(), parent, shard))
+        });
+        waiting
             .filter(|(key, parent, shard)| {
                 map.get(parent).is_none()
-                    && !self.shards.contains_key(parent)
-                    && !meta.lies_before_start(parent)
-                    && !self.covered_without(parent, key, shard)
+                    && match self.shards.get(parent) {
+                        Some(progress) => progress.taken != Position::ShardEnd,
+                        None => !meta.lies_before_start(parent) && !self.covered_without(parent, key, shard),
+                    }
             })
             .map(|(key, parent, _)| (key, parent))
             .collect()
@@ -189,10 +194,9 @@ impl Intake {
             return Admission::Hole(progress.taken);
         }
         if run.up_to <= progress.taken && run.set_aside.is_none() {
-            if run.up_to == progress.passed.position && run.unread_from_ms > progress.passed.unread_from_ms {
-                progress.passed.unread_from_ms = run.unread_from_ms;
-                // Nothing was passed, but that nothing came so far is worth keeping: it rules out a gap.
-                progress.unsealed = true;
+            let raises = run.unread_from_ms > progress.passed.unread_from_ms;
+            if raises && run.up_to == progress.passed.position {
+                return self.nothing_came(&run);
             }
             return Admission::Known;
         }
@@ -202,6 +206,17 @@ impl Intake {
         progress.taken = run.up_to;
         self.queue.push_back(run);
         Admission::Taken
+    }
+
+    /// Nothing was passed, but that nothing came so far is worth keeping: it rules out a gap. It is kept only while nothing
+    /// waits to be folded, since the end of a parent might be among it: no child is written before that.
+    fn nothing_came(&mut self, run: &Run) -> Admission {
+        if self.shards.values().all(|progress| progress.taken == progress.passed.position) {
+            let progress = self.shards.get_mut(&run.shard).expect("it was looked up before");
+            progress.passed.unread_from_ms = run.unread_from_ms;
+            progress.unsealed = true;
+        }
+        Admission::Known
     }
 
     /// Takes runs off the queue for one call: up to the limits of a batch, at least one run; none when the queue is empty.

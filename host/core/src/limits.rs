@@ -32,7 +32,7 @@ pub const OUTBOX_CLEAR_MS: u64 = 5_000;
 /// A snapshot is due when the log since the last one outgrows this multiple of it.
 pub const SNAPSHOT_LOG_MULTIPLE: u64 = 2;
 /// And no earlier than this many bytes of log.
-pub const SNAPSHOT_LOG_BYTES_MIN: u64 = 1024 * 1024;
+pub const SNAPSHOT_LOG_BYTES_MIN: u64 = 256 * 1024;
 /// However small the commits, so many of them are enough for a snapshot.
 pub const SNAPSHOT_COMMITS_MAX: u64 = 10_000;
 /// The pause before the first retry of anything; doubled for each further one.

@@ -63,7 +63,6 @@ pub struct Restore {
     /// Why the manifests are being read again.
     suspicion: Option<StopCause>,
     snapshot: Option<Manifest>,
-    replayed_bytes: u64,
     rebuilt: bool,
 }
 
@@ -76,7 +75,6 @@ impl Restore {
             checking_local: false,
             suspicion: None,
             snapshot: None,
-            replayed_bytes: 0,
             rebuilt: false,
         }
     }
@@ -89,11 +87,6 @@ impl Restore {
     /// How far the state is restored.
     pub fn mark(&self) -> StateMark {
         self.mark
-    }
-
-    /// Bytes of log that were read since the snapshot or the local copy.
-    pub fn replayed_bytes(&self) -> u64 {
-        self.replayed_bytes
     }
 
     fn newest_manifest(&self) -> Option<&Manifest> {
@@ -132,7 +125,6 @@ impl Restore {
     fn rebuild_into_empty(&mut self) -> RestoreNext {
         self.mark = StateMark::default();
         self.checking_local = false;
-        self.replayed_bytes = 0;
         self.snapshot = self.newest_manifest().cloned();
         let ownership = &self.ownership;
         if let Some(beyond) = self.snapshot.as_ref().filter(|manifest| manifest.at > ownership.fence) {
@@ -156,6 +148,7 @@ impl Restore {
                     id: manifest.at_id,
                     epoch: manifest.at_epoch,
                     last_step_id: manifest.last_step_id,
+                    log_bytes: 0,
                 };
                 RestoreNext::ReadLog(at.next())
             }
@@ -219,8 +212,8 @@ impl Restore {
             CommitKind::Fence => self.mark.last_step_id,
             CommitKind::Step => commit.id,
         };
-        self.mark = StateMark { number, id: commit.id, epoch: commit.epoch, last_step_id };
-        self.replayed_bytes += entry.stored_bytes;
+        let log_bytes = self.mark.log_bytes + entry.stored_bytes;
+        self.mark = StateMark { number, id: commit.id, epoch: commit.epoch, last_step_id, log_bytes };
         Ok(commit)
     }
 

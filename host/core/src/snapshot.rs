@@ -37,4 +37,6 @@ pub struct StateMark {
     pub epoch: Epoch,
     /// Id of the newest commit applied that is not a fence.
     pub last_step_id: CommitId,
+    /// Bytes of log since the last snapshot that the owner knew of.
+    pub log_bytes: u64,
 }

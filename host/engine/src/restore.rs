@@ -88,6 +88,7 @@ impl TaskCell {
             id: manifest.at_id,
             epoch: manifest.at_epoch,
             last_step_id: manifest.last_step_id,
+            log_bytes: 0,
         };
         let loaded = SnapshotReader::load(&mut store, source, manifest, mark);
         let outcome = match (missing, loaded) {

@@ -11,7 +11,7 @@
 //! **Output.** To `joined`, under the partition key: `{"key":"…","order":…,"payment":…}` in this order, without spaces but
 //! those within the two JSON texts, which stand as they came.
 
-use pelton_task::{Call, Context, Failure, Json, Map, Record, Task};
+use pelton_task::{Batch, Call, Context, Failure, Json, Map, Record, Task};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -48,6 +48,11 @@ impl Task for JoinOrders {
             return Err(format!("orders and payments both come from {orders:?}; name two streams in the job's config"));
         }
         Ok(Self { orders, payments })
+    }
+
+    fn process_batch(&mut self, batch: &Batch, call: &mut Call) -> Result<(), Failure> {
+        WAITING.prefetch(call, batch.records().map(|record| record.partition_key()))?;
+        batch.each(|record| self.process(record, call))
     }
 
     fn process(&mut self, record: &Record<'_>, call: &mut Call) -> Result<(), Failure> {

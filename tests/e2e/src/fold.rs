@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
-/// How often each word occurs: words are runs of alphanumeric characters, in lower case.
+/// How often each word occurs: runs of ASCII letters, ASCII digits and anything beyond ASCII, `A` to `Z` as `a` to `z`.
 pub fn word_counts<'a>(texts: impl IntoIterator<Item = &'a str>) -> BTreeMap<Vec<u8>, u64> {
     let mut counts = BTreeMap::new();
     for text in texts {
-        for word in text.split(|letter: char| !letter.is_alphanumeric()).filter(|word| !word.is_empty()) {
-            *counts.entry(word.to_lowercase().into_bytes()).or_default() += 1;
+        let between = |letter: char| letter.is_ascii() && !letter.is_ascii_alphanumeric();
+        for word in text.split(between).filter(|word| !word.is_empty()) {
+            *counts.entry(word.to_ascii_lowercase().into_bytes()).or_default() += 1;
         }
     }
     counts

@@ -1,9 +1,9 @@
 //! What the end-to-end tests and the demo stand on: the embedded servers and hosts as real processes, the streams through
 //! the ordinary AWS SDK, and folds of the input that share no code with Pelton.
 
+pub mod host;
 pub mod process;
 pub mod servers;
-pub mod host;
 pub mod streams;
 
 pub mod api;

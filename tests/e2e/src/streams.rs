@@ -80,9 +80,8 @@ pub async fn put(client: &Client, stream: &str, records: &[Entry]) -> Result<()>
 /// When Kinesis refuses.
 pub async fn open_shards(client: &Client, stream: &str) -> Result<Vec<Shard>> {
     let reply = client.list_shards().stream_name(stream).send().await?;
-    let is_open = |shard: &&Shard| {
-        shard.sequence_number_range().is_some_and(|range| range.ending_sequence_number().is_none())
-    };
+    let is_open =
+        |shard: &&Shard| shard.sequence_number_range().is_some_and(|range| range.ending_sequence_number().is_none());
     let mut shards: Vec<Shard> = reply.shards().iter().filter(is_open).cloned().collect();
     shards.sort_by_key(|shard| range(shard).0);
     Ok(shards)
@@ -139,9 +138,9 @@ pub async fn read_all(client: &Client, stream: &str) -> Result<Vec<Entry>> {
         while let Some(from) = iterator.take() {
             let reply = client.get_records().shard_iterator(from).send().await?;
             let found = reply.records();
-            records.extend(
-                found.iter().map(|record| (record.partition_key().to_owned(), record.data().clone().into_inner())),
-            );
+            records.extend(found.iter().map(|record| {
+                (record.partition_key().unwrap_or_default().to_owned(), record.data().clone().into_inner())
+            }));
             if !found.is_empty() {
                 iterator = reply.next_shard_iterator().map(str::to_owned);
             }

@@ -25,7 +25,7 @@ pub fn lines(words_min: usize) -> Result<Vec<String>> {
     files.sort();
     let (mut lines, mut words) = (Vec::new(), 0);
     for text in files.iter().filter_map(|file| std::fs::read_to_string(file).ok()) {
-        for line in text.lines().map(str::trim).filter(|line| !line.is_empty() && line.len() < 2_000) {
+        for line in text.lines().map(str::trim).filter(|line| !line.is_empty() && line.len() < 1_000) {
             words += line.split_whitespace().count();
             lines.push(line.to_owned());
         }

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 use pelton_core::append::PutReply;
 use pelton_core::cause::StopCause;
-use pelton_core::claim::Tail;
 use pelton_core::codec;
+use pelton_core::commit::CommitKind;
 use pelton_core::id::{DeploymentNumber, TaskId};
 use pelton_core::limits::backoff_ms;
 use pelton_core::snapshot::{Manifest, StateMark};
@@ -133,7 +133,8 @@ impl World {
             }
             Effect::Put { commit, epoch, attempt } => {
                 self.before_put(who, &commit);
-                let pause = backoff_ms(attempt);
+                let fence = commit.kind == CommitKind::Fence;
+                let pause = backoff_ms(attempt) + if fence { self.rng.below(self.shape.fence_ms) } else { 0 };
                 self.cover.staged_commits += u64::from(!commit.parts.is_empty());
                 self.after(pause, Action::Work(who, Chore::Stage { commit, epoch, part: 0 }));
             }
@@ -142,7 +143,7 @@ impl World {
             }
             Effect::Apply(applied) => self.apply(who, applied),
             Effect::Call(call) => {
-                let pause = self.delay();
+                let pause = self.rng.below(self.shape.call_ms);
                 self.after(pause, Action::Work(who, Chore::Call(call)));
             }
             Effect::Reread(shard, position) => {

@@ -70,6 +70,8 @@ pub struct Oracle {
     claims: BTreeMap<(TaskId, Epoch), Who>,
     /// Puts that lie before the job's start.
     before_start: BTreeSet<(String, u32)>,
+    /// Shards that no listing showed when the job was created.
+    gone_before_start: BTreeSet<ShardKey>,
     puts: BTreeMap<String, u32>,
     folded: u64,
     expected: u64,
@@ -112,8 +114,10 @@ impl Oracle {
         }
         let expected = puts.values().map(|count| u64::from(*count)).sum::<u64>() - before_start.len() as u64;
         let tasks = meta.tasks.tasks().map(|_| History::default()).collect();
+        let gone = kinesis.shards().filter(|(_, shard)| shard.forgotten);
+        let gone_before_start = gone.map(|(key, _)| key).collect();
         let (owners, claims) = (BTreeMap::new(), BTreeMap::new());
-        Self { meta, big, tasks, owners, claims, before_start, puts, folded: 0, expected }
+        Self { meta, big, tasks, owners, claims, before_start, gone_before_start, puts, folded: 0, expected }
     }
 
     /// A record was put.
@@ -240,6 +244,7 @@ impl Oracle {
                 SystemEntry::Clock(_) => {}
             }
         }
+        self.lineage(task, commit, kinesis)?;
         ensure!(emitted == outputs, "outputs are those of the fold: {emitted:?}, not {outputs:?}");
         let history = &mut self.tasks[usize::from(task.0)];
         for (index, output) in emitted.into_iter().enumerate() {
@@ -268,6 +273,20 @@ impl Oracle {
                 record.arrived_ms,
                 entry.unread_from_ms
             );
+        }
+        Ok(())
+    }
+
+    /// What is known of a child is written with or after the ends of the parents that the task reads.
+    fn lineage(&self, task: TaskId, commit: &Commit, kinesis: &Kinesis) -> Verdict {
+        let (slice, positions) = (self.meta.tasks.slice(task), &self.tasks[usize::from(task.0)].positions);
+        for (shard, _) in positions.iter().filter(|(shard, _)| commit.writes.get(&codec::position_key(shard)).is_some()) {
+            for parent in &kinesis.shard(shard).shard.parents {
+                let parent = ShardKey { stream: shard.stream, shard: parent.clone() };
+                let read = kinesis.shard(&parent).shard.range.touches(&slice) && !self.gone_before_start.contains(&parent);
+                let ended = positions.get(&parent).is_some_and(|entry| entry.position == Position::ShardEnd);
+                ensure!(ended || !read, "a child is written after its parents' ends: {shard} before {parent}");
+            }
         }
         Ok(())
     }

@@ -99,6 +99,10 @@ pub struct Shape {
     pub positions_age_max_ms: u64,
     /// Bounds of tasks.
     pub bounds: Bounds,
+    /// Longest a call of the logic takes, milliseconds.
+    pub call_ms: u64,
+    /// Longest a fence is on its way, milliseconds.
+    pub fence_ms: u64,
     /// Whether the guest writes values too large for one item.
     pub big: bool,
     /// Commits kept below a snapshot.
@@ -146,6 +150,8 @@ impl Shape {
                 snapshot_log_bytes_min: if big { 2 << 20 } else { rng.between(500, 10_000) },
                 snapshot_commits_max: rng.between(2, 60),
             },
+            call_ms: if rng.chance(3_000) { rng.between(100, 4_000) } else { 20 },
+            fence_ms: if rng.chance(3_000) { rng.between(100, 20_000) } else { 20 },
             big,
             kept_commits: rng.below(4) * rng.below(3),
             faults,

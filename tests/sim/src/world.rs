@@ -284,6 +284,7 @@ impl World {
     /// Records and reshards stop, nothing goes wrong any more, and one host is left.
     pub fn heal(&mut self, heir: usize) {
         self.faults = Faults::default();
+        self.shape.call_ms = 20;
         self.shape.fetch_records = self.shape.fetch_records.max(20);
         self.heir = Some(heir);
         for host in 0..self.hosts.len() {

@@ -17,19 +17,19 @@ pub struct AwsConfig {
     pub settings: AwsSettings,
 }
 
-/// Resolves the table; none when something in it is wrong, which is noted there.
-pub fn resolve(table: Option<&Table<'_>>) -> Option<AwsConfig> {
+/// Resolves the table. What is wrong in it is noted there.
+pub fn resolve(table: Option<&Table<'_>>) -> AwsConfig {
     let Some(table) = table else {
-        return Some(AwsConfig { table: TABLE.into(), settings: AwsSettings::default() });
+        return AwsConfig { table: TABLE.into(), settings: AwsSettings::default() };
     };
     let address = |key| table.value(key, "an address such as \"http://127.0.0.1:4567\"", value::endpoint);
     let both = address("endpoint");
-    Some(AwsConfig {
+    AwsConfig {
         table: table.value("table", "the name of a table", value::table_name).unwrap_or_else(|| TABLE.into()),
         settings: AwsSettings {
             region: table.value("region", "a region such as \"eu-west-1\"", value::text),
             kinesis_endpoint: address("kinesis-endpoint").or_else(|| both.clone()),
             dynamodb_endpoint: address("dynamodb-endpoint").or(both),
         },
-    })
+    }
 }

@@ -34,16 +34,16 @@ pub struct HostConfig {
     pub stop_limit: Duration,
 }
 
-/// Resolves the table; none when something in it is wrong, which is noted there.
-pub fn resolve(table: Option<&Table<'_>>, document: &Document<'_>) -> Option<HostConfig> {
+/// Resolves the table. What is wrong in it is noted there.
+pub fn resolve(table: Option<&Table<'_>>, document: &Document<'_>) -> HostConfig {
     let Some(table) = table else {
-        return Some(HostConfig {
+        return HostConfig {
             listen: LISTEN,
             data_dir: document.path(DATA_DIR),
             name: machine_name(),
             access: Access::loopback(),
             stop_limit: STOP_LIMIT,
-        });
+        };
     };
     let listen = table.value("listen", "an address such as \"127.0.0.1:7777\"", address).unwrap_or(LISTEN);
     let token = table.value("token-file", "the path of a file", |value| token(value, document));
@@ -58,13 +58,13 @@ pub fn resolve(table: Option<&Table<'_>>, document: &Document<'_>) -> Option<Hos
         value::duration_ms(value, STOP_LIMIT_MIN, STOP_LIMIT_MAX)
     });
     let data_dir = table.value("data-dir", "the path of a folder", value::text);
-    Some(HostConfig {
+    HostConfig {
         listen,
         data_dir: document.path(data_dir.as_deref().unwrap_or(DATA_DIR)),
         name: table.value("name", "text", value::text).unwrap_or_else(machine_name),
         access: token.map_or_else(Access::loopback, Access::token),
         stop_limit: stop_limit_ms.map_or(STOP_LIMIT, Duration::from_millis),
-    })
+    }
 }
 
 fn address(value: &DeValue<'_>) -> Result<SocketAddr, Wrong> {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use pelton_aws::{OutputFormat, OutputStream, StartRequest};
 use pelton_core::slice::TaskCount;
 use pelton_engine::JobSettings;
 use toml::Spanned;
@@ -27,35 +28,6 @@ const MEMORY_BYTES_MIN: u64 = 1 << 20;
 const MEMORY_BYTES_MAX: u64 = 4 << 30;
 const RETRIES_MAX: u64 = 100;
 
-/// Where a new job begins to read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StartAt {
-    /// With the oldest record kept.
-    TrimHorizon,
-    /// With what arrives from now on.
-    Latest,
-    /// With what arrived at or after this time, in milliseconds since 1970.
-    Timestamp(u64),
-}
-
-/// How outputs are packed into records.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OutputFormat {
-    /// In the format of the KPL, with the outputs' ids as tags.
-    Kpl,
-    /// One record each, without ids.
-    Raw,
-}
-
-/// Where outputs of one name go.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OutputConfig {
-    /// The stream.
-    pub stream: String,
-    /// How they are packed.
-    pub format: OutputFormat,
-}
-
 /// A job.
 #[derive(Clone, Debug)]
 pub struct JobConfig {
@@ -64,11 +36,11 @@ pub struct JobConfig {
     /// How many tasks it has.
     pub tasks: TaskCount,
     /// Where it begins to read.
-    pub start: StartAt,
+    pub start: StartRequest,
     /// The component of its first deployment.
     pub component: PathBuf,
     /// Where its outputs go, by the names its tasks use.
-    pub outputs: BTreeMap<String, OutputConfig>,
+    pub outputs: BTreeMap<String, OutputStream>,
     /// Limits and paces.
     pub settings: JobSettings,
     /// What its tasks are told.
@@ -100,7 +72,7 @@ pub fn resolve(name: &str, table: &Table<'_>, document: &Document<'_>) -> Option
     Some(JobConfig {
         inputs,
         tasks: TaskCount::new(tasks.unwrap_or(TASKS))?,
-        start: start.unwrap_or(StartAt::TrimHorizon),
+        start: start.unwrap_or(StartRequest::TrimHorizon),
         component: document.path(&component?),
         outputs: outputs(table),
         settings: settings(table),
@@ -108,7 +80,7 @@ pub fn resolve(name: &str, table: &Table<'_>, document: &Document<'_>) -> Option
     })
 }
 
-fn start(value: &DeValue<'_>) -> Result<StartAt, Wrong> {
+fn start(value: &DeValue<'_>) -> Result<StartRequest, Wrong> {
     let text = match value {
         DeValue::String(text) => text.to_string(),
         DeValue::Datetime(time) => time.to_string(),
@@ -117,9 +89,9 @@ fn start(value: &DeValue<'_>) -> Result<StartAt, Wrong> {
         }
     };
     if text.starts_with(|first: char| first.is_ascii_digit()) {
-        return value::timestamp_ms(&text).map(StartAt::Timestamp).map_err(Wrong::Value);
+        return value::timestamp_ms(&text).map(StartRequest::At).map_err(Wrong::Value);
     }
-    value::word(value, &[("trim-horizon", Some(StartAt::TrimHorizon)), ("latest", Some(StartAt::Latest))])
+    value::word(value, &[("trim-horizon", Some(StartRequest::TrimHorizon)), ("latest", Some(StartRequest::Latest))])
 }
 
 fn inputs(table: &Table<'_>) -> Vec<String> {
@@ -164,7 +136,7 @@ fn input<'d>(table: &Table<'d>, value: &'d Spanned<DeValue<'d>>) -> Option<Strin
     input.value("stream", "the name of a stream", value::text)
 }
 
-fn outputs(table: &Table<'_>) -> BTreeMap<String, OutputConfig> {
+fn outputs(table: &Table<'_>) -> BTreeMap<String, OutputStream> {
     let mut outputs = BTreeMap::new();
     let Some(named) = table.child("outputs", TableKind::Named) else { return outputs };
     for (name, output) in named.children(TableKind::Output) {
@@ -183,7 +155,7 @@ fn outputs(table: &Table<'_>) -> BTreeMap<String, OutputConfig> {
         });
         if let Some(stream) = stream {
             let format = format.unwrap_or(OutputFormat::Kpl);
-            outputs.insert(name.to_owned(), OutputConfig { stream, format });
+            outputs.insert(name.to_owned(), OutputStream { stream, format });
         }
     }
     outputs

@@ -23,8 +23,8 @@ use keys::TableKind;
 
 pub use aws::AwsConfig;
 pub use errors::ConfigErrors;
-pub use host::HostConfig;
-pub use job::{JobConfig, OutputConfig, OutputFormat, StartAt};
+pub use host::{HostConfig, LISTEN};
+pub use job::JobConfig;
 
 /// The file that is read when none is named.
 pub const DEFAULT_FILE: &str = "pelton.toml";
@@ -85,8 +85,6 @@ pub fn resolve(file: &Path, text: &str) -> Result<Config, ConfigErrors> {
             jobs.insert(name.to_owned(), job);
         }
     }
-    match (host, aws, document.into_errors()) {
-        (Some(host), Some(aws), errors) if errors.is_empty() => Ok(Config { file: file.into(), host, aws, jobs }),
-        (_, _, errors) => Err(errors),
-    }
+    let errors = document.into_errors();
+    if errors.is_empty() { Ok(Config { file: file.into(), host, aws, jobs }) } else { Err(errors) }
 }

@@ -149,6 +149,7 @@ impl Task {
                 self.stop_asked = true;
                 return self.stop(StopCause::Asked, effects);
             }
+            Event::Tick if !matches!(self.phase, Phase::Running(_)) => return,
             event => self.dispatch(now_ms, event, effects),
         }
         if let Phase::Running(running) = &mut self.phase

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::effect::{Call, CallOutcome, Effect, Event};
+use super::effect::{Applied, Call, CallOutcome, Effect, Event};
 use super::seal::{Open, Sealed, Snapshots};
 use super::{IdSeed, put, unasked};
 use crate::append::AppendNext;
@@ -13,7 +13,7 @@ use crate::intake::{Admission, Batch, Intake, Want};
 use crate::job::JobMeta;
 use crate::limits::{Bounds, OUTBOX_CLEAR_MS, backoff_ms};
 use crate::outbox::{Outbox, Round};
-use crate::position::PositionEntry;
+use crate::position::{Position, PositionEntry};
 use crate::record::Run;
 use crate::restore::Restore;
 use crate::shard::ShardMap;
@@ -95,6 +95,9 @@ impl Running {
                 SystemEntry::Clock(time_ms) => clock_ms = time_ms,
             }
         }
+        // Positions are as old as the oldest that is still short of its shard's end; a start makes them no younger.
+        let unfinished = positions.iter().filter(|(_, entry): &&(_, PositionEntry)| entry.position != Position::ShardEnd);
+        let positions_logged_ms = unfinished.map(|(_, entry)| entry.unread_from_ms).min().unwrap_or(now_ms).min(now_ms);
         let manifest = restore.ownership().manifests.iter().max_by_key(|manifest| manifest.at);
         Self {
             task,
@@ -110,11 +113,11 @@ impl Running {
             fault: None,
             open: Open::default(),
             sealed: None,
-            snapshots: Snapshots::new(manifest, restore.replayed_bytes()),
+            snapshots: Snapshots::new(manifest, restore.mark()),
             born: None,
             clock_ms,
             calls: 0,
-            positions_logged_ms: now_ms,
+            positions_logged_ms,
             draining: None,
             records_folded: 0,
             failed_batches: 0,
@@ -310,9 +313,9 @@ impl Running {
             }
             AppendNext::Done => {
                 let sealed = self.sealed.take().expect("an append is under way");
-                self.mark = sealed.mark;
-                effects.push(Effect::Apply(sealed.applied()));
                 self.snapshots.appended(&sealed);
+                self.mark = StateMark { log_bytes: self.snapshots.log_bytes(), ..sealed.mark };
+                effects.push(Effect::Apply(Applied { writes: sealed.writes.clone(), mark: self.mark }));
                 if let Some(mark) = self.snapshots.due(self.mark, &self.bounds) {
                     effects.push(Effect::Snapshot(mark, sealed.snapshot_id()));
                 }

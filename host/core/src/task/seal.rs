@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use super::effect::Applied;
 use super::step_id;
 use crate::append::Append;
 use crate::codec;
@@ -50,20 +49,11 @@ pub(super) struct Sealed {
 }
 
 impl Sealed {
-    /// What the local copy takes.
-    pub fn applied(&self) -> Applied {
-        Applied { writes: self.writes.clone(), mark: self.mark }
-    }
-
     /// The id of a snapshot taken at this commit: as random as the commit's, and another.
     pub fn snapshot_id(&self) -> CommitId {
         CommitId(self.mark.id.0.map(|byte| !byte))
     }
 
-    fn stored_bytes(&self) -> u64 {
-        let commit = &self.append.commit;
-        (commit.head.len() + commit.parts.iter().map(bytes::Bytes::len).sum::<usize>()) as u64
-    }
 }
 
 impl Open {
@@ -151,6 +141,7 @@ impl Open {
         assert_eq!(header.before.number.next(), commit.number, "one append in flight");
         let stored = codec::encode(&commit);
         let mark = StateMark {
+            log_bytes: header.before.log_bytes,
             number: commit.number,
             id: commit.id,
             epoch: commit.epoch,
@@ -176,13 +167,15 @@ pub(super) struct Snapshots {
 }
 
 impl Snapshots {
-    pub fn new(manifest: Option<&Manifest>, replayed_bytes: u64) -> Self {
-        let last_bytes = manifest.map_or(0, |manifest| manifest.state_bytes);
-        Self { last_bytes, log_bytes: replayed_bytes, log_commits: 0, under_way: None, trimming: false }
+    /// Bytes of log come with the local copy and what was read; commits are counted from the newest snapshot.
+    pub fn new(manifest: Option<&Manifest>, newest: StateMark) -> Self {
+        let (last_bytes, at) = manifest.map_or((0, 0), |manifest| (manifest.state_bytes, manifest.at.0));
+        let log_commits = newest.number.0.saturating_sub(at);
+        Self { last_bytes, log_bytes: newest.log_bytes, log_commits, under_way: None, trimming: false }
     }
 
     pub fn appended(&mut self, sealed: &Sealed) {
-        self.log_bytes += sealed.stored_bytes();
+        self.log_bytes += sealed.append.commit.bytes();
         self.log_commits += 1;
     }
 
@@ -206,6 +199,11 @@ impl Snapshots {
         self.last_bytes = manifest.state_bytes;
         self.trimming = true;
         Some(manifest.floor)
+    }
+
+    /// Bytes of log since the last snapshot.
+    pub fn log_bytes(&self) -> u64 {
+        self.log_bytes
     }
 
     pub fn trimmed(&mut self) {

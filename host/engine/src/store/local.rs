@@ -16,6 +16,7 @@ use super::{ABOUT, STATE, StateReader, StoreError};
 const FORMAT: u8 = 1;
 const IDENTITY: &str = "identity";
 const MARK: &str = "mark";
+const MARK_BYTES: usize = 56;
 
 /// A local copy that is open.
 pub struct LocalStore {
@@ -209,11 +210,12 @@ fn about(database: &Database, what: &str) -> Result<Option<Vec<u8>>, redb::Error
     }
 }
 
-/// Number and epoch as 8 bytes big-endian, then the two ids.
+/// Number, epoch and bytes of log as 8 bytes big-endian each, then the two ids.
 fn encode_mark(mark: StateMark) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(48);
+    let mut bytes = Vec::with_capacity(MARK_BYTES);
     bytes.extend_from_slice(&mark.number.0.to_be_bytes());
     bytes.extend_from_slice(&mark.epoch.0.to_be_bytes());
+    bytes.extend_from_slice(&mark.log_bytes.to_be_bytes());
     bytes.extend_from_slice(&mark.id.0);
     bytes.extend_from_slice(&mark.last_step_id.0);
     bytes
@@ -223,11 +225,12 @@ fn decode_mark(bytes: &[u8]) -> Option<StateMark> {
     if bytes.is_empty() {
         return Some(StateMark::default());
     }
-    let bytes: &[u8; 48] = bytes.try_into().ok()?;
+    let bytes: &[u8; MARK_BYTES] = bytes.try_into().ok()?;
     Some(StateMark {
         number: CommitNumber(u64::from_be_bytes(bytes[..8].try_into().ok()?)),
         epoch: Epoch(u64::from_be_bytes(bytes[8..16].try_into().ok()?)),
-        id: CommitId(bytes[16..32].try_into().ok()?),
-        last_step_id: CommitId(bytes[32..].try_into().ok()?),
+        log_bytes: u64::from_be_bytes(bytes[16..24].try_into().ok()?),
+        id: CommitId(bytes[24..40].try_into().ok()?),
+        last_step_id: CommitId(bytes[40..].try_into().ok()?),
     })
 }

@@ -1,0 +1,58 @@
+//! The command line. Each command's own arguments stand beside it in `commands`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::commands::check::CheckArgs;
+use crate::commands::component::ComponentArgs;
+use crate::commands::dev::DevArgs;
+use crate::commands::plan::PlanArgs;
+use crate::commands::put::PutArgs;
+use crate::commands::run::RunArgs;
+use crate::commands::state::StateArgs;
+use crate::commands::status::StatusArgs;
+
+/// Stateful stream tasks in WebAssembly over AWS Kinesis.
+#[derive(Debug, Parser)]
+#[command(name = "pelton", version, about)]
+pub struct Cli {
+    /// Print data as JSON.
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// What to log to stderr, such as `debug` or `warn,pelton_engine=debug` [default: RUST_LOG, or pelton's own news].
+    #[arg(long, global = true, value_name = "FILTER")]
+    pub log: Option<String>,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run Kinesis and DynamoDB on this machine, and a host on top of them.
+    Dev(DevArgs),
+    /// Run the jobs of a configuration.
+    Run(RunArgs),
+    /// Check that a component can run as a task.
+    Check(CheckArgs),
+    /// Put records into a stream.
+    Put(PutArgs),
+    /// Show the jobs, tasks and shards of a running host.
+    Status(StatusArgs),
+    /// Read the committed state of a job.
+    State(StateArgs),
+    /// Show which task owns a key, and which shards feed it.
+    Plan(PlanArgs),
+    /// Keep components in the table, and see those kept.
+    Component(ComponentArgs),
+}
+
+/// Which configuration.
+#[derive(Clone, Debug, Args)]
+pub struct ConfigArgs {
+    /// The configuration [default: ./pelton.toml where there is one].
+    #[arg(short, long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+}

@@ -1,0 +1,137 @@
+//! The HTTP API of a running host, as the commands ask it.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use clap::Args;
+use pelton_api::{Problem, Token};
+use reqwest::{Method, StatusCode, Url};
+use serde::de::DeserializeOwned;
+
+use crate::args::ConfigArgs;
+use crate::config::{self, HostConfig};
+use crate::exit::usage;
+
+/// Longest that an answer may take; checking a large component takes a while.
+const ANSWER_LIMIT: Duration = Duration::from_secs(120);
+
+/// Which host.
+#[derive(Clone, Debug, Args)]
+pub struct HostArgs {
+    /// The address of the host's API [default: as the configuration says, else http://127.0.0.1:7777].
+    #[arg(long, value_name = "URL")]
+    pub url: Option<String>,
+    /// A file with the host's token [default: as the configuration says].
+    #[arg(long, value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+    /// Which configuration.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+}
+
+/// A running host.
+pub struct HostClient {
+    base: Url,
+    http: reqwest::Client,
+    token: Option<Token>,
+}
+
+impl HostClient {
+    /// The host that these arguments name.
+    ///
+    /// # Errors
+    /// When they name none.
+    pub fn new(args: &HostArgs) -> anyhow::Result<Self> {
+        let configured = match &args.url {
+            Some(_) => None,
+            None => config::load_if_any(args.config.config.as_deref())?.map(|config| config.host),
+        };
+        let base = match (&args.url, &configured) {
+            (Some(url), _) => url.clone(),
+            (None, Some(host)) => address(host)?,
+            (None, None) => format!("http://{}", config::LISTEN),
+        };
+        let base = Url::parse(&base).map_err(|error| usage(format!("--url {base:?}: {error}")))?;
+        if !matches!(base.scheme(), "http") {
+            return Err(usage(format!("--url {base}: only http:// is spoken")));
+        }
+        let token = match &args.token_file {
+            Some(file) => {
+                let text = std::fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))?;
+                let none = || usage(format!("--token-file {} holds no token", file.display()));
+                Some(Token::new(&text).ok_or_else(none)?)
+            }
+            None => configured.and_then(|host| host.access.bearer().cloned()),
+        };
+        let http = reqwest::Client::builder().no_proxy().timeout(ANSWER_LIMIT).build()?;
+        Ok(Self { base, http, token })
+    }
+
+    /// What a GET brings.
+    ///
+    /// # Errors
+    /// With what the host says is wrong, or when it does not answer.
+    pub async fn get<T: DeserializeOwned>(&self, path: &[&str], query: &[(&str, &str)]) -> anyhow::Result<T> {
+        self.ask(Method::GET, path, query, None).await
+    }
+
+    /// What a PUT brings.
+    ///
+    /// # Errors
+    /// As [`HostClient::get`].
+    pub async fn put<T: DeserializeOwned>(&self, path: &[&str], body: Vec<u8>) -> anyhow::Result<T> {
+        self.ask(Method::PUT, path, &[], Some(body)).await
+    }
+
+    async fn ask<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &[&str],
+        query: &[(&str, &str)],
+        body: Option<Vec<u8>>,
+    ) -> anyhow::Result<T> {
+        let mut url = self.base.clone();
+        url.path_segments_mut().map_err(|()| usage(format!("--url {} is no address", self.base)))?.pop_if_empty().extend(path);
+        let mut request = self.http.request(method, url).query(query);
+        if let Some(token) = &self.token {
+            request = request.bearer_auth(token.expose());
+        }
+        if let Some(body) = body {
+            request = request.body(body);
+        }
+        let answer = request.send().await;
+        let answer = answer.with_context(|| {
+            format!("no host answers at {}; `pelton run` and `pelton dev` start one, --url names another", self.base)
+        })?;
+        let status = answer.status();
+        let bytes = answer.bytes().await.with_context(|| format!("reading the answer of {}", self.base))?;
+        if !status.is_success() {
+            return Err(refusal(status, &bytes));
+        }
+        serde_json::from_slice(&bytes)
+            .with_context(|| format!("{} answers as no host of this version does; is it one?", self.base))
+    }
+}
+
+fn refusal(status: StatusCode, body: &[u8]) -> anyhow::Error {
+    match serde_json::from_slice::<Problem>(body) {
+        Ok(problem) => anyhow::anyhow!("{} ({})", problem.detail, problem.title),
+        Err(_) => anyhow::anyhow!("the host answered {status}"),
+    }
+}
+
+/// Where a host of this machine that listens so is reached.
+fn address(host: &HostConfig) -> anyhow::Result<String> {
+    let mut address = host.listen;
+    if address.port() == 0 {
+        bail!("the configuration has the host listen on any free port; name the one it took with --url");
+    }
+    match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
+        IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
+        IpAddr::V4(_) | IpAddr::V6(_) => {}
+    }
+    Ok(format!("http://{address}"))
+}

@@ -1,0 +1,35 @@
+//! The commands, each with its arguments.
+
+pub mod check;
+pub mod component;
+pub mod dev;
+pub mod plan;
+pub mod put;
+pub mod run;
+pub mod state;
+pub mod status;
+
+mod records;
+
+use std::time::Instant;
+
+use crate::args::{Cli, Command};
+use crate::exit::Outcome;
+
+/// Carries out a command of a process that began at a time.
+///
+/// # Errors
+/// When it cannot be carried out.
+pub async fn run(cli: Cli, began: Instant) -> anyhow::Result<Outcome> {
+    let json = cli.json;
+    match cli.command {
+        Command::Dev(args) => dev::run(args, json, began).await,
+        Command::Run(args) => run::run(args, began).await,
+        Command::Check(args) => check::run(&args, json),
+        Command::Put(args) => put::run(args, json).await,
+        Command::Status(args) => status::run(&args, json).await,
+        Command::State(args) => state::run(args, json).await,
+        Command::Plan(args) => plan::run(&args, json).await,
+        Command::Component(args) => component::run(args, json).await,
+    }
+}

@@ -1,0 +1,266 @@
+//! A host in this process: its data folder taken, its table open, its API up, its jobs started one after another, and all
+//! of it stopped in order. Everything is wired here and nowhere else.
+
+use std::num::NonZero;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, anyhow};
+use bytes::Bytes;
+use futures::future::join_all;
+use pelton_api::model::job::digest_text;
+use pelton_api::{Context, HostInfo, Shelf};
+use pelton_aws::{Connections, DynamoChangelog, DynamoComponents, DynamoTable, JobRequest, JobTable, KinesisSink, KinesisSource};
+use pelton_core::cause::StopCause;
+use pelton_core::feed::Pace;
+use pelton_core::id::{DeploymentNumber, HostId};
+use pelton_core::task::PhaseName;
+use pelton_engine::ports::ComponentStore as _;
+use pelton_engine::{GuestRuntime, Host, Job, JobSpec, Ports, Program, digest_of};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::config::{Config, JobConfig};
+use crate::lock::DataLock;
+
+/// Instances for which room is kept: two for each task, since a swap has both at a time.
+const INSTANCES_PER_TASK: u32 = 2;
+/// Room is address space, of which a process has an end.
+const INSTANCES_MAX: u32 = 4_096;
+/// How often a starting host is looked at for news.
+const NEWS_POLL: Duration = Duration::from_millis(10);
+/// How long open requests may go on once everything else has stopped.
+const REQUESTS_LIMIT: Duration = Duration::from_secs(2);
+/// How many tasks with work left undone are told one by one.
+const UNDONE_TOLD_MAX: usize = 20;
+
+/// A host that is up.
+pub struct Running {
+    config: Config,
+    connections: Connections,
+    table: DynamoTable,
+    guests: Arc<GuestRuntime>,
+    host: Host,
+    id: HostId,
+    context: Arc<Context>,
+    jobs: Vec<Arc<Job>>,
+    server: JoinHandle<()>,
+    close: watch::Sender<bool>,
+    url: String,
+    // The data folder is ours until the last job is gone.
+    _lock: DataLock,
+}
+
+impl Running {
+    /// Takes the data folder, opens the table and answers requests; runs no job yet.
+    ///
+    /// # Errors
+    /// When the folder or the address is taken, or the table cannot be opened.
+    pub async fn open(config: Config) -> anyhow::Result<Self> {
+        let lock = DataLock::take(&config.host.data_dir)?;
+        let listen = config.host.listen;
+        let listener = TcpListener::bind(listen).await;
+        let listener = listener.with_context(|| format!("listening on {listen}; set [host] listen to another address"))?;
+        let url = format!("http://{}", listener.local_addr()?);
+        let connections = pelton_aws::connect(&config.aws.settings).await;
+        let table = DynamoTable::open(connections.dynamodb.clone(), &config.aws.table).await?;
+        let tasks = config.jobs.values().fold(0u32, |sum, job| sum.saturating_add(job.tasks.get()));
+        let instances = tasks.saturating_mul(INSTANCES_PER_TASK).clamp(INSTANCES_PER_TASK, INSTANCES_MAX);
+        let guests = GuestRuntime::new(&config.host.data_dir.join("compiled"), instances)?;
+        let threads = std::thread::available_parallelism().map_or(1, NonZero::get);
+        let host = Host::new(threads, config.host.data_dir.clone()).context("starting the guest threads")?;
+        let id = HostId(pelton_engine::random()?);
+        let info = HostInfo {
+            name: config.host.name.clone(),
+            id: id.to_string(),
+            version: env!("CARGO_PKG_VERSION"),
+            jobs: config.jobs.keys().cloned().collect(),
+        };
+        let shelf = Shelf { store: Arc::new(DynamoComponents::new(table.clone())), guests: guests.clone() };
+        let context = Arc::new(Context::new(info, shelf, config.host.access.clone()));
+        let close = watch::Sender::new(false);
+        let server = tokio::spawn(serve(listener, context.clone(), close.subscribe()));
+        tracing::info!("host {} ({id}) answers at {url}", config.host.name);
+        let jobs = Vec::new();
+        Ok(Self {
+            config,
+            connections,
+            table,
+            guests,
+            host,
+            id,
+            context,
+            jobs,
+            server,
+            close,
+            url,
+            _lock: lock,
+        })
+    }
+
+    /// Where the API answers.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Starts every job of the configuration. The jobs started before one that fails run on.
+    ///
+    /// # Errors
+    /// When a job cannot be opened or its component not be run.
+    pub async fn start_jobs(&mut self) -> anyhow::Result<()> {
+        for (name, config) in &self.config.jobs {
+            let job = self.start_job(name, config).await?;
+            self.context.add_job(job.clone());
+            self.jobs.push(job);
+        }
+        Ok(())
+    }
+
+    async fn start_job(&self, name: &str, config: &JobConfig) -> anyhow::Result<Arc<Job>> {
+        let file = config.component.display();
+        let bytes = std::fs::read(&config.component).with_context(|| format!("job {name}: reading component {file}"))?;
+        let bytes = Bytes::from(bytes);
+        let digest = digest_of(&bytes);
+        let program = self.load(bytes.clone()).await.with_context(|| format!("job {name}: component {file}"))?;
+        let components = DynamoComponents::new(self.table.clone());
+        components.put(digest, bytes).await.with_context(|| format!("job {name}: keeping component {file}"))?;
+        let request = JobRequest {
+            name: name.to_owned(),
+            tasks: config.tasks,
+            inputs: config.inputs.clone(),
+            outputs: config.outputs.values().map(|output| output.stream.clone()).collect(),
+            start: config.start,
+            component: digest,
+        };
+        let opened = JobTable::new(self.table.clone(), &self.connections).open_job(&request).await?;
+        let program = if opened.component == digest {
+            program
+        } else {
+            let (stored, named) = (digest_text(opened.component), digest_text(digest));
+            tracing::warn!(
+                "job {name} runs its first deployment, {stored}; {file} is {named}, which `pelton deploy` will put in its \
+                 place in a later version"
+            );
+            let bytes = components.get(opened.component).await?;
+            let bytes = bytes.ok_or_else(|| {
+                let table = self.table.name();
+                anyhow!("job {name}: its component {stored} is gone from table {table}; push it again with `pelton component push`")
+            })?;
+            self.load(bytes).await.with_context(|| format!("job {name}: component {stored}"))?
+        };
+        let began = if opened.created { "was created" } else { "goes on" };
+        tracing::info!("job {name} ({}) {began} with {} tasks", opened.meta.incarnation, opened.meta.tasks.get());
+        let ports = Ports {
+            source: Arc::new(KinesisSource::new(self.connections.kinesis.clone(), &opened.meta)),
+            sink: Arc::new(KinesisSink::new(self.connections.kinesis.clone(), config.outputs.clone())),
+            changelog: Arc::new(DynamoChangelog::new(self.table.clone(), opened.meta.incarnation)),
+            clock: self.connections.clock.clone(),
+        };
+        let spec = JobSpec {
+            meta: opened.meta,
+            host: self.id,
+            retention_ms: opened.retention_ms,
+            pace: self.pace(),
+            deployment: DeploymentNumber(1),
+            component: opened.component,
+            outputs: config.outputs.keys().cloned().collect(),
+            config: config.config.clone(),
+            settings: config.settings,
+        };
+        self.host.start_job(spec, ports, program).await.with_context(|| format!("starting job {name}"))
+    }
+
+    /// Compiles a component, off the threads that serve requests.
+    async fn load(&self, bytes: Bytes) -> anyhow::Result<Arc<Program>> {
+        let guests = self.guests.clone();
+        Ok(tokio::task::spawn_blocking(move || guests.load(digest_of(&bytes), &bytes)).await??)
+    }
+
+    /// Servers on this machine have not the limits of Kinesis.
+    fn pace(&self) -> Pace {
+        let endpoint = self.config.aws.settings.kinesis_endpoint.as_deref();
+        let url = endpoint.and_then(|endpoint| reqwest::Url::parse(endpoint).ok());
+        let host = url.as_ref().and_then(|url| url.host_str()).map(|host| host.trim_matches(['[', ']']));
+        let local = host.is_some_and(|host| {
+            host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+        });
+        if local { Pace::UNLIMITED } else { Pace::KINESIS }
+    }
+
+    /// Tells when every task is ready and when the first record is folded, counted from the start of the process.
+    pub fn tell_news(&self, began: Instant) -> impl Future<Output = ()> + Send + 'static {
+        let jobs = self.jobs.clone();
+        async move {
+            let mut ready = false;
+            loop {
+                let ms = began.elapsed().as_millis();
+                if !ready && jobs.iter().all(|job| is_ready(job)) {
+                    ready = true;
+                    tracing::info!("ready {ms} ms after start");
+                }
+                if jobs.iter().any(|job| job.first_fold_ms().is_some()) {
+                    tracing::info!("first record folded {ms} ms after start");
+                    return;
+                }
+                tokio::time::sleep(NEWS_POLL).await;
+            }
+        }
+    }
+
+    /// Stops reading, commits and publishes what is folded. Returns what is left undone after the limit.
+    pub async fn stop(self) -> Vec<String> {
+        self.context.stopping();
+        let drained = join_all(self.jobs.iter().map(|job| job.stop()));
+        let in_time = tokio::time::timeout(self.config.host.stop_limit, drained).await.is_ok();
+        let undone: Vec<String> = self.jobs.iter().flat_map(|job| undone(job)).collect();
+        self.close.send_replace(true);
+        if tokio::time::timeout(REQUESTS_LIMIT, self.server).await.is_err() {
+            tracing::debug!("requests were cut off");
+        }
+        if in_time || !undone.is_empty() {
+            return undone;
+        }
+        vec!["what was applied to the local state is not yet on disk; it is in the changelog".into()]
+    }
+}
+
+async fn serve(listener: TcpListener, context: Arc<Context>, mut close: watch::Receiver<bool>) {
+    let closed = async move { drop(close.wait_for(|close| *close).await) };
+    let router = pelton_api::router(context);
+    if let Err(error) = axum::serve(listener, router).with_graceful_shutdown(closed).await {
+        tracing::error!("the HTTP API ended: {error}");
+    }
+}
+
+fn is_ready(job: &Job) -> bool {
+    job.tasks().iter().all(|task| match task.phase {
+        PhaseName::Claiming | PhaseName::Restoring => false,
+        PhaseName::Running | PhaseName::Draining | PhaseName::Stopped => true,
+    })
+}
+
+/// What the tasks of a job that was told to stop leave undone.
+fn undone(job: &Job) -> Vec<String> {
+    let name = &job.spec().meta.name;
+    let asked = StopCause::Asked.to_string();
+    let left = job.tasks().into_iter().filter_map(|task| {
+        let pending = task.outputs_pending;
+        let cause = task.cause.filter(|cause| *cause != asked);
+        match (task.phase, cause) {
+            (PhaseName::Stopped, None) => None,
+            (PhaseName::Stopped, Some(cause)) => Some(format!("task {} of job {name} had stopped: {cause}", task.task)),
+            (PhaseName::Claiming | PhaseName::Restoring | PhaseName::Running | PhaseName::Draining, cause) => {
+                let cause = cause.map_or(String::new(), |cause| format!(": {cause}"));
+                Some(format!("task {} of job {name} is not drained, {pending} outputs are unpublished{cause}", task.task))
+            }
+        }
+    });
+    let mut left: Vec<String> = left.collect();
+    if left.len() > UNDONE_TOLD_MAX {
+        let more = left.len() - UNDONE_TOLD_MAX;
+        left.truncate(UNDONE_TOLD_MAX);
+        left.push(format!("and {more} more tasks of job {name}"));
+    }
+    left
+}

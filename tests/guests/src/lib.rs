@@ -1,0 +1,35 @@
+//! A task that does what its records say, however bad: `loop`, `grow`, `trap`, `fatal`, `long-key`, or else count them.
+
+use pelton_task::{Call, Context, Failure, Map, Record, Task};
+
+/// How often each partition key was seen.
+const SEEN: Map<str, u64> = Map::new("");
+
+/// A task that does as it is told.
+pub struct Misbehaving;
+
+impl Task for Misbehaving {
+    fn init(_: &Context) -> Result<Self, String> {
+        Ok(Self)
+    }
+
+    fn process(&mut self, record: &Record<'_>, call: &mut Call) -> Result<(), Failure> {
+        match record.data() {
+            b"loop" => loop {
+                std::hint::black_box(());
+            },
+            b"grow" => {
+                let mut held: Vec<Vec<u8>> = Vec::new();
+                loop {
+                    held.push(std::hint::black_box(vec![1; 1024 * 1024]));
+                }
+            }
+            b"trap" => panic!("told to"),
+            b"fatal" => Err(Failure::fatal("told to")),
+            b"long-key" => SEEN.add(call, &"k".repeat(2_000), 1),
+            _ => SEEN.add(call, record.partition_key(), 1),
+        }
+    }
+}
+
+pelton_task::export!(Misbehaving);

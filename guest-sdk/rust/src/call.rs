@@ -1,4 +1,5 @@
-//! What a task does during a call: reads, writes and messages. They are kept in memory and handed to the host at its end.
+//! What a task does during a call: reads, writes and messages. They are kept in memory and handed to the host at its
+//! end.
 
 use crate::context::Context;
 use crate::failure::Failure;
@@ -76,7 +77,8 @@ impl Call {
         Scan::new(start.to_vec(), end.map(<[u8]>::to_vec), direction)
     }
 
-    /// Emits a message to one of the job's outputs: a partition key of 1 to 256 characters, up to 1,000,000 bytes of data.
+    /// Emits a message to one of the job's outputs: a partition key of 1 to 256 characters, up to 1,000,000 bytes of
+    /// data.
     pub fn emit(&mut self, output: &str, partition_key: &str, data: &[u8]) -> Result<(), Failure> {
         self.outbox.emit(output, partition_key, data)
     }

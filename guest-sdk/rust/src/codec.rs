@@ -1,5 +1,5 @@
-//! How keys and values become bytes. Integers are big-endian with the sign bit of signed ones flipped, so that the order
-//! of keys is the order of numbers; text and bytes are themselves.
+//! How keys and values become bytes. Integers are big-endian with the sign bit of signed ones flipped, so that the
+//! order of keys is the order of numbers; text and bytes are themselves.
 
 use std::borrow::Borrow;
 use std::fmt;
@@ -31,7 +31,7 @@ impl Malformed {
     /// The failure this is, when the bytes stand under a key: no record is to blame, and going on would lose them.
     pub(crate) fn at(self, key: &[u8]) -> Failure {
         Failure::fatal(format!(
-            "the state under key \"{}\" is not what this task keeps there: {self}; was it written by another component?",
+            "the state under key \"{}\" is not this task's: {self}; was it written by another component?",
             key.escape_ascii()
         ))
         .of_batch()

@@ -1,7 +1,7 @@
 //! The macro that makes a crate a component.
 
-/// Exports a [`Task`](crate::Task) as the component's `pelton:task/batch-processor`. Once a crate; does nothing but check
-/// the type when the crate is not built for WebAssembly.
+/// Exports a [`Task`](crate::Task) as the component's `pelton:task/batch-processor`. Once a crate; does nothing but
+/// check the type when the crate is not built for WebAssembly.
 #[macro_export]
 macro_rules! export {
     ($task:ty) => {

@@ -1,5 +1,5 @@
-//! What a call knows of its task's state: what it read, and on top of that what it wrote. Each key is read from the host
-//! once and written to it once, in the order in which the call first touched them.
+//! What a call knows of its task's state: what it read, and on top of that what it wrote. Each key is read from the
+//! host once and written to it once, in the order in which the call first touched them.
 //!
 //! The hash seed is fixed and nothing is ever listed in the table's order, so that a call repeats itself exactly.
 

@@ -162,7 +162,7 @@ fn failures_say_whom_to_blame_and_leave_nothing_behind() {
     check(&["emit:seen=1", "emit:seen=1000001"], FailureKind::Poison, Some(1), "1000001 bytes of data");
     check(&["put:a=1 emit:gone=1"], FailureKind::Fatal, None, "no output \"gone\"");
     check(&["put:a=1 scan", "jump"], FailureKind::Poison, Some(1), "no verb jump");
-    check(&["add:odd=1"], FailureKind::Fatal, None, "key \"counts/odd\" is not what");
+    check(&["add:odd=1"], FailureKind::Fatal, None, "key \"counts/odd\" is not this task's");
 
     for script in ["value:=1000", "emit:seen=1000"] {
         let mut harness = harness().batch_limit(1_000);

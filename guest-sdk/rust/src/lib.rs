@@ -1,9 +1,9 @@
 //! Write a task of a Pelton job in Rust: a struct, a trait and one macro.
 //!
 //! A task folds the records of its slice of a stream into its own key-value state, and may emit messages to the job's
-//! outputs. Whatever a call writes and emits is kept together with the positions of its records, or not at all. This crate
-//! takes records in flat batches, keeps reads, writes and outputs in memory during a call, and hands them to the host in
-//! one piece at its end, because a host call costs about as much as the work on a record.
+//! outputs. Whatever a call writes and emits is kept together with the positions of its records, or not at all. This
+//! crate takes records in flat batches, keeps reads, writes and outputs in memory during a call, and hands them to the
+//! host in one piece at its end, because a host call costs about as much as the work on a record.
 //!
 //! ```
 //! use pelton_task::{Call, Context, Failure, Map, Record, Task, testing::Harness};

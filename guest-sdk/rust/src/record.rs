@@ -93,7 +93,8 @@ impl Batch {
         (0..self.len()).filter_map(|index| self.get(index))
     }
 
-    /// Processes its records in their order up to the first failure, which is blamed on its record unless it says otherwise.
+    /// Processes its records in their order up to the first failure, which is blamed on its record unless it says
+    /// otherwise.
     pub fn each(&self, mut process: impl FnMut(&Record<'_>) -> Result<(), Failure>) -> Result<(), Failure> {
         for (index, record) in self.records().enumerate() {
             process(&record).map_err(|failure| failure.or_at(index))?;

@@ -1,5 +1,5 @@
-//! Going through a range of the state, page by page. A scan holds one page and no borrow of the call, so that a task may
-//! read and write while it scans.
+//! Going through a range of the state, page by page. A scan holds one page and no borrow of the call, so that a task
+//! may read and write while it scans.
 
 use std::vec;
 

@@ -1,4 +1,5 @@
-//! The trait a task implements, and an instance of it. An instance sees one call at a time, and none after one that failed.
+//! The trait a task implements, and an instance of it. An instance sees one call at a time, and none after one that
+//! failed.
 
 use crate::call::Call;
 use crate::context::Context;
@@ -6,8 +7,8 @@ use crate::failure::Failure;
 use crate::host;
 use crate::record::{Batch, Record};
 
-/// The logic of a task. Its own fields are a cache: the host may drop an instance between any two calls, and does after a
-/// failure. What must last goes into the state.
+/// The logic of a task. Its own fields are a cache: the host may drop an instance between any two calls, and does after
+/// a failure. What must last goes into the state.
 pub trait Task: Sized + 'static {
     /// Makes a new instance, before its first records. An error stops the task with it as the cause.
     fn init(context: &Context) -> Result<Self, String>;
@@ -16,8 +17,8 @@ pub trait Task: Sized + 'static {
     fn process(&mut self, record: &Record<'_>, call: &mut Call) -> Result<(), Failure>;
 
     /// Folds a whole batch into the state. Unless it is overridden, its records are processed one after another and a
-    /// failure is blamed on the record it came from. Override it to [`prefetch`](Call::prefetch) what the records need, or
-    /// to fold them in another way.
+    /// failure is blamed on the record it came from. Override it to [`prefetch`](Call::prefetch) what the records need,
+    /// or to fold them in another way.
     fn process_batch(&mut self, batch: &Batch, call: &mut Call) -> Result<(), Failure> {
         batch.each(|record| self.process(record, call))
     }

@@ -92,8 +92,8 @@ impl<T: Task> Harness<T> {
         self
     }
 
-    /// Gives the task the records added since the last run, in one call. A failure discards the call and the instance, as
-    /// the host does; an error of `init` is a fatal one.
+    /// Gives the task the records added since the last run, in one call. A failure discards the call and the instance,
+    /// as the host does; an error of `init` is a fatal one.
     pub fn run(&mut self) -> Result<(), Failure> {
         let batch = std::mem::take(&mut self.batch);
         let before = self.world.clone();

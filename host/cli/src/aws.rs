@@ -104,10 +104,12 @@ pub async fn ensure_stream(client: &Client, stream: &str, shards: u16) -> anyhow
     let mut made = false;
     loop {
         match client.describe_stream_summary().stream_name(stream).send().await {
-            Ok(reply) => match reply.stream_description_summary.map(|summary| summary.stream_status) {
-                Some(StreamStatus::Active | StreamStatus::Updating) => return Ok(made),
-                Some(_) | None => {}
-            },
+            Ok(reply) => {
+                let status = reply.stream_description_summary.map(|summary| summary.stream_status);
+                if matches!(status, Some(StreamStatus::Active | StreamStatus::Updating)) {
+                    return Ok(made);
+                }
+            }
             Err(error) if is_missing(&error) && !made => {
                 let create = client.create_stream().stream_name(stream).shard_count(shards.into()).send().await;
                 create.with_context(|| format!("creating stream {stream}"))?;

@@ -78,7 +78,7 @@ impl Servers {
         self.stop.send_replace(true);
         let threads = std::mem::take(&mut self.threads);
         let joined = tokio::task::spawn_blocking(move || {
-            threads.into_iter().map(|thread| thread.join().map_err(|_| anyhow!("a server panicked"))?).collect()
+            threads.into_iter().try_for_each(|thread| thread.join().map_err(|_| anyhow!("a server panicked"))?)
         });
         joined.await?
     }

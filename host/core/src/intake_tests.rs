@@ -1,1 +1,269 @@
+//! A task's intake, told as a script: shards with their ranges and parents, then what is done and what comes of it.
+
+use std::sync::Arc;
+
 use super::*;
+use crate::id::{Incarnation, ShardId, StreamIndex};
+use crate::job::{Input, Start};
+use crate::position::RecordPlace;
+use crate::record::{Fetch, Record};
+use crate::sequence::SequenceNumber;
+use crate::slice::{HashKey, TaskCount};
+
+fn key(shard: &str) -> ShardKey {
+    ShardKey { stream: StreamIndex(0), shard: ShardId::from(shard) }
+}
+
+fn place(text: &str) -> RecordPlace {
+    RecordPlace { sequence: text.parse().unwrap_or(SequenceNumber::default()), sub_sequence: 0 }
+}
+
+/// `-` is the beginning of a shard, `end` its end, a number the record passed last.
+fn position(text: &str) -> Position {
+    match text {
+        "-" => Position::TrimHorizon,
+        "end" => Position::ShardEnd,
+        number => Position::After(place(number)),
+    }
+}
+
+fn show(position: Position) -> String {
+    match position {
+        Position::TrimHorizon => "-".into(),
+        Position::AtTimestamp(ms) => format!("@{ms}"),
+        Position::After(place) => place.sequence.to_string(),
+        Position::ShardEnd => "end".into(),
+    }
+}
+
+/// The hash key whose first byte is this.
+fn hash(byte: &str, low: u8) -> HashKey {
+    let first = u8::from_str_radix(byte, 16).expect("a byte in hexadecimal");
+    HashKey(u128::from_be_bytes([first, low, low, low, low, low, low, low, low, low, low, low, low, low, low, low]))
+}
+
+fn range(text: &str) -> HashRange {
+    let (start, end) = text.split_once('-').expect("a range");
+    HashRange { start: hash(start, 0), end: hash(end, 0xff) }
+}
+
+/// `b=00-7f<a`: shard b holds that range and has parent a.
+fn shard(text: &str) -> Shard {
+    let (id, rest) = text.split_once('=').expect("a shard");
+    let (span, parents) = rest.split_once('<').unwrap_or((rest, ""));
+    let parents = parents.split('+').filter(|parent| !parent.is_empty()).map(ShardId::from).collect();
+    Shard { id: ShardId::from(id), range: range(span), parents, closed: false }
+}
+
+/// `a -..3 1 3`: of shard a, up to record 3, records 1 and 3 are the task's. `~9` at the end: none unread is older than 9.
+fn run(text: &str) -> Run {
+    let mut words = text.split(' ');
+    let shard = key(words.next().expect("a shard"));
+    let (after, up_to) = words.next().and_then(|span| span.split_once("..")).expect("a span");
+    let (bounds, records): (Vec<&str>, Vec<&str>) = words.partition(|word| word.starts_with('~'));
+    let record = |text: &&str| Record {
+        place: place(text),
+        arrived_ms: 0,
+        partition_key: String::new(),
+        data: Default::default(),
+    };
+    let records: Vec<Record> = records.iter().map(record).collect();
+    let span = 0..records.len();
+    let order = (0..records.len() as u32).collect();
+    Run {
+        after: position(after),
+        up_to: position(up_to),
+        unread_from_ms: bounds.first().map_or(0, |bound| bound[1..].parse().expect("a time")),
+        set_aside: None,
+        shard: shard.clone(),
+        fetch: Some(Arc::new(Fetch { shard, records, order })),
+        span,
+    }
+}
+
+struct Script {
+    intake: Intake,
+    map: ShardMap,
+    meta: JobMeta,
+    bounds: Bounds,
+    batch: Option<Batch>,
+}
+
+impl Script {
+    fn entry(&(shard, entry): &(&ShardKey, &PositionEntry)) -> String {
+        format!("{}:{}", shard.shard, show(entry.position))
+    }
+
+    /// Does one line, and says what came of it.
+    fn line(&mut self, line: &str) -> String {
+        let (verb, rest) = line.split_once(' ').unwrap_or((line, ""));
+        let join = |texts: Vec<String>| texts.join(" ");
+        match verb {
+            "list" => {
+                self.map.update(StreamIndex(0), rest.split(' ').map(shard).collect());
+                String::new()
+            }
+            "wants" => {
+                let wants = self.intake.wants(&self.map, &self.meta);
+                join(wants.iter().map(|want| format!("{}:{}", want.shard.shard, show(want.after))).collect())
+            }
+            "orphans" => {
+                let orphans = self.intake.orphans(&self.map, &self.meta);
+                join(orphans.iter().map(|(child, parent)| format!("{}<{}", child.shard, parent.shard)).collect())
+            }
+            "offer" => match self.intake.offer(run(rest)) {
+                Admission::Taken => "taken".into(),
+                Admission::Known => "known".into(),
+                Admission::Hole(position) => format!("hole {}", show(position)),
+            },
+            "batch" => {
+                self.batch = self.intake.next_batch(&self.bounds);
+                let runs = self.batch.iter().flat_map(|batch| &batch.runs);
+                let record = |run: &Run, record: &Record| format!("{}{}", run.shard.shard, record.place.sequence);
+                join(runs.flat_map(|run| run.records().map(|r| record(run, r)).collect::<Vec<_>>()).collect())
+            }
+            "fold" => {
+                self.intake.passed(&self.batch.take().expect("a batch"));
+                join(self.intake.positions().map(|entry| Self::entry(&entry)).collect())
+            }
+            "seal" => join(self.intake.seal().iter().map(|(shard, entry)| Self::entry(&(shard, entry))).collect()),
+            "advance" => {
+                let entry = |text: &str| {
+                    let (shard, rest) = text.split_once(':').expect("a position");
+                    let position = position(rest);
+                    (key(shard), PositionEntry { position, unread_from_ms: 0, range: range("00-ff") })
+                };
+                self.intake.advance(rest.split(' ').map(entry).collect());
+                String::new()
+            }
+            other => panic!("{other} is no verb"),
+        }
+    }
+}
+
+/// Plays a script for the task that owns a range; `newest` is the greatest shard listed when the job was created.
+fn check(slice: &str, newest: &str, known: &str, script: &[(&str, &str)]) {
+    let entry = |text: &str| {
+        let (shard, rest) = text.split_once(':').expect("a position");
+        let (at, span) = rest.split_once('/').expect("a range");
+        (key(shard), PositionEntry { position: position(at), unread_from_ms: 0, range: range(span) })
+    };
+    let input = Input { name: "in".into(), arn: String::new(), created_ms: 0, newest_shard: ShardId::from(newest) };
+    let mut played = Script {
+        intake: Intake::new(range(slice), known.split(' ').filter(|text| !text.is_empty()).map(entry)),
+        map: ShardMap::default(),
+        meta: JobMeta {
+            name: "job".into(),
+            incarnation: Incarnation::default(),
+            tasks: TaskCount::new(1).expect("one task"),
+            inputs: vec![input],
+            start: Start::TrimHorizon,
+            created_ms: 0,
+        },
+        bounds: Bounds { batch_records_max: 3, ..Bounds::FULL },
+        batch: None,
+    };
+    for (line, outcome) in script {
+        assert_eq!(played.line(line), *outcome, "{line}, in {script:?}");
+    }
+}
+
+#[test]
+fn a_run_is_taken_only_where_it_joins() {
+    let script = [
+        ("list a=00-ff", ""),
+        ("wants", "a:-"),
+        ("wants", ""),
+        ("offer a -..3 1 3", "taken"),
+        ("offer a 5..7 6", "hole 3"),
+        ("offer a -..2 1", "known"),
+        ("offer a -..6 1 3 5", "taken"),
+        ("offer a 6..end", "taken"),
+        ("offer a 6..end", "known"),
+        ("batch", "a1 a3 a5"),
+        ("fold", "a:5"),
+        ("seal", "a:5"),
+        ("batch", ""),
+        ("fold", "a:end"),
+        ("seal", "a:end"),
+        ("seal", ""),
+    ];
+    check("00-ff", "a", "", &script);
+}
+
+#[test]
+fn a_child_waits_for_each_parent_that_the_task_reads() {
+    // The slice straddles the split of a; b and c merge into d; e lies outside the slice.
+    let script = [
+        ("list a=00-7f b=00-3f<a c=40-7f<a e=80-ff d=00-7f<b+c", ""),
+        ("wants", "a:-"),
+        ("offer a -..end 1 2", "taken"),
+        ("wants", "b:- c:-"),
+        ("offer b -..end 3", "taken"),
+        ("wants", ""),
+        ("offer c -..end", "taken"),
+        ("wants", "d:-"),
+        ("offer d -..9 7 9", "taken"),
+        ("batch", "a1 a2 b3"),
+        ("fold", "a:end b:end c:- d:-"),
+        ("batch", "d7 d9"),
+        ("fold", "a:end b:end c:end d:9"),
+    ];
+    check("20-5f", "a", "", &script);
+}
+
+#[test]
+fn nothing_is_known_of_a_child_before_its_parents_end_is_folded() {
+    let script = [
+        ("list a=00-ff b=00-ff<a", ""),
+        ("wants", "a:-"),
+        ("offer a -..end 1", "taken"),
+        ("wants", "b:-"),
+        ("offer b -..- ~9", "known"),
+        ("seal", ""),
+        ("batch", "a1"),
+        ("offer b -..- ~9", "known"),
+        ("seal", ""),
+        ("fold", "a:end b:-"),
+        ("offer b -..- ~9", "known"),
+        ("seal", "a:end b:-"),
+    ];
+    check("00-ff", "a", "", &script);
+}
+
+#[test]
+fn what_lies_behind_is_never_opened_again() {
+    // d is known, so that b and c, its parents, are passed; so is their parent a, which is still listed.
+    let script =
+        [("list a=00-ff b=00-7f<a c=80-ff<a d=00-ff<b+c e=00-ff<d", ""), ("wants", "d:4"), ("orphans", "")];
+    check("00-ff", "a", "d:4/00-ff", &script);
+}
+
+#[test]
+fn a_parent_that_no_listing_shows_is_asked_for() {
+    // Created after the job: perhaps lost. Created before it: before the start.
+    check("00-ff", "a", "", &[("list c=00-ff<b", ""), ("wants", ""), ("orphans", "c<b"), ("wants", "")]);
+    check("00-ff", "b", "", &[("list c=00-ff<b", ""), ("orphans", ""), ("wants", "c:-")]);
+    // Begun, and gone from the listing before its end.
+    check("00-ff", "a", "b:4/00-ff", &[("list c=00-ff<b", ""), ("wants", ""), ("orphans", "c<b")]);
+    check("00-ff", "a", "b:end/00-ff", &[("list c=00-ff<b", ""), ("orphans", ""), ("wants", "c:-")]);
+    // All that the slice needs of the merge came through the other parent.
+    check("00-1f", "a", "b:end/00-7f", &[("list d=00-ff<b+c", ""), ("orphans", ""), ("wants", "d:-")]);
+    check("00-ff", "a", "b:end/00-7f", &[("list d=00-ff<b+c", ""), ("orphans", "d<c"), ("wants", "")]);
+    // It shows again: it is read to its end first.
+    let late = [("list c=00-ff<b", ""), ("wants", ""), ("list b=00-ff<a", ""), ("wants", "b:-"), ("orphans", "")];
+    check("00-ff", "a", "", &late);
+}
+
+#[test]
+fn idle_positions_only_lead_forward() {
+    let script = [
+        ("list a=00-ff b=00-ff<a", ""),
+        ("advance a:3", ""),
+        ("seal", ""),
+        ("advance a:end b:9", ""),
+        ("wants", "b:9"),
+        ("seal", "a:end b:9"),
+    ];
+    check("00-ff", "a", "a:5/00-ff", &script);
+}

@@ -1,15 +1,15 @@
 //! Joins orders with their payments by partition key, whichever comes first.
 //!
 //! **Streams.** Orders come from the stream that the configuration names under `orders`, payments from the one under
-//! `payments`; without them, from the streams `orders` and `payments`. Records of both are JSON texts. One that is not is
-//! poison; one from any other stream stops the task.
+//! `payments`; without them, from the streams `orders` and `payments`. Records of both are JSON texts. One that is not
+//! is poison; one from any other stream stops the task.
 //!
-//! **State.** Under the partition key, the half that waits for its other: `{"order":…}` or `{"payment":…}`, with the JSON
-//! text as it came. A half that comes again while it waits takes the place of the earlier one. Once joined, both are gone,
-//! and the next record under the key waits anew.
+//! **State.** Under the partition key, the half that waits for its other: `{"order":…}` or `{"payment":…}`, with the
+//! JSON text as it came. A half that comes again while it waits takes the place of the earlier one. Once joined, both
+//! are gone, and the next record under the key waits anew.
 //!
-//! **Output.** To `joined`, under the partition key: `{"key":"…","order":…,"payment":…}` in this order, without spaces but
-//! those within the two JSON texts, which stand as they came.
+//! **Output.** To `joined`, under the partition key: `{"key":"…","order":…,"payment":…}` in this order, without spaces
+//! but those within the two JSON texts, which stand as they came.
 
 use pelton_task::{Batch, Call, Context, Failure, Json, Map, Record, Task};
 use serde::{Deserialize, Serialize};
@@ -85,12 +85,10 @@ impl JoinOrders {
         } else if record.stream() == self.payments {
             json().map(Half::Payment)
         } else {
+            let (stream, orders, payments) = (record.stream(), &self.orders, &self.payments);
             Err(Failure::fatal(format!(
-                "a record came from {:?}, which is neither the stream of orders ({:?}) nor of payments ({:?}); \
-                 name it in the job's config",
-                record.stream(),
-                self.orders,
-                self.payments
+                "a record came from {stream:?}, which is neither orders ({orders:?}) nor payments ({payments:?}); \
+                 name it in the job's config"
             )))
         }
     }
@@ -102,8 +100,8 @@ mod tests {
     use pelton_task::FailureKind;
     use pelton_task::testing::Harness;
 
-    /// Runs records written `stream key json`, each in a call of its own and all in one, and compares what was joined and
-    /// what waits.
+    /// Runs records written `stream key json`, each in a call of its own and all in one, and compares what was joined
+    /// and what waits.
     fn check(records: &[&str], joined: &[&str], waiting: &[&str]) {
         for together in [false, true] {
             let mut harness = Harness::<JoinOrders>::new().output("joined");
@@ -147,6 +145,6 @@ mod tests {
             assert!(harness.state().is_empty());
         };
         check("payments", "{\"sum\":", FailureKind::Poison, 1, "\"payments\" is not JSON: EOF while parsing");
-        check("orders", "1", FailureKind::Fatal, 1, "neither the stream of orders (\"sales\")");
+        check("orders", "1", FailureKind::Fatal, 1, "neither orders (\"sales\")");
     }
 }

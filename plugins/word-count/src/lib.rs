@@ -1,16 +1,17 @@
-//! Counts words. Every task counts those of its own slice: a word that comes under many partition keys is counted in many
-//! tasks, and who wants the whole adds their counts up.
+//! Counts words. Every task counts those of its own slice: a word that comes under many partition keys is counted in
+//! many tasks, and who wants the whole adds their counts up.
 //!
-//! **Words.** A record's data is taken as UTF-8, each invalid sequence as one U+FFFD. A word is a run, as long as can be, of
-//! ASCII letters, ASCII digits and characters beyond ASCII; `A` to `Z` become `a` to `z` and nothing else changes, so that
-//! no two languages and no two versions of Unicode disagree. A word of more than 1,024 bytes is cut after the last
-//! character that ends within them.
+//! **Words.** A record's data is taken as UTF-8, invalid bytes replaced by U+FFFD as browsers do. A word is a run, as
+//! long as can be, of ASCII letters, ASCII digits and characters beyond ASCII; `A` to `Z` become `a` to `z` and nothing
+//! else changes, so that no two languages and no two versions of Unicode disagree. A word of more than 1,024 bytes is
+//! cut after the last character that ends within them.
 //!
 //! **State.** Under each word's bytes, how often it came: 8 bytes, big-endian.
 //!
 //! **Output.** If the configuration has `output`, the name of one of the job's outputs, each record with any word emits
-//! one message under its own partition key: a line `word=count` for each of its words in the order of their bytes, with the
-//! count after this record, each line ended by a line feed. Lines that would pass 1,000,000 bytes go on in another message.
+//! one message under its own partition key: a line `word=count` for each of its words in the order of their bytes, with
+//! the count after this record, each line ended by a line feed. Lines that would pass 1,000,000 bytes go on in another
+//! message.
 
 use pelton_task::limits::{DATA_BYTES_MAX, KEY_BYTES_MAX};
 use pelton_task::{Call, Context, Failure, Map, Record, Task};

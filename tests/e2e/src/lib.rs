@@ -4,6 +4,7 @@
 pub mod host;
 pub mod process;
 pub mod servers;
+pub mod stage;
 pub mod streams;
 
 pub mod api;

@@ -18,7 +18,9 @@ const INPUT: &str = "input";
 const OUTPUT: &str = "output";
 const KILLS: usize = 26;
 const KEYS: usize = 40;
-const TASKS: usize = 8;
+const TASKS: usize = 4;
+/// Records are put so often while a host is to reach a point.
+const BURSTS_MAX: usize = 12;
 /// Records put in each life of the host.
 const RECORDS: usize = 400;
 const LIMIT: Duration = Duration::from_secs(60);
@@ -81,22 +83,28 @@ fn crash(seed: u64, lose_disks: bool) -> Result<()> {
     let host = HostFiles::write(folder.path(), "host", &servers, &job)?;
     let mut feed = Feed { random: StdRng::seed_from_u64(seed), counts: BTreeMap::new() };
 
+    let put = |records: &[Entry]| runtime.block_on(streams::put(&kinesis, INPUT, records));
     let mut at_points = BTreeSet::new();
     for kill in 0..KILLS {
         let point = POINTS[(kill / 2) % POINTS.len()];
-        let fault = format!("{point}:{}", feed.random.random_range(0..4));
+        let passes = if point.starts_with("before-manifest") || point == "before-trim" {
+            0
+        } else {
+            feed.random.random_range(0..4)
+        };
+        let fault = format!("{point}:{passes}");
         let named = kill % 2 == 1;
         let environment: &[(&str, &str)] = if named { &[("PELTON_FAULT_POINT", &fault)] } else { &[] };
         let mut process = host.start(environment)?;
         for half in 0..2 {
-            runtime.block_on(streams::put(&kinesis, INPUT, &feed.next(RECORDS / 2)))?;
+            put(&feed.next(RECORDS / 2))?;
             match (kill % 5, half) {
                 (1, 0) => runtime.block_on(streams::split(&kinesis, INPUT, kill))?,
                 (3, 0) => runtime.block_on(streams::merge(&kinesis, INPUT, kill))?,
                 _ => {}
             }
         }
-        if named && dies_by_itself(&mut process)? {
+        if named && dies_by_itself(&put, &mut feed, &mut process)? {
             at_points.insert(point);
         } else {
             std::thread::sleep(Duration::from_millis(feed.random.random_range(100..1_200)));
@@ -119,9 +127,15 @@ fn crash(seed: u64, lose_disks: bool) -> Result<()> {
     Ok(())
 }
 
-/// Waits a little for a host to reach the point at which it dies.
-fn dies_by_itself(process: &mut Process) -> Result<bool> {
-    Ok(wait_for("the host to die", Duration::from_secs(6), || process.ended()).is_ok())
+/// Puts more records until the host reaches the point at which it dies: some come only when the log has grown.
+fn dies_by_itself(put: &dyn Fn(&[Entry]) -> Result<()>, feed: &mut Feed, process: &mut Process) -> Result<bool> {
+    for _ in 0..BURSTS_MAX {
+        if wait_for("the host to die", Duration::from_secs(1), || process.ended()).is_ok() {
+            return Ok(true);
+        }
+        put(&feed.next(RECORDS))?;
+    }
+    Ok(false)
 }
 
 fn check_state(feed: &Feed, counts: &BTreeMap<Vec<u8>, u64>) -> Result<()> {

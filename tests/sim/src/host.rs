@@ -7,10 +7,10 @@ use pelton_core::append::PutReply;
 use pelton_core::cause::StopCause;
 use pelton_core::codec;
 use pelton_core::commit::CommitKind;
-use pelton_core::id::{DeploymentNumber, TaskId};
+use pelton_core::id::{CommitId, CommitNumber, DeploymentNumber, TaskId};
 use pelton_core::limits::backoff_ms;
 use pelton_core::snapshot::{Manifest, StateMark};
-use pelton_core::task::{Applied, CallOutcome, Effect, Event, IdSeed, PhaseName, RunningRules, Task};
+use pelton_core::task::{Applied, CallOutcome, Effect, Event, IdSeed, RunningRules, Task};
 use pelton_core::write_set::SYSTEM_SPACE;
 
 use crate::guest;
@@ -71,13 +71,13 @@ impl World {
         let who = Who { host, life: self.hosts[host].life, task, instance: self.instances };
         let rules = RunningRules {
             commit_interval_ms: self.shape.commit_interval_ms,
-            retries: 4,
+            retries: self.shape.retries,
             deployment: DeploymentNumber(1),
             positions_age_max_ms: self.shape.positions_age_max_ms,
         };
         let ids = IdSeed::new(self.rng.bytes16());
         let machine = Task::new(task, self.meta.clone(), rules, ids).bounded(self.shape.bounds);
-        let instance = Instance { who, task: machine, ready: false, full: BTreeSet::new() };
+        let instance = Instance { who, task: machine, ready: false, full: BTreeSet::new(), fence: CommitNumber(0) };
         self.hosts[host].tasks.insert(task, instance);
         self.step(who, Event::Start);
     }
@@ -91,10 +91,10 @@ impl World {
     /// Gives a task an event and does what it asks for.
     pub fn step(&mut self, who: Who, event: Event) {
         let now = self.host_now(who.host);
-        let claiming = self.instance(who).is_some_and(|instance| instance.task.phase() == PhaseName::Claiming);
         let event = match (event, self.sabotage) {
-            (Event::ManifestsRead(mut manifests), Some(Sabotage::DropFloorCheck)) if claiming => {
-                manifests.iter_mut().for_each(|manifest| manifest.floor = Default::default());
+            (Event::ManifestsRead(mut manifests), Some(Sabotage::StaleManifests)) => {
+                let fence = self.instance(who).map(|instance| instance.fence).unwrap_or_default();
+                manifests.retain(|manifest| manifest.at < fence);
                 Event::ManifestsRead(manifests)
             }
             (Event::Put(PutReply::Unknown), Some(Sabotage::SettleWithoutReading)) => Event::Put(PutReply::Applied),
@@ -134,6 +134,9 @@ impl World {
             Effect::Put { commit, epoch, attempt } => {
                 self.before_put(who, &commit);
                 let fence = commit.kind == CommitKind::Fence;
+                if let Some(instance) = self.instance(who).filter(|_| fence) {
+                    instance.fence = commit.number;
+                }
                 let pause = backoff_ms(attempt) + if fence { self.rng.below(self.shape.fence_ms) } else { 0 };
                 self.cover.staged_commits += u64::from(!commit.parts.is_empty());
                 self.after(pause, Action::Work(who, Chore::Stage { commit, epoch, part: 0 }));
@@ -168,7 +171,7 @@ impl World {
         let commit = || codec::decode(&stored.head, &stored.parts).expect("it was just encoded");
         if self.sabotage == Some(Sabotage::ApplyBeforeAppend) {
             let commit = commit();
-            let mark = StateMark { number: commit.number, id: commit.id, epoch: commit.epoch, last_step_id: commit.id };
+            let mark = StateMark { number: commit.number, id: commit.id, epoch: commit.epoch, last_step_id: commit.id, log_bytes: 0 };
             self.apply(who, Applied { writes: commit.writes.into(), mark });
         } else if self.sabotage == Some(Sabotage::PublishBeforeDurable) {
             let commit = commit();
@@ -227,7 +230,7 @@ impl World {
         }
     }
 
-    fn snapshot(&mut self, who: Who, mark: StateMark, id: pelton_core::id::CommitId) {
+    fn snapshot(&mut self, who: Who, mark: StateMark, id: CommitId) {
         let store = self.store(who);
         assert_eq!(store.mark, mark, "a snapshot is of the local copy as it stands");
         let entries: Vec<(Bytes, Bytes)> = store.state.iter().map(|(key, value)| (key.clone(), value.clone())).collect();
@@ -241,7 +244,7 @@ impl World {
             at_id: mark.id,
             at_epoch: mark.epoch,
             last_step_id: mark.last_step_id,
-            floor: pelton_core::id::CommitNumber(mark.number.0.saturating_sub(kept).max(1)),
+            floor: CommitNumber(mark.number.0.saturating_sub(kept).max(1)),
             parts: parts.len() as u32,
             entries: entries.len() as u64,
             state_bytes,
@@ -342,6 +345,7 @@ impl World {
             id: manifest.at_id,
             epoch: manifest.at_epoch,
             last_step_id: manifest.last_step_id,
+            log_bytes: 0,
         };
         let durably = self.rng.chance(5_000);
         self.store(who).replace(state, mark, durably);

@@ -208,7 +208,7 @@ impl Oracle {
             }
         }
         let history = &mut self.tasks[usize::from(task.0)];
-        let mark = StateMark { number: commit.number, id: commit.id, epoch: commit.epoch, last_step_id: commit.id };
+        let mark = StateMark { number: commit.number, id: commit.id, epoch: commit.epoch, last_step_id: commit.id, log_bytes: 0 };
         write(&mut history.state, &pelton_core::task::Applied { writes: commit.writes.clone().into(), mark });
         write(&mut history.model, &pelton_core::task::Applied { writes: touched.clone().into(), mark });
         let written: Vec<_> = commit.writes.iter().filter(|(key, _)| key[0] == USER_SPACE).collect();

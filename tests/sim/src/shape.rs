@@ -13,8 +13,8 @@ pub enum Sabotage {
     SettleWithoutReading,
     /// The local copy takes a commit before the log does.
     ApplyBeforeAppend,
-    /// A fence counts although the log may have been trimmed past it.
-    DropFloorCheck,
+    /// Manifests are read as they were before the fence, so that a log trimmed past it is not noticed.
+    StaleManifests,
     /// Outputs go out before their commit is durable.
     PublishBeforeDurable,
     /// Children are read before their parents end.
@@ -34,7 +34,7 @@ pub const SABOTAGES: [(&str, Sabotage); 10] = [
     ("put-without-condition", Sabotage::PutWithoutCondition),
     ("settle-without-reading", Sabotage::SettleWithoutReading),
     ("apply-before-append", Sabotage::ApplyBeforeAppend),
-    ("drop-floor-check", Sabotage::DropFloorCheck),
+    ("stale-manifests", Sabotage::StaleManifests),
     ("publish-before-durable", Sabotage::PublishBeforeDurable),
     ("forget-parents", Sabotage::ForgetParents),
     ("idle-at-reader", Sabotage::IdleAtReader),
@@ -99,6 +99,8 @@ pub struct Shape {
     pub positions_age_max_ms: u64,
     /// Bounds of tasks.
     pub bounds: Bounds,
+    /// How often a failed batch is tried again.
+    pub retries: u32,
     /// Longest a call of the logic takes, milliseconds.
     pub call_ms: u64,
     /// Longest a fence is on its way, milliseconds.
@@ -150,6 +152,7 @@ impl Shape {
                 snapshot_log_bytes_min: if big { 2 << 20 } else { rng.between(500, 10_000) },
                 snapshot_commits_max: rng.between(2, 60),
             },
+            retries: rng.between(1, 5) as u32,
             call_ms: if rng.chance(3_000) { rng.between(100, 4_000) } else { 20 },
             fence_ms: if rng.chance(3_000) { rng.between(100, 20_000) } else { 20 },
             big,

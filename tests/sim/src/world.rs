@@ -76,6 +76,8 @@ pub struct Instance {
     pub ready: bool,
     /// Feeds that its full mailbox pushed back.
     pub full: BTreeSet<ShardKey>,
+    /// Where it put its fence last.
+    pub fence: CommitNumber,
 }
 
 /// A shard's feed on one host.

@@ -59,7 +59,7 @@ impl EmitRefusal {
     pub(crate) fn into_failure(self, output: &str) -> Failure {
         match self {
             Self::UnknownOutput => Failure::fatal(format!(
-                "the job has no output {output:?}; add [jobs.NAME.outputs.{output}] to its configuration, or name another"
+                "the job has no output {output:?}; add [jobs.NAME.outputs.{output}] to it, or name another"
             ))
             .of_batch(),
             Self::PartitionKeySize(chars) => Failure::poison(format!(
@@ -70,7 +70,7 @@ impl EmitRefusal {
                 "a message to output {output:?} has {bytes} bytes of data; it may have up to {DATA_BYTES_MAX}"
             )),
             Self::BatchFull(limit) => Failure::poison(format!(
-                "the messages of one batch to output {output:?} pass the limit of {limit} bytes; emit less for each record"
+                "the messages of one batch pass the limit of {limit} bytes at output {output:?}; emit less a record"
             ))
             .of_batch(),
         }

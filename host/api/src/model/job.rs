@@ -115,7 +115,8 @@ impl JobView {
         let mut phases = PhaseCounts::default();
         tasks.iter().for_each(|task| phases.add(task.phase));
         let sum = |of: fn(&TaskStatus) -> u64| tasks.iter().map(of).sum();
-        let lags = tasks.iter().map(|task| task.lag_ms);
+        // One lag that is not known makes the greatest unknown.
+        let lags: Option<Vec<u64>> = tasks.iter().map(|task| task.lag_ms).collect();
         Self {
             job: name.clone(),
             incarnation: incarnation.to_string(),
@@ -137,7 +138,7 @@ impl JobView {
             outputs_pending: sum(|task| task.outputs_pending),
             mailbox_records: sum(|task| task.mailbox_records),
             mailbox_bytes: sum(|task| task.mailbox_bytes),
-            lag_ms: lags.fold(Some(0), |greatest, lag| greatest.zip(lag).map(|(a, b)| a.max(b))),
+            lag_ms: lags.map(|lags| lags.into_iter().max().unwrap_or(0)),
         }
     }
 }

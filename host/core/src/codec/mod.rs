@@ -34,3 +34,6 @@ pub use commit::{DecodeError, Placement, decode, encode, placement};
 pub use system::{
     SystemEntry, clock_key, decode_system, encode_clock, encode_outputs, encode_position, outbox_key, position_key,
 };
+
+#[cfg(test)]
+mod tests;

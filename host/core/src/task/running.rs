@@ -1,5 +1,7 @@
 //! A running task: takes runs, calls the logic, seals commits, and publishes what is durable.
 
+mod look;
+
 use std::sync::Arc;
 
 use super::effect::{Applied, Call, CallOutcome, Effect, Event};
@@ -11,7 +13,7 @@ use crate::codec::SystemEntry;
 use crate::id::{CommitId, CommitNumber, DeploymentNumber, Epoch, ShardKey, TaskId};
 use crate::intake::{Admission, Batch, Intake, Want};
 use crate::job::JobMeta;
-use crate::limits::{Bounds, OUTBOX_CLEAR_MS, backoff_ms};
+use crate::limits::{Bounds, backoff_ms};
 use crate::outbox::{Outbox, Round};
 use crate::position::{Position, PositionEntry};
 use crate::record::Run;
@@ -356,54 +358,6 @@ impl Running {
     /// The epoch of this host.
     pub fn epoch(&self) -> Epoch {
         self.epoch
-    }
-
-    /// The task this is.
-    pub fn task(&self) -> TaskId {
-        self.task
-    }
-
-    /// The newest durable commit.
-    pub fn mark(&self) -> StateMark {
-        self.mark
-    }
-
-    /// How far the task has come, and what waits for it.
-    pub fn intake(&self) -> &Intake {
-        &self.intake
-    }
-
-    /// Outputs on their way.
-    pub fn outbox(&self) -> &Outbox {
-        &self.outbox
-    }
-
-    /// Records folded since the task began here.
-    pub fn records_folded(&self) -> u64 {
-        self.records_folded
-    }
-
-    /// Calls that failed since the task began here.
-    pub fn failed_batches(&self) -> u64 {
-        self.failed_batches
-    }
-
-    /// How often the batch at hand failed, and with what last.
-    pub fn failing(&self) -> Option<(u32, &str)> {
-        self.fault.as_deref().map(|fault| (self.attempts, fault))
-    }
-
-    /// Whether records wait for their fold, or folded ones for their commit.
-    pub fn is_busy(&self) -> bool {
-        !matches!(self.calling, Calling::Idle)
-            || self.sealed.is_some()
-            || self.open.has_folds()
-            || self.intake.waiting().any(|run| !run.is_empty())
-    }
-
-    /// Since when outputs wait for the commit that says they were published; for tests of bounds.
-    pub fn outbox_clear_ms() -> u64 {
-        OUTBOX_CLEAR_MS
     }
 }
 

@@ -1,0 +1,172 @@
+//! What a configuration resolves to, and what is said of a wrong one.
+
+use std::path::{Path, PathBuf};
+
+use pelton_aws::{OutputFormat, StartRequest};
+
+use super::resolve;
+
+/// A job that lacks nothing, to which a test adds.
+const JOB: &str = "[jobs.orders]\ninputs = [\"orders\"]\ncomponent = \"a.wasm\"\n";
+
+/// Expects each of these texts to be said of a configuration.
+fn check(text: &str, expected: &[&str]) {
+    let said = resolve(Path::new("etc/pelton.toml"), text).unwrap_err().to_string();
+    for expected in expected {
+        assert!(said.contains(expected), "{text}\nis answered with\n{said}\nwhich lacks\n{expected}");
+    }
+}
+
+/// Expects this to be said of a job with these further lines, the first of which is line 4.
+fn check_job(lines: &str, expected: &str) {
+    check(&format!("{JOB}{lines}"), &[expected]);
+}
+
+#[test]
+fn what_is_not_said_has_defaults() {
+    let config = resolve(Path::new("etc/pelton.toml"), JOB).unwrap();
+    assert_eq!(config.host.listen.to_string(), "127.0.0.1:7777");
+    assert_eq!(config.host.data_dir, PathBuf::from("etc/pelton-data"));
+    assert_eq!(config.host.stop_limit.as_secs(), 30);
+    assert!(config.host.access.bearer().is_none());
+    assert_eq!(config.aws.table, "pelton");
+    let job = &config.jobs["orders"];
+    assert_eq!(job.component, PathBuf::from("etc/a.wasm"));
+    assert_eq!((job.tasks.get(), job.start), (256, StartRequest::TrimHorizon));
+    let settings = job.settings;
+    assert_eq!((settings.commit_interval_ms, settings.batch_timeout_ms), (500, 5_000));
+    assert_eq!((settings.memory_bytes_max, settings.retries), (64 << 20, 3));
+}
+
+#[test]
+fn what_is_said_is_taken() {
+    let text = r#"
+        [host]
+        listen = "localhost:0"
+        data-dir = "/var/lib/pelton"
+        name = "a"
+        stop-limit = "1m"
+        [aws]
+        table = "tasks"
+        region = "eu-west-1"
+        endpoint = "http://127.0.0.1:1"
+        dynamodb-endpoint = "http://127.0.0.1:2"
+        [jobs.orders]
+        inputs = ["orders", { stream = "refunds" }]
+        tasks = 16
+        start = 2026-01-31T12:00:00+01:00
+        component = "/c.wasm"
+        commit-interval = "50ms"
+        consumer = "polling"
+        [jobs.orders.outputs.totals]
+        stream = "totals"
+        [jobs.orders.outputs.plain]
+        stream = "plain"
+        format = "raw"
+        [jobs.orders.limits]
+        memory = "16MiB"
+        batch-timeout = "2s"
+        [jobs.orders.on-error]
+        retries = 0
+        then = "stop"
+        [jobs.orders.config]
+        currency = "EUR"
+        limit = 1_000
+        strict = true
+    "#;
+    let config = resolve(Path::new("pelton.toml"), text).unwrap();
+    assert_eq!((config.host.listen.to_string().as_str(), config.host.name.as_str()), ("127.0.0.1:0", "a"));
+    assert_eq!(config.aws.settings.kinesis_endpoint.as_deref(), Some("http://127.0.0.1:1"));
+    assert_eq!(config.aws.settings.dynamodb_endpoint.as_deref(), Some("http://127.0.0.1:2"));
+    let job = &config.jobs["orders"];
+    assert_eq!(job.inputs, ["orders", "refunds"]);
+    assert_eq!(job.start, StartRequest::At(1_769_857_200_000));
+    assert_eq!((job.outputs["totals"].format, job.outputs["plain"].format), (OutputFormat::Kpl, OutputFormat::Raw));
+    assert_eq!((job.settings.commit_interval_ms, job.settings.batch_timeout_ms), (50, 2_000));
+    assert_eq!((job.settings.memory_bytes_max, job.settings.retries), (16 << 20, 0));
+    let told: Vec<(&str, &str)> = job.config.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+    assert_eq!(told, [("currency", "EUR"), ("limit", "1000"), ("strict", "true")]);
+}
+
+#[test]
+fn unknown_keys_are_answered_with_the_right_one() {
+    check("[hots]", &["etc/pelton.toml:1: unknown key `hots`; did you mean `host`?"]);
+    check("[host]\nlisten_on = 1", &["etc/pelton.toml:2: [host] unknown key `listen_on`; did you mean `listen`?"]);
+    check("[host]\ndata_dir = 1", &["unknown key `data_dir`; did you mean `data-dir`?"]);
+    check("[host]\nregion = \"x\"", &["[host] unknown key `region`; it belongs in [aws]"]);
+    check("[aws]\nzzz = 1", &["unknown key `zzz`; known here: table, region, endpoint"]);
+    check_job("task = 1", "etc/pelton.toml:4: [jobs.orders] unknown key `task`; did you mean `tasks`?");
+    check_job("[jobs.orders.limits]\nmem = 1", ":5: [jobs.orders.limits] unknown key `mem`; did you mean `memory`?");
+    check_job("retries = 1", "[jobs.orders] unknown key `retries`; it belongs in [jobs.NAME.on-error]");
+}
+
+#[test]
+fn what_a_later_version_does_is_told_apart() {
+    for key in ["out-of-range", "aggregates", "on-gap"] {
+        check_job(&format!("{key} = \"stop\""), &format!("`{key}` is not available in this version"));
+    }
+    check_job("consumer = \"fan-out\"", "`consumer`: \"fan-out\" is not available in this version; use \"polling\"");
+    check_job("[jobs.orders.on-error]\nthen = \"dead-letter\"", "not available in this version; use \"stop\"");
+    let input = "[jobs.a]\ncomponent = \"a\"\ninputs = [{ stream = \"a\", from-job = \"b\" }]";
+    check(input, &[":3: [jobs.a.inputs] `from-job` is not available in this version"]);
+}
+
+#[test]
+fn wrong_values_are_told_with_what_was_expected() {
+    check_job("tasks = \"many\"", ":4: [jobs.orders] `tasks` is the text \"many\"; expected a whole number such as 256");
+    check_job("tasks = 0", "`tasks`: 0 is not from 1 to 65536");
+    check_job("start = \"yesterday\"", "`start`: unknown value \"yesterday\"; expected \"trim-horizon\" or \"latest\"");
+    check_job("start = \"lastest\"", "did you mean \"latest\"?");
+    check_job("start = \"2026-01-31\"", "is not a time such as");
+    check_job("start = 2026-01-31T00:00:00", "is not a time such as");
+    check_job("start = 7", "`start` is the number 7; expected \"trim-horizon\", \"latest\" or a time");
+    check_job("commit-interval = 500", "`commit-interval` is the number 500; expected a duration such as \"500ms\"");
+    check_job("commit-interval = \"soon\"", "\"soon\" is not a duration");
+    check_job("commit-interval = \"1h\"", "\"1h\" is not from 10ms to 1m");
+    check_job("consumer = \"pull\"", "`consumer`: unknown value \"pull\"");
+    check_job("limits = 1", "`limits` is the number 1; expected a table");
+    check_job("[jobs.orders.limits]\nmemory = \"64 bananas\"", "is not a size such as \"64MiB\"");
+    check_job("[jobs.orders.limits]\nmemory = \"1KiB\"", "is not from 1.0 MiB to 4.0 GiB");
+    check_job("[jobs.orders.on-error]\nretries = -1", "`retries`: -1 is not from 0 to 100");
+    check_job("[jobs.orders.outputs.x]\nformat = \"avro\"", "[jobs.orders.outputs.x] `stream` is missing");
+    check_job("[jobs.orders.outputs.x]\nstream = \"a b\"", "\"a b\" is not the name of a stream");
+    check_job("[jobs.orders.config]\na = [1]", "`a` is an array; expected text, a number or a boolean");
+}
+
+#[test]
+fn jobs_say_what_they_lack() {
+    check("[jobs.a]", &["[jobs.a] `inputs` is missing", "[jobs.a] `component` is missing"]);
+    check("[jobs.a]\ncomponent = \"c\"\ninputs = []", &["`inputs` is empty"]);
+    check("[jobs.a]\ncomponent = \"c\"\ninputs = [\"x\", \"x\"]", &["`inputs` has \"x\" twice"]);
+    check("[jobs.a]\ncomponent = \"c\"\ninputs = [1]", &["`inputs` has the number 1; expected the name of a stream"]);
+    check("[jobs.a]\ncomponent = \"c\"\ninputs = \"x\"", &["`inputs` is the text \"x\"; expected a list of streams"]);
+    for name in ["Orders", "a_b", &"a".repeat(65)] {
+        check(&format!("[jobs.{name}]\ncomponent = \"c\"\ninputs = [\"x\"]"), &[&format!("{name:?} is not a job's name")]);
+    }
+    check("[jobs.\"\"]\ncomponent = \"c\"\ninputs = [\"x\"]", &["is not a job's name"]);
+}
+
+#[test]
+fn the_host_is_not_opened_to_others_without_a_token() {
+    check("[host]\nlisten = \"0.0.0.0:7777\"", &[":2: [host] `listen` 0.0.0.0:7777 can be reached from other machines"]);
+    check("[host]\nlisten = \"7777\"", &["\"7777\" is not an address such as"]);
+    check("[host]\ntoken-file = \"none\"", &["`token-file`: reading etc/none: "]);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("pelton.toml");
+    let text = "[host]\nlisten = \"0.0.0.0:7777\"\ntoken-file = \"token\"";
+    std::fs::write(folder.path().join("token"), "short\n").unwrap();
+    let said = resolve(&file, text).unwrap_err().to_string();
+    assert!(said.contains("holds no token: one line of at least 16 visible ASCII characters"), "{said}");
+    std::fs::write(folder.path().join("token"), "0123456789abcdef\n").unwrap();
+    let config = resolve(&file, text).unwrap();
+    assert_eq!(config.host.access.bearer().unwrap().expose(), "0123456789abcdef");
+}
+
+#[test]
+fn everything_wrong_is_told_at_once_by_line() {
+    let said = resolve(Path::new("p.toml"), "[host]\nnme = 1\n[aws]\ntable = 2\nendpoint = \"x\"").unwrap_err().to_string();
+    let lines: Vec<&str> = said.lines().map(|line| line.split(' ').next().unwrap()).collect();
+    assert_eq!(lines, ["p.toml:2:", "p.toml:4:", "p.toml:5:"], "{said}");
+    check("[host\n", &["etc/pelton.toml:1: "]);
+    check("[host]\nname = \"a\"\nname = \"b\"", &["etc/pelton.toml:3: "]);
+}

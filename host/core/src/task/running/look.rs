@@ -1,0 +1,58 @@
+//! What a running task shows of itself. Nothing here changes it.
+
+use super::{Calling, Running};
+use crate::id::TaskId;
+use crate::intake::Intake;
+use crate::limits::OUTBOX_CLEAR_MS;
+use crate::outbox::Outbox;
+use crate::snapshot::StateMark;
+
+impl Running {
+    /// The task this is.
+    pub fn task(&self) -> TaskId {
+        self.task
+    }
+
+    /// The newest durable commit.
+    pub fn mark(&self) -> StateMark {
+        self.mark
+    }
+
+    /// How far the task has come, and what waits for it.
+    pub fn intake(&self) -> &Intake {
+        &self.intake
+    }
+
+    /// Outputs on their way.
+    pub fn outbox(&self) -> &Outbox {
+        &self.outbox
+    }
+
+    /// Records folded since the task began here.
+    pub fn records_folded(&self) -> u64 {
+        self.records_folded
+    }
+
+    /// Calls that failed since the task began here.
+    pub fn failed_batches(&self) -> u64 {
+        self.failed_batches
+    }
+
+    /// How often the batch at hand failed, and with what last.
+    pub fn failing(&self) -> Option<(u32, &str)> {
+        self.fault.as_deref().map(|fault| (self.attempts, fault))
+    }
+
+    /// Whether records wait for their fold, or folded ones for their commit.
+    pub fn is_busy(&self) -> bool {
+        !matches!(self.calling, Calling::Idle)
+            || self.sealed.is_some()
+            || self.open.has_folds()
+            || self.intake.waiting().any(|run| !run.is_empty())
+    }
+
+    /// Since when outputs wait for the commit that says they were published; for tests of bounds.
+    pub fn outbox_clear_ms() -> u64 {
+        OUTBOX_CLEAR_MS
+    }
+}

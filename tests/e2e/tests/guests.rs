@@ -1,0 +1,70 @@
+//! Guests that misbehave, each under a partition key of its own: they are cut off and named, and the tasks beside them go on.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use pelton_e2e::process::{component, wait_for};
+use pelton_e2e::stage::{Stage, entry};
+use serde_json::Value;
+
+const LIMIT: Duration = Duration::from_secs(40);
+const TASKS: usize = 32;
+
+/// Puts one bad record among good ones, and expects its task to stop with a cause while every other counts on.
+fn check(bad: &str, expected_cause: &str) -> Result<()> {
+    let stage = Stage::set(&[("in", 1)])?;
+    let job = format!(
+        "[jobs.bad]\ninputs = [\"in\"]\ntasks = {TASKS}\ncomponent = {:?}\n\
+         [jobs.bad.limits]\nmemory = \"16MiB\"\nbatch-timeout = \"300ms\"\n[jobs.bad.on-error]\nretries = 1\n",
+        component("misbehaving")?
+    );
+    let host = stage.host("host", &job)?;
+    let _process = host.start(&[])?;
+    let good: Vec<_> = (0..200).map(|key| entry(&format!("good{key}"), "count")).collect();
+    stage.put("in", &good)?;
+    stage.put("in", &[entry("bad", bad)])?;
+    stage.put("in", &good)?;
+    let api = host.api()?;
+    let stopped = wait_for("the bad task to stop", LIMIT, || {
+        let tasks = api.tasks("bad").unwrap_or_default();
+        Ok(tasks.into_iter().find(|task| task["phase"] == "stopped"))
+    })?;
+    let cause = stopped["cause"].as_str().context("a stopped task has a cause")?;
+    ensure!(cause.contains(expected_cause), "the cause is {cause:?}, without {expected_cause:?}");
+    wait_for("the others to count everything", LIMIT, || {
+        let state = api.state("bad")?;
+        let others =
+            state.iter().filter(|(task, key, _)| Value::from(*task) != stopped["task"] && key.starts_with(b"good"));
+        let counts: Vec<u64> =
+            others.map(|(_, _, value)| u64::from_be_bytes(value.as_slice().try_into().unwrap_or_default())).collect();
+        Ok((counts.len() > 200 / 2 && counts.iter().all(|count| *count == 2)).then_some(()))
+    })?;
+    let running = api.tasks("bad")?.iter().filter(|task| task["phase"] == "running").count();
+    ensure!(running == TASKS - 1, "{running} tasks run");
+    Ok(())
+}
+
+#[test]
+fn one_that_loops_for_ever() -> Result<()> {
+    check("loop", "cut off after 300 ms")
+}
+
+#[test]
+fn one_that_grows_without_end() -> Result<()> {
+    check("grow", "more memory than its limit")
+}
+
+#[test]
+fn one_that_traps() -> Result<()> {
+    check("trap", "trapped")
+}
+
+#[test]
+fn one_that_gives_up() -> Result<()> {
+    check("fatal", "told to")
+}
+
+#[test]
+fn one_that_writes_too_long_a_key() -> Result<()> {
+    check("long-key", "2000 bytes")
+}

@@ -8,7 +8,7 @@ GUEST_FLAGS := $(addprefix -p ,$(GUESTS)) --target wasm32-wasip2 --profile guest
 
 ## Runs the whole way of a record on this machine, with a crash in the middle, and checks every count.
 demo: build
-	$(CARGO) run --quiet -p pelton-e2e --bin pelton-demo
+	target/debug/pelton-demo
 
 ## Unit tests, the simulator, and everything end to end on real processes and the embedded servers.
 test: build

@@ -84,14 +84,21 @@ pub fn pack(package: &Package) -> Bytes {
     packed.freeze()
 }
 
+/// Whether data is an aggregate: the magic, and a message whose MD5 is right.
+pub fn is_aggregate(data: &[u8]) -> bool {
+    message(data).is_some()
+}
+
 /// Takes an aggregate apart; none when the data is not one.
 pub fn unpack(data: &[u8]) -> Option<AggregatedRecord> {
+    AggregatedRecord::decode(message(data)?).ok()
+}
+
+/// The protobuf message in an aggregate.
+fn message(data: &[u8]) -> Option<&[u8]> {
     let rest = data.strip_prefix(&MAGIC)?;
-    let (body, digest) = rest.split_at_checked(rest.len().checked_sub(DIGEST_BYTES)?)?;
-    if body.is_empty() || Md5::digest(body).as_slice() != digest {
-        return None;
-    }
-    AggregatedRecord::decode(body).ok()
+    let (message, digest) = rest.split_at_checked(rest.len().checked_sub(DIGEST_BYTES)?)?;
+    (!message.is_empty() && Md5::digest(message).as_slice() == digest).then_some(message)
 }
 
 #[cfg(test)]
@@ -112,6 +119,9 @@ mod tests {
         assert_eq!(value, Some("07070707070707070707070707070707/3/9/2"));
         let mut damaged = packed.to_vec();
         *damaged.last_mut().unwrap() ^= 1;
-        assert!(unpack(&damaged).is_none());
+        assert!(is_aggregate(&packed) && !is_aggregate(&damaged) && unpack(&damaged).is_none());
+        for short in 0..=MAGIC.len() + DIGEST_BYTES {
+            assert!(!is_aggregate(&packed[..short]), "{short} bytes");
+        }
     }
 }

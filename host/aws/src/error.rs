@@ -1,10 +1,14 @@
 //! Errors of the SDK, classed by what the caller does next.
 
+use std::future::Future;
+use std::time::Duration;
+
 use aws_sdk_dynamodb::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
+use pelton_core::limits::backoff_ms;
 use pelton_engine::ports::PortError;
 
 /// Errors that no repetition cures.
-const FINAL: [&str; 9] = [
+const FINAL: [&str; 14] = [
     "AccessDeniedException",
     "UnrecognizedClientException",
     "InvalidSignatureException",
@@ -14,7 +18,15 @@ const FINAL: [&str; 9] = [
     "ItemCollectionSizeLimitExceededException",
     "SerializationException",
     "MissingAuthenticationTokenException",
+    "KMSAccessDeniedException",
+    "KMSDisabledException",
+    "KMSInvalidStateException",
+    "KMSNotFoundException",
+    "KMSOptInRequired",
 ];
+
+/// Where nobody else asks again, a request that failed in passing is repeated so often: about six seconds of pauses.
+const PERSIST_ATTEMPTS: u32 = 8;
 
 /// Classes an error of a request that was about `what`.
 pub(crate) fn port_error<E, R>(what: &str, error: &SdkError<E, R>) -> PortError
@@ -33,6 +45,21 @@ where
         (_, Some(code)) if FINAL.contains(&code) => PortError::Stop(text),
         _ => PortError::Retry(text),
     }
+}
+
+/// Repeats a request that may be applied twice while it fails in passing, a bounded number of times with growing pauses.
+pub(crate) async fn persist<T, F>(mut request: impl FnMut() -> F) -> Result<T, PortError>
+where
+    F: Future<Output = Result<T, PortError>>,
+{
+    for attempt in 1..PERSIST_ATTEMPTS {
+        match request().await {
+            Err(PortError::Retry(text)) => tracing::debug!("attempt {attempt}: {text}"),
+            settled => return settled,
+        }
+        tokio::time::sleep(Duration::from_millis(backoff_ms(attempt))).await;
+    }
+    request().await
 }
 
 /// The service's name for an error.

@@ -6,9 +6,10 @@ use std::collections::HashMap;
 use aws_sdk_dynamodb::primitives::Blob;
 use aws_sdk_dynamodb::types::AttributeValue;
 use bytes::Bytes;
+use pelton_core::id::CommitNumber;
 use pelton_engine::ports::PortError;
 
-use crate::layout::{PK, SK};
+use crate::layout::{self, PK, SK};
 
 /// An item as the SDK has it.
 pub(crate) type Attributes = HashMap<String, AttributeValue>;
@@ -44,7 +45,6 @@ impl Item {
         }
     }
 
-
     pub fn number(&mut self, name: &str) -> Result<u64, PortError> {
         let number = match self.rest.remove(name) {
             Some(AttributeValue::N(text)) => text.parse().ok(),
@@ -57,6 +57,11 @@ impl Item {
     pub fn id(&mut self, name: &str) -> Result<[u8; 16], PortError> {
         let bytes = self.bytes(name)?;
         bytes.as_ref().try_into().map_err(|_| self.wrong(format!("attribute {name} has not 16 bytes")))
+    }
+
+    /// The number of the commit that the item's sort key is of.
+    pub fn log_number(&self) -> Result<CommitNumber, PortError> {
+        layout::log_number(&self.sk).ok_or_else(|| self.wrong("its sort key is not that of a commit"))
     }
 
     /// Every attribute was taken.

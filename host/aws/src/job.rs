@@ -3,17 +3,18 @@
 use std::sync::Arc;
 
 use aws_sdk_kinesis::types::StreamStatus;
-use bytes::Bytes;
+use futures::future::try_join_all;
 use pelton_core::id::{Digest, Incarnation, ShardId};
 use pelton_core::job::{Input, JobMeta, Start};
 use pelton_core::slice::TaskCount;
-use pelton_engine::ports::{Clock as _, PortError};
+use pelton_engine::ports::{Clock as _, PortError, PutOutcome};
 
 use crate::clock::ServiceClock;
 use crate::connect::Connections;
-use crate::error::{code, port_error};
-use crate::item::{Item, binary, number, text};
-use crate::layout::{self, META, PK, SK};
+use crate::error::{code, persist, port_error};
+use crate::item::{binary, number};
+use crate::job_error::JobError;
+use crate::layout::{self, META};
 use crate::manifest::{framed, unframed};
 use crate::source::list_shards;
 use crate::table::DynamoTable;
@@ -62,78 +63,6 @@ pub struct OpenedJob {
     pub created: bool,
 }
 
-/// Why a job may not run. Nothing was changed.
-#[derive(Debug, thiserror::Error)]
-pub enum JobError {
-    /// There is no such stream.
-    #[error("job {job}: there is no stream {stream}; create it, or mend the name in the configuration")]
-    NoStream {
-        /// Which job.
-        job: String,
-        /// Which stream.
-        stream: String,
-    },
-    /// A stream was deleted and made again.
-    #[error(
-        "job {job}: stream {stream} was created at {found_ms} ms, but the job began with one created at {known_ms} ms: \
-         it was deleted and made again under its name, so the job's positions mean nothing in it; give the job another name"
-    )]
-    StreamRecreated {
-        /// Which job.
-        job: String,
-        /// Which stream.
-        stream: String,
-        /// Milliseconds since 1970.
-        known_ms: u64,
-        /// Milliseconds since 1970.
-        found_ms: u64,
-    },
-    /// Another number of tasks.
-    #[error(
-        "job {job} has {known} tasks, and the configuration says {asked}: the number never changes; set tasks = {known}, or give the job another name"
-    )]
-    TaskCount {
-        /// Which job.
-        job: String,
-        /// At its creation.
-        known: u32,
-        /// In the configuration.
-        asked: u32,
-    },
-    /// Other inputs.
-    #[error(
-        "job {job} was created with inputs {known:?}, and the configuration says {asked:?}; give the job another name"
-    )]
-    Inputs {
-        /// Which job.
-        job: String,
-        /// At its creation.
-        known: Vec<String>,
-        /// In the configuration.
-        asked: Vec<String>,
-    },
-    /// The table is not the one in which the job was created.
-    #[error(
-        "job {job} was created in table {known}, and this is {found}: it was restored from a backup or made again; its changelog may lack commits whose outputs went out, so it does not run here"
-    )]
-    Table {
-        /// Which job.
-        job: String,
-        /// At its creation.
-        known: String,
-        /// Now.
-        found: String,
-    },
-    /// A service failed.
-    #[error("job {job}: {error}")]
-    Port {
-        /// Which job.
-        job: String,
-        /// What it said.
-        error: PortError,
-    },
-}
-
 /// The jobs of a table.
 #[derive(Debug)]
 pub struct JobTable {
@@ -142,8 +71,11 @@ pub struct JobTable {
     clock: Arc<ServiceClock>,
 }
 
+/// A stream as it is now.
 struct Stream {
-    input: Input,
+    name: String,
+    arn: String,
+    created_ms: u64,
     retention_ms: u64,
 }
 
@@ -197,9 +129,9 @@ impl JobTable {
             self.stream(&request.name, name).await?;
         }
         let port = |error| JobError::Port { job: request.name.clone(), error };
-        let (wire, created) = match self.read(&request.name).await.map_err(port)? {
+        let (wire, created) = match persist(|| self.read(&request.name)).await.map_err(port)? {
             Some(wire) => (wire, false),
-            None => self.create(request, &streams).await.map_err(port)?,
+            None => self.create(request, &streams).await?,
         };
         self.check(request, &streams, &wire)?;
         let component = wire.component.clone().try_into().map(Digest);
@@ -215,87 +147,94 @@ impl JobTable {
     async fn stream(&self, job: &str, name: &str) -> Result<Stream, JobError> {
         let port = |error| JobError::Port { job: job.into(), error };
         let what = format!("describing stream {name}");
-        let reply = match self.kinesis.describe_stream_summary().stream_name(name).send().await {
-            Ok(reply) => reply,
-            Err(error) if code(&error) == Some("ResourceNotFoundException") => {
-                return Err(JobError::NoStream { job: job.into(), stream: name.into() });
+        let describe = || async {
+            match self.kinesis.describe_stream_summary().stream_name(name).send().await {
+                Ok(reply) => Ok(Some(reply)),
+                Err(error) if code(&error) == Some("ResourceNotFoundException") => Ok(None),
+                Err(error) => Err(port_error(&what, &error)),
             }
-            Err(error) => return Err(port(port_error(&what, &error))),
         };
-        let none = || port(PortError::Stop(format!("{what}: the reply is empty")));
-        let summary = reply.stream_description_summary.ok_or_else(none)?;
-        if matches!(summary.stream_status, StreamStatus::Creating | StreamStatus::Deleting) {
-            return Err(port(PortError::Stop(format!("stream {name} is {}", summary.stream_status))));
+        let Some(reply) = persist(describe).await.map_err(port)? else {
+            return Err(JobError::NoStream { job: job.into(), stream: name.into() });
+        };
+        let incomplete = |lacks: &str| port(PortError::Stop(format!("{what}: the reply has no {lacks}")));
+        let summary = reply.stream_description_summary.ok_or_else(|| incomplete("description"))?;
+        if !matches!(summary.stream_status, StreamStatus::Active | StreamStatus::Updating) {
+            let status = summary.stream_status.to_string();
+            return Err(JobError::StreamNotReady { job: job.into(), stream: name.into(), status });
         }
         let created_ms = summary.stream_creation_timestamp.to_millis().ok().and_then(|ms| u64::try_from(ms).ok());
-        let shards = list_shards(&self.kinesis, &summary.stream_arn, name).await.map_err(port)?;
-        let newest = shards.into_iter().map(|shard| shard.id).max();
-        let input = Input {
+        let retention_h = u64::try_from(summary.retention_period_hours).ok();
+        Ok(Stream {
             name: name.into(),
             arn: summary.stream_arn,
-            created_ms: created_ms.unwrap_or_default(),
-            newest_shard: newest.unwrap_or_else(|| ShardId::from("")),
-        };
-        Ok(Stream { input, retention_ms: u64::try_from(summary.retention_period_hours).unwrap_or(24) * 3_600_000 })
+            created_ms: created_ms.ok_or_else(|| incomplete("creation time"))?,
+            retention_ms: retention_h.ok_or_else(|| incomplete("retention"))? * 3_600_000,
+        })
+    }
+
+    /// A stream as an input of a job that is being created.
+    async fn input(&self, stream: &Stream) -> Result<InputWire, PortError> {
+        let shards = persist(|| list_shards(&self.kinesis, &stream.name)).await?;
+        let newest = shards.into_iter().map(|shard| shard.id).max();
+        let newest = newest.ok_or_else(|| PortError::Retry(format!("stream {} lists no shards", stream.name)))?;
+        Ok(InputWire {
+            name: stream.name.clone(),
+            arn: stream.arn.clone(),
+            created_ms: stream.created_ms,
+            newest_shard: newest.to_string(),
+        })
     }
 
     async fn read(&self, name: &str) -> Result<Option<MetaWire>, PortError> {
-        let what = format!("reading job {name} from table {}", self.table.name);
-        let request = self.table.client.get_item().table_name(&self.table.name).consistent_read(true);
-        let reply = request.key(PK, text(layout::job(name))).key(SK, text(META)).send().await;
-        let Some(item) = reply.map_err(|error| port_error(&what, &error))?.item else { return Ok(None) };
-        let mut item = Item::new(&self.table.name, item)?;
+        let Some(mut item) = self.table.get(&layout::job(name), META).await? else { return Ok(None) };
         let format = item.number("format")?;
-        if format > u64::from(FORMAT) {
-            return Err(
-                item.wrong(format!("the job is kept in format {format}, newer than {FORMAT}; run a newer pelton"))
-            );
+        if format != u64::from(FORMAT) {
+            return Err(item.wrong(format!(
+                "job {name} is kept in format {format}, and this version reads {FORMAT}; run the pelton that wrote it, or a newer one"
+            )));
         }
-        let data: Bytes = item.bytes("data")?;
+        let data = item.bytes("data")?;
         let wire = unframed(FORMAT, &data).map_err(|what| item.wrong(what))?;
         item.end()?;
         Ok(Some(wire))
     }
 
-    async fn create(&self, request: &JobRequest, streams: &[Stream]) -> Result<(MetaWire, bool), PortError> {
+    /// Creates a job, unless another host does so first. Returns what stands then, and whether we put it.
+    async fn create(&self, request: &JobRequest, streams: &[Stream]) -> Result<(MetaWire, bool), JobError> {
+        let port = |error| JobError::Port { job: request.name.clone(), error };
+        // Before the shards are listed, so that one that is not among them has records from after the start alone.
         let created_ms = self.clock.now_ms();
-        let input = |stream: &Stream| InputWire {
-            name: stream.input.name.clone(),
-            arn: stream.input.arn.clone(),
-            created_ms: stream.input.created_ms,
-            newest_shard: stream.input.newest_shard.to_string(),
+        let start_ms = match request.start {
+            StartRequest::TrimHorizon => None,
+            // The services tell whole seconds, and some servers keep arrival times so: a record of this second counts.
+            StartRequest::Latest => Some(created_ms - created_ms % 1_000),
+            StartRequest::At(asked_ms) if asked_ms > created_ms => {
+                return Err(JobError::FutureStart { job: request.name.clone(), asked_ms, now_ms: created_ms });
+            }
+            StartRequest::At(ms) => Some(ms),
         };
         let wire = MetaWire {
-            incarnation: pelton_engine::random()?.into(),
+            incarnation: pelton_engine::random().map_err(port)?.into(),
             tasks: request.tasks.get(),
-            inputs: streams.iter().map(input).collect(),
-            start_ms: match request.start {
-                StartRequest::TrimHorizon => None,
-                StartRequest::Latest => Some(created_ms),
-                StartRequest::At(ms) => Some(ms),
-            },
+            inputs: try_join_all(streams.iter().map(|stream| self.input(stream))).await.map_err(port)?,
+            start_ms,
             created_ms,
             table_id: self.table.id().into(),
             component: request.component.0.into(),
         };
-        let put = self
-            .table
-            .client
-            .put_item()
-            .table_name(&self.table.name)
-            .item(PK, text(layout::job(&request.name)))
-            .item(SK, text(META))
-            .item("format", number(FORMAT.into()))
-            .item("data", binary(framed(FORMAT, &wire)))
-            .condition_expression("attribute_not_exists(pk)");
-        match put.send().await {
-            Ok(_) => Ok((wire, true)),
-            // Another host created it, or our own reply was lost.
-            Err(error) if code(&error) == Some("ConditionalCheckFailedException") => {
-                let none = || PortError::Retry(format!("job {} was created and is gone", request.name));
-                Ok((self.read(&request.name).await?.ok_or_else(none)?, false))
+        let pk = layout::job(&request.name);
+        let attributes = || vec![("format", number(FORMAT.into())), ("data", binary(framed(FORMAT, &wire)))];
+        match persist(|| self.table.put_new(&pk, META, attributes())).await.map_err(port)? {
+            PutOutcome::Applied => Ok((wire, true)),
+            PutOutcome::Exists => {
+                let gone = || PortError::Retry("it was created and is gone".to_owned());
+                let standing = persist(|| self.read(&request.name)).await.and_then(|wire| wire.ok_or_else(gone));
+                let standing = standing.map_err(port)?;
+                // Our own put may have been applied by a request whose reply was lost.
+                let ours = standing.incarnation == wire.incarnation;
+                Ok((standing, ours))
             }
-            Err(error) => Err(port_error(&format!("creating job {}", request.name), &error)),
         }
     }
 
@@ -308,17 +247,19 @@ impl JobTable {
             return Err(JobError::TaskCount { job, known: wire.tasks, asked: request.tasks.get() });
         }
         let known: Vec<String> = wire.inputs.iter().map(|input| input.name.clone()).collect();
-        let same_arns = wire.inputs.iter().zip(streams).all(|(known, found)| known.arn == found.input.arn);
-        if known != request.inputs || !same_arns {
+        if known != request.inputs {
             return Err(JobError::Inputs { job, known, asked: request.inputs.clone() });
         }
         for (known, found) in wire.inputs.iter().zip(streams) {
-            if known.created_ms != found.input.created_ms {
+            if known.arn != found.arn {
+                return Err(JobError::StreamElsewhere { job, known: known.arn.clone(), found: found.arn.clone() });
+            }
+            if known.created_ms != found.created_ms {
                 return Err(JobError::StreamRecreated {
                     job,
                     stream: known.name.clone(),
                     known_ms: known.created_ms,
-                    found_ms: found.input.created_ms,
+                    found_ms: found.created_ms,
                 });
             }
         }

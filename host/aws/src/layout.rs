@@ -26,6 +26,12 @@ pub const SK: &str = "sk";
 pub const PART_SPREAD: u32 = 8;
 /// Sort keys of the log begin with this.
 pub const LOG: &str = "log/";
+/// Sorts behind every key that continues a prefix: no key has a character above it.
+pub const LAST: &str = "~";
+/// `kind` of a fence.
+pub const KIND_FENCE: u64 = 0;
+/// `kind` of a step.
+pub const KIND_STEP: u64 = 1;
 /// Sort keys of manifests begin with this.
 pub const SNAPSHOT: &str = "snapshot/";
 /// Partition key of the list of components.
@@ -58,6 +64,13 @@ pub fn task(incarnation: Incarnation, task: TaskId) -> String {
 /// Sort key of a commit.
 pub fn log(number: CommitNumber) -> String {
     format!("{LOG}{:020}", number.0)
+}
+
+/// The number of the commit with this sort key, if it is one's.
+pub fn log_number(sk: &str) -> Option<CommitNumber> {
+    let number = sk.strip_prefix(LOG)?.parse().ok().map(CommitNumber)?;
+    // What was not written by `log` would not sort where its number belongs.
+    (log(number) == sk).then_some(number)
 }
 
 /// Sort key of a manifest.

@@ -22,21 +22,28 @@ pub mod aggregate;
 mod sink;
 mod source;
 
+mod table;
+
+pub mod layout;
+
+mod item;
+mod items;
+
 mod changelog;
 mod idle;
-mod item;
-pub mod layout;
 mod manifest;
-mod table;
+mod trim;
 
 mod components;
 mod job;
+mod job_error;
 
 pub use changelog::DynamoChangelog;
 pub use clock::ServiceClock;
 pub use components::DynamoComponents;
 pub use connect::{AwsSettings, Connections, connect};
-pub use job::{JobError, JobRequest, JobTable, OpenedJob, StartRequest};
+pub use job::{JobRequest, JobTable, OpenedJob, StartRequest};
+pub use job_error::JobError;
 pub use sink::{KinesisSink, OutputFormat, OutputStream};
 pub use source::KinesisSource;
 pub use table::DynamoTable;

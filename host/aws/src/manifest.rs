@@ -3,7 +3,11 @@
 use bytes::Bytes;
 use pelton_core::id::{CommitId, CommitNumber, Epoch};
 use pelton_core::snapshot::Manifest;
+use pelton_engine::ports::PortError;
 use prost::Message;
+
+use crate::item::Item;
+use crate::layout;
 
 const FORMAT: u8 = 1;
 
@@ -44,7 +48,18 @@ pub(crate) fn encode(manifest: &Manifest) -> Vec<u8> {
     framed(FORMAT, &wire)
 }
 
-pub(crate) fn decode(bytes: &Bytes) -> Result<Manifest, String> {
+/// The manifest in an item, which stands where its content says.
+pub(crate) fn of_item(mut item: Item) -> Result<Manifest, PortError> {
+    let data = item.bytes("data")?;
+    let manifest = decode(&data).map_err(|what| item.wrong(what))?;
+    if item.sk != layout::snapshot(manifest.at, manifest.id) {
+        return Err(item.wrong(format!("it holds the manifest {} of commit {}", manifest.id, manifest.at)));
+    }
+    item.end()?;
+    Ok(manifest)
+}
+
+fn decode(bytes: &Bytes) -> Result<Manifest, String> {
     let wire: ManifestWire = unframed(FORMAT, bytes)?;
     let id = |bytes: Vec<u8>| bytes.try_into().map(CommitId).map_err(|_| "an id has not 16 bytes".to_owned());
     Ok(Manifest {

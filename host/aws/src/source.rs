@@ -10,6 +10,7 @@ use pelton_core::id::{ShardId, ShardKey, StreamIndex};
 use pelton_core::job::JobMeta;
 use pelton_core::position::{Position, RecordPlace};
 use pelton_core::record::Record;
+use pelton_core::sequence::SequenceNumber;
 use pelton_core::shard::Shard;
 use pelton_core::slice::{HashKey, HashRange};
 use pelton_engine::ports::{Fetched, PortError, ShardIterator, Source, SourceError};
@@ -25,20 +26,14 @@ const LISTING_PAGES_MAX: usize = 100;
 #[derive(Debug)]
 pub struct KinesisSource {
     client: Client,
-    arns: Vec<String>,
     names: Vec<String>,
 }
 
 impl KinesisSource {
     /// The inputs of a job.
     pub fn new(client: Client, meta: &JobMeta) -> Self {
-        let arns = meta.inputs.iter().map(|input| input.arn.clone()).collect();
         let names = meta.inputs.iter().map(|input| input.name.clone()).collect();
-        Self { client, arns, names }
-    }
-
-    fn arn(&self, stream: StreamIndex) -> &str {
-        &self.arns[usize::from(stream.0)]
+        Self { client, names }
     }
 
     fn name(&self, stream: StreamIndex) -> &str {
@@ -49,18 +44,23 @@ impl KinesisSource {
 #[async_trait]
 impl Source for KinesisSource {
     async fn list_shards(&self, stream: StreamIndex) -> Result<Vec<Shard>, SourceError> {
-        list_shards(&self.client, self.arn(stream), self.name(stream)).await.map_err(SourceError::Port)
+        // Throttling here is a passing failure like any other: a listing is asked for again anyway.
+        list_shards(&self.client, self.name(stream)).await.map_err(SourceError::Port)
     }
 
     async fn iterator(&self, shard: &ShardKey, position: Position) -> Result<ShardIterator, SourceError> {
-        let request = self.client.get_shard_iterator().stream_arn(self.arn(shard.stream)).shard_id(&*shard.shard.0);
+        let request = self.client.get_shard_iterator().stream_name(self.name(shard.stream)).shard_id(&*shard.shard.0);
         let request = match position {
             Position::TrimHorizon => request.shard_iterator_type(ShardIteratorType::TrimHorizon),
             Position::AtTimestamp(ms) => request
                 .shard_iterator_type(ShardIteratorType::AtTimestamp)
                 .timestamp(DateTime::from_millis(i64::try_from(ms).unwrap_or(i64::MAX))),
+            // Within an aggregate more may follow at the same sequence number: it is read again.
             Position::After(place) => request
-                .shard_iterator_type(ShardIteratorType::AfterSequenceNumber)
+                .shard_iterator_type(match place.sub_sequence {
+                    0 => ShardIteratorType::AfterSequenceNumber,
+                    _ => ShardIteratorType::AtSequenceNumber,
+                })
                 .starting_sequence_number(place.sequence.to_string()),
             Position::ShardEnd => panic!("nothing follows the end of {shard}"),
         };
@@ -71,7 +71,7 @@ impl Source for KinesisSource {
     }
 
     async fn records(&self, shard: &ShardKey, from: &ShardIterator, limit: u32) -> Result<Fetched, SourceError> {
-        let request = self.client.get_records().stream_arn(self.arn(shard.stream)).shard_iterator(&from.0);
+        let request = self.client.get_records().shard_iterator(&from.0);
         let what = format!("reading {} of stream {}", shard.shard, self.name(shard.stream));
         let reply = request.limit(limit as i32).send().await.map_err(|error| classed(&what, shard, &error))?;
         let records = reply.records.into_iter().map(|record| own(&what, record)).collect::<Result<_, _>>()?;
@@ -84,14 +84,17 @@ impl Source for KinesisSource {
 }
 
 fn own(what: &str, record: aws_sdk_kinesis::types::Record) -> Result<Record, PortError> {
-    let sequence = record.sequence_number.parse().map_err(|error| PortError::Stop(format!("{what}: {error}")))?;
+    let sequence = record.sequence_number.parse::<SequenceNumber>();
+    let sequence = sequence.map_err(|error| PortError::Stop(format!("{what}: {error}")))?;
     let arrived = record.approximate_arrival_timestamp.and_then(|at| u64::try_from(at.to_millis().ok()?).ok());
+    // Gaps are told by it, so that a stand-in would make one up or hide one.
+    let arrived_ms = arrived.ok_or_else(|| PortError::Stop(format!("{what}: record {sequence} has no arrival time")))?;
     Ok(Record {
         place: RecordPlace { sequence, sub_sequence: 0 },
-        arrived_ms: arrived.unwrap_or_default(),
+        arrived_ms,
         partition_key: record
             .partition_key
-            .ok_or_else(|| PortError::Stop(format!("{what}: a record has no partition key")))?,
+            .ok_or_else(|| PortError::Stop(format!("{what}: record {sequence} has no partition key")))?,
         data: Bytes::from(record.data.into_inner()),
     })
 }
@@ -111,11 +114,11 @@ where
     }
 }
 
-/// The shards of a stream, by its ARN.
+/// The shards of a stream.
 ///
 /// # Errors
 /// As the service answers, or when it lists a shard without a range.
-pub(crate) async fn list_shards(client: &Client, arn: &str, name: &str) -> Result<Vec<Shard>, PortError> {
+pub(crate) async fn list_shards(client: &Client, name: &str) -> Result<Vec<Shard>, PortError> {
     let what = format!("listing the shards of stream {name}");
     let mut shards = Vec::new();
     let mut token: Option<String> = None;
@@ -124,7 +127,7 @@ pub(crate) async fn list_shards(client: &Client, arn: &str, name: &str) -> Resul
         let request = match token {
             // Kinesis takes either a stream or the token of a page before.
             Some(token) => request.next_token(token),
-            None => request.stream_arn(arn),
+            None => request.stream_name(name),
         };
         let reply = request.send().await.map_err(|error| port_error(&what, &error))?;
         for shard in reply.shards.unwrap_or_default() {

@@ -26,7 +26,7 @@ pub struct DynamoTable {
 }
 
 impl DynamoTable {
-    /// Opens a table, made on-demand with string keys `pk` and `sk` when it is missing.
+    /// Opens a table, made on-demand with string keys `pk` and `sk` when it is missing. Waits until it is ready.
     ///
     /// # Errors
     /// When it has other keys, or replicas in other regions that read what was true a moment ago, or cannot be reached.
@@ -38,19 +38,21 @@ impl DynamoTable {
         }
         for _ in 0..POLLS_MAX {
             if let Some(table) = &described
-                && table.table_status() == Some(&TableStatus::Active)
+                // A table whose settings change serves as ever.
+                && matches!(table.table_status(), Some(TableStatus::Active | TableStatus::Updating))
             {
                 check(name, table)?;
-                let id = table.table_id().or(table.table_arn()).unwrap_or(name).to_owned();
-                return Ok(Self { client, name: name.into(), id });
+                return Ok(Self { client, name: name.into(), id: identity(name, table)? });
             }
             tokio::time::sleep(POLL).await;
             described = describe(&client, name).await?;
         }
-        Err(PortError::Stop(format!("table {name} does not become active")))
+        let status = described.as_ref().and_then(TableDescription::table_status).map_or("missing", TableStatus::as_str);
+        let waited_s = POLL.as_secs_f64() * f64::from(POLLS_MAX);
+        Err(PortError::Stop(format!("table {name} is still {status} after {waited_s} s; wait until it is ACTIVE")))
     }
 
-    /// Tells the table from another made later, or restored, under its name.
+    /// Tells the table from any other, also from one made later or restored under its name: its ARN and its table id.
     pub fn id(&self) -> &str {
         &self.id
     }
@@ -58,6 +60,14 @@ impl DynamoTable {
     /// The table's name.
     pub fn name(&self) -> &str {
         &self.name
+    }
+}
+
+fn identity(name: &str, table: &TableDescription) -> Result<String, PortError> {
+    match (table.table_arn(), table.table_id()) {
+        (Some(arn), Some(id)) => Ok(format!("{arn} {id}")),
+        // Without an id, a table made again would pass for the one before.
+        _ => Err(PortError::Stop(format!("table {name}: the service does not say which table it is (ARN and TableId)"))),
     }
 }
 

@@ -101,10 +101,14 @@ impl HostClient {
         if let Some(body) = body {
             request = request.body(body);
         }
-        let answer = request.send().await;
-        let answer = answer.with_context(|| {
-            format!("no host answers at {}; `pelton run` and `pelton dev` start one, --url names another", self.base)
-        })?;
+        let answer = match request.send().await {
+            Ok(answer) => answer,
+            Err(error) if error.is_connect() => {
+                let base = &self.base;
+                bail!("no host answers at {base}; `pelton run` and `pelton dev` start one, --url names another")
+            }
+            Err(error) => return Err(error).with_context(|| format!("asking the host at {}", self.base)),
+        };
         let status = answer.status();
         let bytes = answer.bytes().await.with_context(|| format!("reading the answer of {}", self.base))?;
         if !status.is_success() {

@@ -28,8 +28,9 @@ use tracing_subscriber::EnvFilter;
 use args::Cli;
 use exit::Outcome;
 
-/// What is logged when nothing else is asked for: Pelton's own news, and the warnings of what it stands on.
-const LOG_FILTER: &str = "warn,pelton=info";
+/// What is logged when nothing else is asked for: Pelton's own news, and the warnings of what it stands on. The embedded
+/// servers warn of every refusal that they answer with, which their callers tell better.
+const LOG_FILTER: &str = "warn,pelton=info,dynoxide=error,ferrokinesis=error";
 
 fn main() -> ExitCode {
     let began = Instant::now();

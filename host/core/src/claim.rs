@@ -133,3 +133,7 @@ impl Claim {
         ClaimNext::Owned(Ownership { epoch: self.epoch, fence, fence_id: self.fence_id, manifests })
     }
 }
+
+#[cfg(test)]
+#[path = "claim_tests.rs"]
+mod tests;

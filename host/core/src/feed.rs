@@ -140,15 +140,7 @@ const MARK_INTERVAL_MS: u64 = 500;
 
 impl Reader {
     fn at(position: Position, unread_from_ms: u64) -> Self {
-        Self {
-            position,
-            has_iterator: false,
-            unread_from_ms,
-            caught_up_ms: 0,
-            ready_ms: 0,
-            idle_ms: 0,
-            failures: 0,
-        }
+        Self { position, has_iterator: false, unread_from_ms, caught_up_ms: 0, ready_ms: 0, idle_ms: 0, failures: 0 }
     }
 }
 
@@ -364,3 +356,7 @@ impl Feed {
         self.members.iter().filter(|(_, member)| member.place != Place::Shared).map(|(task, _)| *task)
     }
 }
+
+#[cfg(test)]
+#[path = "feed_tests.rs"]
+mod tests;

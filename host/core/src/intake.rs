@@ -81,9 +81,8 @@ impl Intake {
         assert!(self.queue.is_empty(), "idle positions are taken before any record");
         for (shard, entry) in idle {
             let known = self.shards.get(&shard).map(|progress| progress.passed);
-            let further = |known: PositionEntry| {
-                (known.position, known.unread_from_ms) < (entry.position, entry.unread_from_ms)
-            };
+            let further =
+                |known: PositionEntry| (known.position, known.unread_from_ms) < (entry.position, entry.unread_from_ms);
             if known.is_none_or(further) {
                 let progress = Progress { taken: entry.position, passed: entry, unsealed: true, wanted: false };
                 self.shards.insert(shard, progress);
@@ -226,7 +225,9 @@ impl Intake {
         while let Some(run) = self.queue.front_mut() {
             let mut take = 0;
             for record in run.records() {
-                if records + take >= bounds.batch_records_max || (bytes > 0 && bytes + record.weight() > bounds.batch_bytes) {
+                if records + take >= bounds.batch_records_max
+                    || (bytes > 0 && bytes + record.weight() > bounds.batch_bytes)
+                {
                     break;
                 }
                 bytes += record.weight();

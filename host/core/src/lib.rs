@@ -1,6 +1,6 @@
 //! The rules of Pelton: what must be true of tasks, positions and commits, whatever crashes, reshards or moves.
 //!
-//! Kinesis splits and merges its shards; a job's tasks never change. Each of a job's N tasks owns a fixed [`slice`] of the
+//! Kinesis splits and merges its shards; a job's tasks never change. Each of a job's N tasks owns a fixed [`slice`](mod@slice) of the
 //! MD5 space, and every record goes to the task that owns the MD5 of its partition key. What a task folds, how far it has
 //! come in each shard, and what it emits move as one [`commit`], appended to a changelog in which a number has one author.
 //!

@@ -170,9 +170,6 @@ impl Restore {
             }
         }
         let fence = self.ownership.fence;
-        if page.is_empty() && self.mark.number < fence {
-            return self.missing();
-        }
         let mut commits = Vec::with_capacity(page.len());
         for entry in page.into_iter().take_while(|entry| entry.number <= fence) {
             if entry.number != self.mark.number.next() {
@@ -182,6 +179,9 @@ impl Restore {
                 Ok(commit) => commits.push((commit, self.mark)),
                 Err(cause) => return self.suspect(cause),
             }
+        }
+        if self.mark.number < fence && commits.is_empty() {
+            return self.missing();
         }
         if self.mark.number < fence {
             return RestoreNext::Apply(commits, AfterApply::ReadLog(self.mark.number.next()));
@@ -238,3 +238,7 @@ impl Restore {
         RestoreNext::ResetLocal
     }
 }
+
+#[cfg(test)]
+#[path = "restore_tests.rs"]
+mod tests;

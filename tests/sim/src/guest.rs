@@ -68,7 +68,8 @@ pub fn fold(record: &Record, big: bool, view: &dyn View, writes: &mut WriteSet, 
         writes.insert(user_key(format!("big:{}", record_hash % 2).as_bytes()), Some(noise.into()));
     }
 
-    let output = |partition_key: &str, data: Bytes| Output { output: "out".into(), partition_key: partition_key.into(), data };
+    let output =
+        |partition_key: &str, data: Bytes| Output { output: "out".into(), partition_key: partition_key.into(), data };
     outputs.push(output(key, record.data.clone()));
     if record_hash.is_multiple_of(3) {
         outputs.push(output(SHARED_KEY, format!("{}={count}", String::from_utf8_lossy(&record.data)).into()));

@@ -17,8 +17,7 @@ use crate::guest;
 use crate::oracle::Who;
 use crate::shape::Sabotage;
 use crate::store::{State, Store};
-use crate::trace;
-use crate::world::{Action, Chore, Host, Instance, Request, World};
+use crate::world::{Action, Chore, Host, Instance, Request, World, trace};
 
 impl World {
     /// A host starts, with the disk it has.
@@ -171,7 +170,13 @@ impl World {
         let commit = || codec::decode(&stored.head, &stored.parts).expect("it was just encoded");
         if self.sabotage == Some(Sabotage::ApplyBeforeAppend) {
             let commit = commit();
-            let mark = StateMark { number: commit.number, id: commit.id, epoch: commit.epoch, last_step_id: commit.id, log_bytes: 0 };
+            let mark = StateMark {
+                number: commit.number,
+                id: commit.id,
+                epoch: commit.epoch,
+                last_step_id: commit.id,
+                log_bytes: 0,
+            };
             self.apply(who, Applied { writes: commit.writes.into(), mark });
         } else if self.sabotage == Some(Sabotage::PublishBeforeDurable) {
             let commit = commit();
@@ -223,7 +228,14 @@ impl World {
                 let system = system.map(|(key, value)| codec::decode_system(key, value.clone()));
                 let system = system.collect::<Result<Vec<_>, _>>().expect("system state decodes");
                 let state = self.hosts[who.host].stores[&who.task].state.clone();
-                trace!(self, "task {}: host {} is restored up to {}: {} entries", who.task, who.host, mark.number, state.len());
+                trace!(
+                    self,
+                    "task {}: host {} is restored up to {}: {} entries",
+                    who.task,
+                    who.host,
+                    mark.number,
+                    state.len()
+                );
                 self.answer(who, Event::SystemLoaded(system));
             }
             other => unreachable!("{other:?} is not about the local copy"),
@@ -233,7 +245,8 @@ impl World {
     fn snapshot(&mut self, who: Who, mark: StateMark, id: CommitId) {
         let store = self.store(who);
         assert_eq!(store.mark, mark, "a snapshot is of the local copy as it stands");
-        let entries: Vec<(Bytes, Bytes)> = store.state.iter().map(|(key, value)| (key.clone(), value.clone())).collect();
+        let entries: Vec<(Bytes, Bytes)> =
+            store.state.iter().map(|(key, value)| (key.clone(), value.clone())).collect();
         let state_bytes = entries.iter().map(|(key, value)| (key.len() + value.len()) as u64).sum();
         let chunk = self.rng.between(1, 40) as usize;
         let parts: Vec<Vec<(Bytes, Bytes)>> = entries.chunks(chunk).map(<[_]>::to_vec).collect();

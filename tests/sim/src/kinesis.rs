@@ -213,7 +213,7 @@ impl Kinesis {
         let until = shard.records.len().min(from + limit);
         let caught_up = until == shard.records.len();
         // Kinesis may signal the end one read late, and does so where it gives nothing else.
-        let end = caught_up && shard.shard.closed && (limit == 0 || until == from || from % 2 == 0);
+        let end = caught_up && shard.shard.closed && (until == from || from.is_multiple_of(2));
         Fetched { records: shard.records[from..until].to_vec(), end, caught_up }
     }
 }

@@ -5,21 +5,21 @@
 //! cargo run -p pelton-sim -- --seed 17 --verbose
 //! ```
 
-pub mod rng;
+mod rng;
 pub mod shape;
 
-pub mod dynamo;
-pub mod guest;
-pub mod kinesis;
-pub mod store;
+mod dynamo;
+mod guest;
+mod kinesis;
+mod store;
 
 mod host;
 mod reader;
 mod service;
 mod traffic;
-pub mod world;
+mod world;
 
-pub mod oracle;
+mod oracle;
 mod verdict;
 
 pub use shape::{Coverage, Sabotage};

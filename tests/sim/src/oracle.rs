@@ -157,7 +157,10 @@ impl Oracle {
         if number.0 <= tail && number < floor {
             return Ok(false);
         }
-        ensure!(number.0 == tail + 1, "a number has one author: {number} of task {task} put, the tail is {tail}, the floor {floor}");
+        ensure!(
+            number.0 == tail + 1,
+            "a number has one author: {number} of task {task} put, the tail is {tail}, the floor {floor}"
+        );
         let commit = codec::decode(&stored.head, &stored.parts).map_err(|error| format!("commits decode: {error}"))?;
         ensure!(self.claims.get(&(task, epoch)) == Some(&who), "one author an epoch: {who:?} put {number} in {epoch}");
         ensure!(
@@ -176,11 +179,21 @@ impl Oracle {
         ensure!(commit.previous_id == last.id, "previous-ids form a chain: {at}");
         match commit.kind {
             CommitKind::Fence => {
-                ensure!(commit.epoch > last.epoch, "a fence raises the epoch: {at}, {} after {}", commit.epoch, last.epoch);
+                ensure!(
+                    commit.epoch > last.epoch,
+                    "a fence raises the epoch: {at}, {} after {}",
+                    commit.epoch,
+                    last.epoch
+                );
                 ensure!(commit.writes.is_empty() && commit.invocations.is_empty(), "a fence changes nothing: {at}");
             }
             CommitKind::Step => {
-                ensure!(commit.epoch == last.epoch, "a step follows its own fence: {at}, {} after {}", commit.epoch, last.epoch);
+                ensure!(
+                    commit.epoch == last.epoch,
+                    "a step follows its own fence: {at}, {} after {}",
+                    commit.epoch,
+                    last.epoch
+                );
             }
         }
         history.commits.push(Past { id: commit.id, epoch: commit.epoch });
@@ -204,11 +217,22 @@ impl Oracle {
                     count += 1;
                     self.fold(task, record, &mut touched, &mut outputs).map_err(|wrong| format!("{wrong}: {at}"))?;
                 }
-                ensure!(count == run.records, "a run is all of the task's records: {at}, {} of {count} in {}", run.records, run.shard);
+                ensure!(
+                    count == run.records,
+                    "a run is all of the task's records: {at}, {} of {count} in {}",
+                    run.records,
+                    run.shard
+                );
             }
         }
         let history = &mut self.tasks[usize::from(task.0)];
-        let mark = StateMark { number: commit.number, id: commit.id, epoch: commit.epoch, last_step_id: commit.id, log_bytes: 0 };
+        let mark = StateMark {
+            number: commit.number,
+            id: commit.id,
+            epoch: commit.epoch,
+            last_step_id: commit.id,
+            log_bytes: 0,
+        };
         write(&mut history.state, &pelton_core::task::Applied { writes: commit.writes.clone().into(), mark });
         write(&mut history.model, &pelton_core::task::Applied { writes: touched.clone().into(), mark });
         let written: Vec<_> = commit.writes.iter().filter(|(key, _)| key[0] == USER_SPACE).collect();
@@ -266,7 +290,11 @@ impl Oracle {
                 continue;
             }
             let folded = self.tasks[usize::from(task.0)].next.get(&key).is_some_and(|next| count < *next);
-            ensure!(folded == (index < to), "positions and state agree: {key}#{count} of {shard}, passed up to {}", entry.position);
+            ensure!(
+                folded == (index < to),
+                "positions and state agree: {key}#{count} of {shard}, passed up to {}",
+                entry.position
+            );
             ensure!(
                 index < to || record.arrived_ms >= entry.unread_from_ms || record.arrived_ms < self.meta.created_ms,
                 "the bound on unread records holds: {key}#{count} of {shard} arrived {} < {}",
@@ -280,10 +308,12 @@ impl Oracle {
     /// What is known of a child is written with or after the ends of the parents that the task reads.
     fn lineage(&self, task: TaskId, commit: &Commit, kinesis: &Kinesis) -> Verdict {
         let (slice, positions) = (self.meta.tasks.slice(task), &self.tasks[usize::from(task.0)].positions);
-        for (shard, _) in positions.iter().filter(|(shard, _)| commit.writes.get(&codec::position_key(shard)).is_some()) {
+        for (shard, _) in positions.iter().filter(|(shard, _)| commit.writes.get(&codec::position_key(shard)).is_some())
+        {
             for parent in &kinesis.shard(shard).shard.parents {
                 let parent = ShardKey { stream: shard.stream, shard: parent.clone() };
-                let read = kinesis.shard(&parent).shard.range.touches(&slice) && !self.gone_before_start.contains(&parent);
+                let read =
+                    kinesis.shard(&parent).shard.range.touches(&slice) && !self.gone_before_start.contains(&parent);
                 let ended = positions.get(&parent).is_some_and(|entry| entry.position == Position::ShardEnd);
                 ensure!(ended || !read, "a child is written after its parents' ends: {shard} before {parent}");
             }
@@ -312,7 +342,10 @@ impl Oracle {
         ensure!(emitted.output.partition_key == partition_key && id.task == task, "an output keeps its key: {id:?}");
         if !std::mem::replace(&mut emitted.published, true) {
             let newest = history.newest_published.insert(partition_key.into(), id);
-            ensure!(newest.is_none_or(|newest| newest < id), "outputs of a key keep their order: {id:?} after {newest:?}");
+            ensure!(
+                newest.is_none_or(|newest| newest < id),
+                "outputs of a key keep their order: {id:?} after {newest:?}"
+            );
         }
         Ok(())
     }

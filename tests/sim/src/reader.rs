@@ -13,8 +13,7 @@ use pelton_core::task::Event;
 use crate::kinesis::Iterator;
 use crate::oracle::Who;
 use crate::shape::Sabotage;
-use crate::trace;
-use crate::world::{Action, Host, Instance, Reader, World};
+use crate::world::{Action, Host, Instance, Reader, World, trace};
 
 impl World {
     /// A host lists the streams, perhaps as they were.

@@ -2,14 +2,13 @@
 
 use pelton_core::append::PutReply;
 use pelton_core::commit::CommitKind;
-use pelton_core::id::{CommitNumber, Epoch, TaskId};
+use pelton_core::id::{Epoch, TaskId};
 use pelton_core::output::Package;
 use pelton_core::task::Event;
 
 use crate::oracle::Who;
 use crate::shape::Sabotage;
-use crate::trace;
-use crate::world::{Action, Request, World};
+use crate::world::{Action, Request, World, trace};
 
 impl World {
     /// Sends a call on its way.
@@ -177,10 +176,5 @@ impl World {
             let verdict = self.oracle.published(task, &package.partition_key, *id, data);
             self.check(verdict);
         }
-    }
-
-    /// Where a task's history begins.
-    pub fn floor(&self, task: TaskId) -> CommitNumber {
-        self.table[usize::from(task.0)].floor()
     }
 }

@@ -3,8 +3,7 @@
 use pelton_core::id::TaskId;
 use pelton_core::task::Event;
 
-use crate::trace;
-use crate::world::{Action, World};
+use crate::world::{Action, World, trace};
 
 impl World {
     /// Puts a few records.
@@ -20,7 +19,12 @@ impl World {
             let record = self.kinesis.put(stream as usize, &key, arrived_ms.max(self.meta.created_ms));
             self.oracle.put(&record);
             self.cover.records += 1;
-            trace!(self, "put {} at {} into input {stream}", String::from_utf8_lossy(&record.data), record.place.sequence);
+            trace!(
+                self,
+                "put {} at {} into input {stream}",
+                String::from_utf8_lossy(&record.data),
+                record.place.sequence
+            );
         }
         let pause = self.rng.between(1, 2 * self.shape.put_every_ms);
         self.after(pause, Action::Put);

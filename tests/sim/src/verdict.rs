@@ -6,11 +6,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Once;
 
 use pelton_core::id::TaskId;
-use pelton_core::task::{Event, PhaseName};
 
 use crate::shape::{Coverage, Sabotage};
-use crate::trace;
-use crate::world::World;
+use crate::world::{World, trace};
 
 /// After so long without trouble everything must be folded and published, milliseconds.
 const HEALED_MS: u64 = 900_000;
@@ -26,7 +24,11 @@ pub struct Failure {
 
 impl std::fmt::Display for Failure {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "seed {}: {}\nreplay: cargo run -p pelton-sim -- --seed {} --verbose", self.seed, self.what, self.seed)
+        write!(
+            f,
+            "seed {}: {}\nreplay: cargo run -p pelton-sim -- --seed {} --verbose",
+            self.seed, self.what, self.seed
+        )
     }
 }
 
@@ -127,12 +129,5 @@ impl World {
             format!("task {task} is {:?} at {positions:?}", instance.task.phase())
         };
         self.meta.tasks.tasks().map(describe).collect::<Vec<_>>().join("; ")
-    }
-
-    /// Has every task stopped that a host runs.
-    pub fn stop_all(&mut self, host: usize) {
-        let who: Vec<_> = self.hosts[host].tasks.values().map(|instance| instance.who).collect();
-        who.into_iter().for_each(|who| self.step(who, Event::Stop));
-        debug_assert!(self.hosts[host].tasks.values().all(|instance| instance.task.phase() != PhaseName::Claiming));
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use pelton_core::commit::StoredCommit;
 use pelton_core::feed::{Feed, FeedNext};
-use pelton_core::id::{CommitId, CommitNumber, Epoch, Incarnation, ShardId, ShardKey, StreamIndex, TaskId};
+use pelton_core::id::{CommitNumber, Epoch, Incarnation, ShardId, ShardKey, StreamIndex, TaskId};
 use pelton_core::job::{Input, JobMeta, Start};
 use pelton_core::output::Package;
 use pelton_core::shard::ShardMap;
@@ -106,7 +106,6 @@ pub struct Host {
 
 /// Everything.
 pub struct World {
-    pub seed: u64,
     pub verbose: bool,
     pub rng: Rng,
     pub shape: Shape,
@@ -128,7 +127,6 @@ pub struct World {
 }
 
 /// A line of the trace, made only where it is shown.
-#[macro_export]
 macro_rules! trace {
     ($world:expr, $($text:tt)*) => {
         if $world.verbose {
@@ -136,6 +134,7 @@ macro_rules! trace {
         }
     };
 }
+pub(crate) use trace;
 
 impl World {
     /// The world of a seed.
@@ -166,7 +165,6 @@ impl World {
         // Hosts may start long after the job was created, so that bounds on arrival times have room to rise.
         now += rng.below(120_000);
         let mut world = Self {
-            seed,
             verbose,
             rng,
             shape,
@@ -298,11 +296,6 @@ impl World {
         if !self.hosts[heir].up {
             self.after(0, Action::Restart(heir));
         }
-    }
-
-    /// The id of a snapshot's or another thing's own.
-    pub fn commit_id(&mut self) -> CommitId {
-        CommitId(self.rng.bytes16())
     }
 }
 

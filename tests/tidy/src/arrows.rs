@@ -40,10 +40,12 @@ pub fn breaches(files: &[File]) -> Vec<String> {
         };
         for Dependency { name, line, dev } in dependencies(&file.text) {
             if name.starts_with("pelton") && !allowed.contains(&name.as_str()) {
-                breaches.push(format!("{}:{line}: {folder} must not stand on {name}; it may on {allowed:?}", file.path));
+                breaches
+                    .push(format!("{}:{line}: {folder} must not stand on {name}; it may on {allowed:?}", file.path));
             }
             if folder == "host/core" && !dev && !CORE_OUTSIDE.contains(&name.as_str()) {
-                breaches.push(format!("{}:{line}: core must not stand on {name}; it may on {CORE_OUTSIDE:?}", file.path));
+                breaches
+                    .push(format!("{}:{line}: core must not stand on {name}; it may on {CORE_OUTSIDE:?}", file.path));
             }
         }
     }
@@ -78,8 +80,12 @@ mod tests {
     #[test]
     fn an_arrow_that_points_back_is_named_with_its_line() {
         let file = |path: &str, text: &str| File { path: path.into(), text: text.into() };
-        let core = file("host/core/Cargo.toml", "[package]\nname = \"x\"\n[dependencies]\nbytes.workspace = true\ntokio = \"1\"\n");
-        let engine = file("host/engine/Cargo.toml", "[dependencies]\npelton-core.workspace = true\n[dependencies.pelton-aws]\n");
+        let core = file(
+            "host/core/Cargo.toml",
+            "[package]\nname = \"x\"\n[dependencies]\nbytes.workspace = true\ntokio = \"1\"\n",
+        );
+        let engine =
+            file("host/engine/Cargo.toml", "[dependencies]\npelton-core.workspace = true\n[dependencies.pelton-aws]\n");
         let found = breaches(&[core, engine]);
         assert_eq!(found.len(), 2, "{found:?}");
         assert!(found[0].starts_with("host/core/Cargo.toml:5:") && found[1].starts_with("host/engine/Cargo.toml:3:"));

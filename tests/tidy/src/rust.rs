@@ -28,7 +28,9 @@ pub fn openings(files: &[File]) -> Vec<String> {
     let beside = |file: &&File| file.name() != "tests.rs" && !file.name().ends_with("_tests.rs");
     let modules = files.iter().filter(|file| file.is_rust()).filter(beside);
     let silent = modules.filter(|file| !file.text.starts_with("//!") && !file.text.starts_with("#!["));
-    silent.map(|file| format!("{}:1: begins without `//!`: say which noun it defines and what it keeps", file.path)).collect()
+    silent
+        .map(|file| format!("{}:1: begins without `//!`: say which noun it defines and what it keeps", file.path))
+        .collect()
 }
 
 /// A function with a body.
@@ -131,9 +133,9 @@ fn literal(text: &str) -> usize {
     if text_from.starts_with('"') {
         return quoted(text, prefix_len + 1, '"');
     }
-    if text_from.starts_with('\'') {
+    if let Some(inside) = text_from.strip_prefix('\'') {
         // A lifetime has no closing quote after its first character.
-        let mut inside = text_from[1..].chars();
+        let mut inside = inside.chars();
         let first = inside.next();
         if first == Some('\\') || inside.next() == Some('\'') {
             return quoted(text, prefix_len + 1, '\'');

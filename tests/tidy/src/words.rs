@@ -8,7 +8,8 @@ const CODE: [&str; 10] = [".rs", ".toml", ".wit", ".py", ".js", ".ts", ".go", ".
 const EMPTY_NAMES: [&str; 6] = ["utils", "util", "helpers", "helper", "common", "manager"];
 
 /// Written apart, so that this file passes its own rule.
-const UNDONE: [&str; 4] = [concat!("TO", "DO"), concat!("FIX", "ME"), concat!("dbg", "!("), concat!("unimplemented", "!(")];
+const UNDONE: [&str; 4] =
+    [concat!("TO", "DO"), concat!("FIX", "ME"), concat!("dbg", "!("), concat!("unimplemented", "!(")];
 
 /// Words that say that something is not done.
 pub fn undone(files: &[File]) -> Vec<String> {

@@ -28,7 +28,7 @@ pub struct StateArgs {
 /// How values are shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum ValueFormat {
-    /// As text where they are UTF-8, else as base64.
+    /// As text where they are UTF-8 without control characters, else as base64.
     Auto,
     /// As text; an error where they are not UTF-8.
     Text,
@@ -216,7 +216,10 @@ fn shown(task: u16, entry: &EntryView, format: ValueFormat) -> anyhow::Result<Ma
     };
     fields.insert(key.0.into(), json!(key.1));
     let bytes = || from_base64(&entry.value_base64).context("the host sent no base64");
+    // A small counter is UTF-8 too, but no text to anyone.
+    let printable = |text: &String| !text.chars().any(|c| c.is_control() && !matches!(c, '\n' | '\r' | '\t'));
     let value = match (format, &entry.value_text) {
+        (ValueFormat::Auto, Some(text)) if !printable(text) => ("value_base64", json!(entry.value_base64)),
         (ValueFormat::Auto | ValueFormat::Text, Some(text)) => ("value", json!(text)),
         (ValueFormat::Text, None) => {
             anyhow::bail!("the value of key {:?} is not UTF-8; see --value", entry.key_text.as_ref().unwrap_or(key.1))

@@ -188,7 +188,8 @@ impl Task {
                 self.restore_next(next, effects);
             }
             (Phase::Loading(restore), Event::SystemLoaded(loaded)) => {
-                let running = Running::new(self.id, self.meta.clone(), (self.rules, self.bounds), restore, loaded, now_ms);
+                let running =
+                    Running::new(self.id, self.meta.clone(), (self.rules, self.bounds), restore, loaded, now_ms);
                 self.phase = Phase::Running(Box::new(running));
                 effects.push(Effect::Ready);
             }

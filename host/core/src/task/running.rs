@@ -98,7 +98,8 @@ impl Running {
             }
         }
         // Positions are as old as the oldest that is still short of its shard's end; a start makes them no younger.
-        let unfinished = positions.iter().filter(|(_, entry): &&(_, PositionEntry)| entry.position != Position::ShardEnd);
+        let unfinished =
+            positions.iter().filter(|(_, entry): &&(_, PositionEntry)| entry.position != Position::ShardEnd);
         let positions_logged_ms = unfinished.map(|(_, entry)| entry.unread_from_ms).min().unwrap_or(now_ms).min(now_ms);
         let manifest = restore.ownership().manifests.iter().max_by_key(|manifest| manifest.at);
         Self {

@@ -53,7 +53,6 @@ impl Sealed {
     pub fn snapshot_id(&self) -> CommitId {
         CommitId(self.mark.id.0.map(|byte| !byte))
     }
-
 }
 
 impl Open {

@@ -50,8 +50,8 @@ pub struct Access {
 }
 
 impl Access {
-    /// Anyone on this machine. Requests by a foreign name are refused: a web page could otherwise point a name of its own
-    /// at this machine and read what its visitor may.
+    /// Anyone on this machine. Requests by a foreign name are refused: a web page could otherwise point a name of its
+    /// own at this machine and read what its visitor may.
     pub fn loopback() -> Self {
         Self { token: None }
     }

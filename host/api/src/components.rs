@@ -1,4 +1,5 @@
-//! Components: checked by the runtime that would run them, then kept under their digest. What does not pass is not kept.
+//! Components: checked by the runtime that would run them, then kept under their digest. What does not pass is not
+//! kept.
 
 use std::sync::Arc;
 
@@ -9,8 +10,8 @@ use axum::extract::{Path, RawQuery, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use pelton_core::id::Digest;
-use pelton_engine::{ComponentReport, GuestRuntime};
 use pelton_engine::ports::ComponentStore;
+use pelton_engine::{ComponentReport, GuestRuntime};
 
 use crate::context::Context;
 use crate::model::component::{ComponentEntry, ComponentList, ComponentView};

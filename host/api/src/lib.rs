@@ -1,8 +1,8 @@
-//! The HTTP API of a Pelton host: what its tasks and shards are doing, the committed state of its jobs, its components, and
-//! its metrics. Read-only but for components: nothing here decides anything.
+//! The HTTP API of a Pelton host: what its tasks and shards are doing, the committed state of its jobs, its components,
+//! and its metrics. Read-only but for components: nothing here decides anything.
 //!
-//! Every reply is JSON of [`model`], every error a problem (RFC 9457), and every parameter that is not known is refused, so
-//! that a misspelt one never passes for a default.
+//! Every reply is JSON of [`model`], every error a problem (RFC 9457), and every parameter that is not known is
+//! refused, so that a misspelt one never passes for a default.
 //!
 //! ```no_run
 //! # use std::sync::Arc;

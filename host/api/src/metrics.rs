@@ -1,5 +1,5 @@
-//! Metrics in the text format of Prometheus (OpenMetrics), made anew for each scrape from what the tasks tell. One series
-//! a job, a phase or a shard: a job may have thousands of tasks, which `/v1/jobs/{job}/tasks` shows one by one.
+//! Metrics in the text format of Prometheus (OpenMetrics), made anew for each scrape from what the tasks tell. One
+//! series a job, a phase or a shard: a job may have thousands of tasks, which `/v1/jobs/{job}/tasks` shows one by one.
 
 use std::sync::Arc;
 
@@ -121,10 +121,7 @@ fn seconds(ms: u64) -> f64 {
 }
 
 /// `GET /metrics`
-pub async fn scrape(
-    State(context): State<Arc<Context>>,
-    RawQuery(query): RawQuery,
-) -> Result<Response, Refusal> {
+pub async fn scrape(State(context): State<Arc<Context>>, RawQuery(query): RawQuery) -> Result<Response, Refusal> {
     Parameters::read(query.as_deref(), &[])?;
     let mut registry = Registry::with_prefix("pelton");
     let series = Series::default();

@@ -1,14 +1,14 @@
-//! Every address of the API, and what holds for all of them: access, problems instead of plain errors, no address without
-//! a handler.
+//! Every address of the API, and what holds for all of them: access, problems instead of plain errors, no address
+//! without a handler.
 
 use std::sync::Arc;
 
+use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request};
 use axum::http::{Method, Uri, header};
-use axum::middleware::{from_fn, from_fn_with_state, Next};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, put};
-use axum::Router;
 
 use crate::context::Context;
 use crate::problem::{Kind, MEDIA_TYPE, Refusal};

@@ -1,5 +1,5 @@
-//! Committed state, read from the local copy of a task that runs here. Reading blocks, so it happens on threads made for
-//! that, and a page is bounded by entries and by bytes.
+//! Committed state, read from the local copy of a task that runs here. Reading blocks, so it happens on threads made
+//! for that, and a page is bounded by entries and by bytes.
 
 use std::sync::Arc;
 

@@ -122,7 +122,9 @@ async fn a_component_cut_short_on_its_way_is_refused() {
     let server = tokio::spawn(axum::serve(listener, api.router.clone()).into_future());
     let answer = tokio::task::spawn_blocking(move || {
         let mut stream = std::net::TcpStream::connect(address).unwrap();
-        stream.write_all(b"PUT /v1/components HTTP/1.1\r\nhost: localhost\r\ncontent-length: 100\r\n\r\n\0asm").unwrap();
+        stream
+            .write_all(b"PUT /v1/components HTTP/1.1\r\nhost: localhost\r\ncontent-length: 100\r\n\r\n\0asm")
+            .unwrap();
         stream.shutdown(std::net::Shutdown::Write).unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
@@ -153,7 +155,8 @@ async fn a_token_opens_and_a_foreign_name_does_not() {
         (&guarded, "/readyz", "pelton.example.com", "", 200),
     ];
     for (api, path, host, authorization, expected) in cases {
-        let request = Request::builder().uri(path).header(header::HOST, host).header(header::AUTHORIZATION, authorization);
+        let request =
+            Request::builder().uri(path).header(header::HOST, host).header(header::AUTHORIZATION, authorization);
         let (status, _, body) = api.ask(request.body(Body::empty()).unwrap()).await;
         assert_eq!(status.as_u16(), expected, "{path} at {host} with {authorization:?}: {body:?}");
     }

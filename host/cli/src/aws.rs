@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use aws_sdk_kinesis::Client;
-use aws_sdk_kinesis::error::ProvideErrorMetadata;
+use aws_sdk_kinesis::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
 use aws_sdk_kinesis::types::{Shard, StreamStatus};
 use clap::Args;
 use pelton_aws::AwsSettings;
@@ -65,10 +65,34 @@ pub fn settings(args: &AwsArgs) -> anyhow::Result<AwsSettings> {
 }
 
 /// What to say of a Kinesis call that failed.
-pub fn explain(settings: &AwsSettings) -> String {
-    match &settings.kinesis_endpoint {
-        Some(endpoint) => format!("Kinesis at {endpoint} (`pelton dev` serves one on this machine)"),
-        None => "Kinesis".into(),
+pub fn failure<E, R>(error: &SdkError<E, R>) -> anyhow::Error
+where
+    E: ProvideErrorMetadata + std::error::Error + 'static,
+    R: std::fmt::Debug,
+{
+    let service = error.as_service_error();
+    match service.map(|service| (service.code(), service.message())) {
+        Some((Some(code), Some(message))) => anyhow!("{code}: {message}"),
+        Some((Some(code), None)) => anyhow!("{code}"),
+        Some((None, _)) | None => match error {
+            SdkError::DispatchFailure(_) => {
+                let mut cause: &dyn std::error::Error = error;
+                while let Some(deeper) = cause.source() {
+                    cause = deeper;
+                }
+                anyhow!("Kinesis does not answer: {cause}")
+            }
+            error => anyhow!("{}", DisplayErrorContext(error)),
+        },
+    }
+}
+
+/// Which Kinesis was asked, to add to what failed.
+pub fn place(settings: &AwsSettings) -> String {
+    match (&settings.kinesis_endpoint, &settings.region) {
+        (Some(endpoint), _) => format!("at {endpoint}, where `pelton dev` can serve one"),
+        (None, Some(region)) => format!("in region {region}"),
+        (None, None) => "as the AWS environment says".into(),
     }
 }
 
@@ -86,7 +110,9 @@ pub async fn list_shards(client: &Client, stream: &str) -> anyhow::Result<Vec<Sh
             Some(token) => request.next_token(token),
             None => request.stream_name(stream),
         };
-        let reply = request.send().await.with_context(|| format!("listing the shards of stream {stream}"))?;
+        let reply = request.send().await;
+        let reply =
+            reply.map_err(|error| failure(&error)).with_context(|| format!("listing the shards of stream {stream}"))?;
         token = reply.next_token;
         shards.extend(reply.shards.unwrap_or_default());
         if token.is_none() {
@@ -112,11 +138,11 @@ pub async fn ensure_stream(client: &Client, stream: &str, shards: u16) -> anyhow
             }
             Err(error) if is_missing(&error) && !made => {
                 let create = client.create_stream().stream_name(stream).shard_count(shards.into()).send().await;
-                create.with_context(|| format!("creating stream {stream}"))?;
+                create.map_err(|error| failure(&error)).with_context(|| format!("creating stream {stream}"))?;
                 made = true;
             }
             Err(error) if is_missing(&error) => {}
-            Err(error) => return Err(error).with_context(|| format!("describing stream {stream}")),
+            Err(error) => return Err(failure(&error).context(format!("describing stream {stream}"))),
         }
         if began.elapsed() > ACTIVE_LIMIT {
             bail!("stream {stream} is not active after {} s", ACTIVE_LIMIT.as_secs());

@@ -93,7 +93,10 @@ impl HostClient {
         body: Option<Vec<u8>>,
     ) -> anyhow::Result<T> {
         let mut url = self.base.clone();
-        url.path_segments_mut().map_err(|()| usage(format!("--url {} is no address", self.base)))?.pop_if_empty().extend(path);
+        url.path_segments_mut()
+            .map_err(|()| usage(format!("--url {} is no address", self.base)))?
+            .pop_if_empty()
+            .extend(path);
         let mut request = self.http.request(method, url).query(query);
         if let Some(token) = &self.token {
             request = request.bearer_auth(token.expose());

@@ -1,5 +1,5 @@
-//! A host in this process: its data folder taken, its table open, its API up, its jobs started one after another, and all
-//! of it stopped in order. Everything is wired here and nowhere else.
+//! A host in this process: its data folder taken, its table open, its API up, its jobs started one after another, and
+//! all of it stopped in order. Everything is wired here and nowhere else.
 
 use std::num::NonZero;
 use std::sync::Arc;
@@ -10,7 +10,9 @@ use bytes::Bytes;
 use futures::future::join_all;
 use pelton_api::model::job::digest_text;
 use pelton_api::{Context, HostInfo, Shelf};
-use pelton_aws::{Connections, DynamoChangelog, DynamoComponents, DynamoTable, JobRequest, JobTable, KinesisSink, KinesisSource};
+use pelton_aws::{
+    Connections, DynamoChangelog, DynamoComponents, DynamoTable, JobRequest, JobTable, KinesisSink, KinesisSource,
+};
 use pelton_core::cause::StopCause;
 use pelton_core::feed::Pace;
 use pelton_core::id::{DeploymentNumber, HostId};
@@ -61,7 +63,8 @@ impl Running {
         let lock = DataLock::take(&config.host.data_dir)?;
         let listen = config.host.listen;
         let listener = TcpListener::bind(listen).await;
-        let listener = listener.with_context(|| format!("listening on {listen}; set [host] listen to another address"))?;
+        let listener =
+            listener.with_context(|| format!("listening on {listen}; set [host] listen to another address"))?;
         let url = format!("http://{}", listener.local_addr()?);
         let connections = pelton_aws::connect(&config.aws.settings).await;
         let table = DynamoTable::open(connections.dynamodb.clone(), &config.aws.table).await?;
@@ -83,25 +86,17 @@ impl Running {
         let server = tokio::spawn(serve(listener, context.clone(), close.subscribe()));
         tracing::info!("host {} ({id}) answers at {url}", config.host.name);
         let jobs = Vec::new();
-        Ok(Self {
-            config,
-            connections,
-            table,
-            guests,
-            host,
-            id,
-            context,
-            jobs,
-            server,
-            close,
-            url,
-            _lock: lock,
-        })
+        Ok(Self { config, connections, table, guests, host, id, context, jobs, server, close, url, _lock: lock })
     }
 
     /// Where the API answers.
     pub fn url(&self) -> &str {
         &self.url
+    }
+
+    /// Whether no job was started, so that none has to be stopped.
+    pub fn is_idle(&self) -> bool {
+        self.jobs.is_empty()
     }
 
     /// Starts every job of the configuration. The jobs started before one that fails run on.
@@ -119,7 +114,8 @@ impl Running {
 
     async fn start_job(&self, name: &str, config: &JobConfig) -> anyhow::Result<Arc<Job>> {
         let file = config.component.display();
-        let bytes = std::fs::read(&config.component).with_context(|| format!("job {name}: reading component {file}"))?;
+        let bytes =
+            std::fs::read(&config.component).with_context(|| format!("job {name}: reading component {file}"))?;
         let bytes = Bytes::from(bytes);
         let digest = digest_of(&bytes);
         let program = self.load(bytes.clone()).await.with_context(|| format!("job {name}: component {file}"))?;
@@ -252,7 +248,11 @@ fn undone(job: &Job) -> Vec<String> {
             (PhaseName::Stopped, Some(cause)) => Some(format!("task {} of job {name} had stopped: {cause}", task.task)),
             (PhaseName::Claiming | PhaseName::Restoring | PhaseName::Running | PhaseName::Draining, cause) => {
                 let cause = cause.map_or(String::new(), |cause| format!(": {cause}"));
-                Some(format!("task {} of job {name} is not drained, {pending} outputs are unpublished{cause}", task.task))
+                Some(format!(
+                    "task {} of job {name} is not drained; its newest durable commit is {}, and {pending} outputs are \
+                     unpublished{cause}",
+                    task.task, task.commit
+                ))
             }
         }
     });

@@ -1,7 +1,7 @@
 //! `pelton`: runs stateful stream tasks over Kinesis, and asks a running host about them.
 //!
-//! Data goes to stdout, talk to stderr. Exits with 0 when what was asked is done, 1 when it failed, and 2 when the command
-//! line or the configuration is wrong.
+//! Data goes to stdout, talk to stderr. Exits with 0 when what was asked is done, 1 when it failed, and 2 when the
+//! command line or the configuration is wrong.
 
 mod args;
 mod config;
@@ -28,8 +28,8 @@ use tracing_subscriber::EnvFilter;
 use args::Cli;
 use exit::Outcome;
 
-/// What is logged when nothing else is asked for: Pelton's own news, and the warnings of what it stands on. The embedded
-/// servers warn of every refusal that they answer with, which their callers tell better.
+/// What is logged when nothing else is asked for: Pelton's own news, and the warnings of what it stands on. The
+/// embedded servers warn of every refusal that they answer with, which their callers tell better.
 const LOG_FILTER: &str = "warn,pelton=info,dynoxide=error,ferrokinesis=error";
 
 fn main() -> ExitCode {
@@ -56,7 +56,9 @@ fn run(cli: Cli, began: Instant) -> anyhow::Result<Outcome> {
 
 fn log(filter: Option<&str>) -> anyhow::Result<()> {
     let filter = match filter {
-        Some(filter) => EnvFilter::try_new(filter).map_err(|error| exit::usage(format!("--log {filter:?}: {error}")))?,
+        Some(filter) => {
+            EnvFilter::try_new(filter).map_err(|error| exit::usage(format!("--log {filter:?}: {error}")))?
+        }
         None => EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(LOG_FILTER)),
     };
     let stderr = std::io::stderr();

@@ -19,7 +19,7 @@ pub fn line(text: &str) -> anyhow::Result<()> {
 /// Writes a value as JSON over several lines.
 ///
 /// # Errors
-/// As [`line`].
+/// As [`line()`].
 pub fn json(value: &impl Serialize) -> anyhow::Result<()> {
     line(&serde_json::to_string_pretty(value)?)
 }
@@ -43,10 +43,11 @@ impl Table {
     /// Writes it.
     ///
     /// # Errors
-    /// As [`line`].
+    /// As [`line()`].
     pub fn print(&self) -> anyhow::Result<()> {
         let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
-        let width = |column: usize| self.rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max();
+        let width =
+            |column: usize| self.rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max();
         let widths: Vec<usize> = (0..columns).map(|column| width(column).unwrap_or(0)).collect();
         for row in &self.rows {
             let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
@@ -87,7 +88,9 @@ pub fn ranges(numbers: &[u16]) -> String {
 mod tests {
     #[test]
     fn numbers_in_a_row_become_a_range() {
-        for (numbers, text) in [(&[][..], "-"), (&[0, 1, 2, 5], "0-2, 5"), (&[7], "7"), (&[65_534, 65_535], "65534-65535")] {
+        for (numbers, text) in
+            [(&[][..], "-"), (&[0, 1, 2, 5], "0-2, 5"), (&[7], "7"), (&[65_534, 65_535], "65534-65535")]
+        {
             assert_eq!(super::ranges(numbers), text);
         }
     }

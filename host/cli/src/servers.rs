@@ -1,5 +1,5 @@
-//! Kinesis and DynamoDB in this process, reached over loopback by the ordinary AWS SDK. Each has a thread and a runtime of
-//! its own: the Kinesis server keeps its order only on a single thread, and neither may hold up the host's.
+//! Kinesis and DynamoDB in this process, reached over loopback by the ordinary AWS SDK. Each has a thread and a runtime
+//! of its own: the Kinesis server keeps its order only on a single thread, and neither may hold up the host's.
 
 use std::future::Future;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -8,6 +8,7 @@ use std::thread::JoinHandle;
 
 use anyhow::{Context as _, anyhow};
 use axum::extract::DefaultBodyLimit;
+use ferrokinesis::persistence::{Persistence, WalEntry};
 use ferrokinesis::store::{DurableStateOptions, StoreOptions};
 use tokio::sync::{oneshot, watch};
 
@@ -45,14 +46,11 @@ impl Servers {
         let kinesis = listen("Kinesis", "--kinesis-port", kinesis_port)?;
         let dynamodb = listen("DynamoDB", "--dynamodb-port", dynamodb_port)?;
         let database = open_database(data)?;
+        data.map(|data| mend_streams(&data.join("kinesis"))).transpose()?;
         let options = kinesis_options(data);
         let stop = watch::Sender::new(false);
-        let mut servers = Self {
-            kinesis: kinesis.local_addr()?,
-            dynamodb: dynamodb.local_addr()?,
-            threads: Vec::new(),
-            stop,
-        };
+        let mut servers =
+            Self { kinesis: kinesis.local_addr()?, dynamodb: dynamodb.local_addr()?, threads: Vec::new(), stop };
         let stopped = servers.stopped();
         servers.spawn("kinesis", move |started| serve_kinesis(kinesis, options, started, stopped)).await?;
         let stopped = servers.stopped();
@@ -118,8 +116,9 @@ impl Drop for Servers {
 }
 
 fn listen(what: &str, flag: &str, port: u16) -> anyhow::Result<TcpListener> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))
-        .with_context(|| format!("listening on 127.0.0.1:{port} for {what}; {flag} names another port, 0 any free one"))?;
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).with_context(|| {
+        format!("listening on 127.0.0.1:{port} for {what}; {flag} names another port, 0 any free one")
+    })?;
     listener.set_nonblocking(true)?;
     Ok(listener)
 }
@@ -138,6 +137,16 @@ fn kinesis_options(data: Option<&Path>) -> StoreOptions {
         }),
         ..StoreOptions::default()
     }
+}
+
+/// Folds the Kinesis server's log into its snapshot, which drops an entry that a kill cut short. The server skips such
+/// an entry too, but would write the next one behind it, where it could never be read.
+fn mend_streams(folder: &Path) -> anyhow::Result<()> {
+    let what = || format!("reading the streams kept in {}", folder.display());
+    let kept = Persistence::new(folder.to_owned()).with_context(what)?;
+    let Some((snapshot, log)) = kept.load().with_context(what)? else { return Ok(()) };
+    let newest = log.into_iter().last().map_or(snapshot, |WalEntry::Snapshot(newest)| newest);
+    kept.write_snapshot(&newest).with_context(what)
 }
 
 fn open_database(data: Option<&Path>) -> anyhow::Result<dynoxide::Database> {

@@ -1,6 +1,6 @@
 //! The embedded servers as a process, reached by the AWS SDK.
 
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
@@ -121,10 +121,16 @@ async fn streams_outlive_their_server_in_a_folder() {
     }
     let before = read(&client, "orders").await;
     servers.kill();
+    // As if the kill had come in the middle of a write.
+    let log = std::fs::OpenOptions::new().append(true).open(folder.path().join("data/kinesis/wal.log"));
+    log.unwrap().write_all(&1_000u64.to_le_bytes()).unwrap();
     let servers = Servers::start(folder.path(), &["--data", "data"]);
     let client = servers.client();
     assert_eq!(read(&client, "orders").await, before);
     let put = client.put_record().stream_name("orders").partition_key("k");
     let after = put.data(aws_sdk_kinesis::primitives::Blob::new("51")).send().await.unwrap();
     assert!(after.sequence_number > before.last().unwrap().1, "numbers go on rising");
+    servers.kill();
+    let servers = Servers::start(folder.path(), &["--data", "data"]);
+    assert_eq!(read(&servers.client(), "orders").await.len(), before.len() + 1);
 }

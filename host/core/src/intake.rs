@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use crate::id::ShardKey;
+use crate::id::{ShardId, ShardKey};
 use crate::job::JobMeta;
 use crate::limits::Bounds;
 use crate::position::{Position, PositionEntry};
@@ -133,19 +133,22 @@ impl Intake {
                 (Some(progress), _) => progress.taken == Position::ShardEnd,
                 (None, Some(parent)) => !parent.range.touches(&self.slice),
                 // It expired before the job began, or all that this task needed of it came through the other parent.
-                (None, None) => meta.lies_before_start(&parent) || self.covered_without(&parent, key, shard),
+                (None, None) => meta.lies_before_start(&parent) || self.covered_without(&parent, key, shard, map),
             }
         })
     }
 
-    /// Whether the parents whose ranges are known hold all that the shard and the slice share.
-    fn covered_without(&self, unlisted: &ShardKey, key: &ShardKey, shard: &Shard) -> bool {
+    /// Whether a parent whose range is known, begun or not, holds all that the shard and the slice share.
+    fn covered_without(&self, unlisted: &ShardKey, key: &ShardKey, shard: &Shard, map: &ShardMap) -> bool {
         let start = shard.range.start.max(self.slice.start);
         let end = shard.range.end.min(self.slice.end);
         let others = shard.parents.iter().filter(|parent| **parent != unlisted.shard);
-        others
-            .filter_map(|parent| self.shards.get(&ShardKey { stream: key.stream, shard: parent.clone() }))
-            .any(|parent| parent.passed.range.contains(start) && parent.passed.range.contains(end))
+        let range = |parent: &ShardId| {
+            let parent = ShardKey { stream: key.stream, shard: parent.clone() };
+            let begun = self.shards.get(&parent).map(|progress| progress.passed.range);
+            begun.or_else(|| map.get(&parent).map(|shard| shard.range))
+        };
+        others.filter_map(range).any(|range| range.contains(start) && range.contains(end))
     }
 
     fn opening(&self, key: &ShardKey, shard: &Shard, meta: &JobMeta) -> Progress {
@@ -175,7 +178,7 @@ impl Intake {
                 map.get(parent).is_none()
                     && match self.shards.get(parent) {
                         Some(progress) => progress.taken != Position::ShardEnd,
-                        None => !meta.lies_before_start(parent) && !self.covered_without(parent, key, shard),
+                        None => !meta.lies_before_start(parent) && !self.covered_without(parent, key, shard, map),
                     }
             })
             .map(|(key, parent, _)| (key, parent))

@@ -253,6 +253,9 @@ fn a_parent_that_no_listing_shows_is_asked_for() {
     // All that the slice needs of the merge came through the other parent.
     check("00-1f", "a", "b:end/00-7f", &[("list d=00-ff<b+c", ""), ("orphans", ""), ("wants", "d:-")]);
     check("00-ff", "a", "b:end/00-7f", &[("list d=00-ff<b+c", ""), ("orphans", "d<c"), ("wants", "")]);
+    // The other parent is listed and not begun: its own parent comes first.
+    let deep = [("list a=00-7f b=00-7f<a d=00-ff<b+c", ""), ("wants", "a:-"), ("orphans", "")];
+    check("00-1f", "a", "", &deep);
     // It shows again: it is read to its end first.
     let late = [("list c=00-ff<b", ""), ("wants", ""), ("list b=00-ff<a", ""), ("wants", "b:-"), ("orphans", "")];
     check("00-ff", "a", "", &late);

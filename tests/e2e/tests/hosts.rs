@@ -59,7 +59,7 @@ fn a_second_host_takes_the_tasks_and_the_first_says_so() -> Result<()> {
 #[test]
 fn told_to_stop_a_host_commits_publishes_and_exits_clean() -> Result<()> {
     let stage = Stage::set(&[("in", 2)])?;
-    let job = word_count("stopping", "in", 16, "commit-interval = \"5m\"\n")?;
+    let job = word_count("stopping", "in", 16, "commit-interval = \"1m\"\n")?;
     let host = stage.host("host", &job)?;
     let mut process = host.start(&[])?;
     stage.put("in", &words(50, 5_000))?;

@@ -10,10 +10,9 @@ use pelton_core::commit::CommitKind;
 use pelton_core::id::{CommitId, CommitNumber, DeploymentNumber, TaskId};
 use pelton_core::limits::backoff_ms;
 use pelton_core::snapshot::{Manifest, StateMark};
-use pelton_core::task::{Applied, CallOutcome, Effect, Event, IdSeed, RunningRules, Task};
+use pelton_core::task::{Applied, Effect, Event, IdSeed, RunningRules, Task};
 use pelton_core::write_set::SYSTEM_SPACE;
 
-use crate::guest;
 use crate::oracle::Who;
 use crate::shape::Sabotage;
 use crate::store::{State, Store};
@@ -81,7 +80,7 @@ impl World {
         self.step(who, Event::Start);
     }
 
-    fn instance(&mut self, who: Who) -> Option<&mut Instance> {
+    pub fn instance(&mut self, who: Who) -> Option<&mut Instance> {
         let host = &mut self.hosts[who.host];
         let alive = host.up && host.life == who.life;
         host.tasks.get_mut(&who.task).filter(|instance| alive && instance.who == who)
@@ -192,7 +191,7 @@ impl World {
         }
     }
 
-    fn store(&mut self, who: Who) -> &mut Store {
+    pub fn store(&mut self, who: Who) -> &mut Store {
         self.hosts[who.host].stores.entry(who.task).or_default()
     }
 
@@ -286,83 +285,6 @@ impl World {
         for reader in self.hosts[who.host].readers.values_mut() {
             reader.feed.leave(who.task);
         }
-    }
-
-    /// Does the next bit of something that takes several calls.
-    pub fn work(&mut self, who: Who, chore: Chore) {
-        if self.instance(who).is_none() && !matches!(chore, Chore::Trim(_) | Chore::Snapshot { .. }) {
-            return;
-        }
-        if self.goes_wrong(self.faults.crash) {
-            return self.crash(who.host);
-        }
-        let pause = self.delay();
-        let at = usize::from(who.task.0);
-        match chore {
-            Chore::Stage { commit, epoch, part } => match commit.parts.get(part as usize) {
-                None => self.send(who, Request::Put { commit, epoch, answered: false }),
-                Some(bytes) => {
-                    self.table[at].parts.insert((commit.number, commit.id, part), bytes.clone());
-                    self.after(pause, Action::Work(who, Chore::Stage { commit, epoch, part: part + 1 }));
-                }
-            },
-            Chore::Snapshot { manifest, parts, part } => match parts.get(part as usize) {
-                None => self.send(who, Request::Manifest { manifest, answered: false }),
-                Some(entries) => {
-                    self.table[at].snapshot_parts.insert((manifest.at, manifest.id, part), entries.clone());
-                    self.after(pause, Action::Work(who, Chore::Snapshot { manifest, parts, part: part + 1 }));
-                }
-            },
-            Chore::Load { manifest, part, state } => self.load(who, manifest, part, state, pause),
-            Chore::Trim(floor) => {
-                let fences_too = self.sabotage == Some(Sabotage::TrimFences);
-                let pick = self.rng.next();
-                if self.table[at].trim_one(floor, pick, fences_too) {
-                    self.after(pause, Action::Work(who, Chore::Trim(floor)));
-                } else {
-                    self.cover.trims += 1;
-                    self.answer(who, Event::Trimmed);
-                }
-            }
-            Chore::Call(call) => {
-                let outcome = if self.goes_wrong(self.faults.guest) {
-                    self.cover.guest_failures += 1;
-                    CallOutcome::Failed("as the seed wants it".into())
-                } else {
-                    let mut call = call;
-                    if self.sabotage == Some(Sabotage::HideSealed) {
-                        call.sealed = None;
-                    }
-                    let big = self.shape.big;
-                    let (writes, outputs) = guest::call(&call, big, &self.store(who).state);
-                    CallOutcome::Folded { writes, outputs }
-                };
-                self.answer(who, Event::Called(outcome));
-            }
-        }
-    }
-
-    fn load(&mut self, who: Who, manifest: Manifest, part: u32, mut state: State, pause: u64) {
-        if part < manifest.parts {
-            let parts = &self.table[usize::from(who.task.0)].snapshot_parts;
-            let Some(entries) = parts.get(&(manifest.at, manifest.id, part)) else {
-                self.cover.snapshots_missed += 1;
-                return self.answer(who, Event::SnapshotLoaded(Err(format!("part {part} is gone"))));
-            };
-            state.extend(entries.iter().cloned());
-            return self.after(pause, Action::Work(who, Chore::Load { manifest, part: part + 1, state }));
-        }
-        self.cover.snapshots_loaded += 1;
-        let mark = StateMark {
-            number: manifest.at,
-            id: manifest.at_id,
-            epoch: manifest.at_epoch,
-            last_step_id: manifest.last_step_id,
-            log_bytes: 0,
-        };
-        let durably = self.rng.chance(5_000);
-        self.store(who).replace(state, mark, durably);
-        self.answer(who, Event::SnapshotLoaded(Ok(())));
     }
 
     /// What is applied on a host becomes durable now and then.

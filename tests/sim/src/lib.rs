@@ -13,6 +13,7 @@ mod guest;
 mod kinesis;
 mod store;
 
+mod chore;
 mod host;
 mod reader;
 mod service;

@@ -88,6 +88,8 @@ macro_rules! ensure {
     };
 }
 
+mod end;
+
 /// Key and number of a put, from a record.
 fn put_of(record: &Record) -> (String, u32) {
     let text = std::str::from_utf8(&record.data).expect("records are text");
@@ -348,58 +350,5 @@ impl Oracle {
             );
         }
         Ok(())
-    }
-
-    /// What is not folded or published yet, if anything.
-    pub fn unfinished(&self) -> Option<String> {
-        if self.folded < self.expected {
-            return Some(format!("{} of {} records are folded", self.folded, self.expected));
-        }
-        let mut outputs = self.tasks.iter().flat_map(|history| &history.outputs);
-        let unpublished = outputs.find(|(_, emitted)| !emitted.published);
-        unpublished.map(|((commit, index), _)| format!("output {index} of commit {commit} is not published"))
-    }
-
-    /// A restored state is that of the history.
-    pub fn restored(&self, task: TaskId, state: &State, how: &str) -> Verdict {
-        let history = &self.tasks[usize::from(task.0)];
-        let user = |state: &State| -> State {
-            let user = state.iter().filter(|(key, _)| key[0] == USER_SPACE);
-            user.map(|(key, value)| (key.clone(), value.clone())).collect()
-        };
-        ensure!(*state == history.state, "state is a function of the log: task {task}, restored from {how}");
-        ensure!(user(state) == history.model, "state is the fold of the records: task {task}, restored from {how}");
-        Ok(())
-    }
-
-    /// Every key's records were folded to the last.
-    pub fn complete(&mut self) -> Verdict {
-        if let Some(unfinished) = self.unfinished() {
-            return Err(format!("everything is folded and published in the end: {unfinished}"));
-        }
-        for (key, puts) in self.puts.clone() {
-            let task = self.owner(&key);
-            let history = &mut self.tasks[usize::from(task.0)];
-            let next = history.next.entry(key.clone()).or_default();
-            while self.before_start.contains(&(key.clone(), *next)) {
-                *next += 1;
-            }
-            ensure!(*next == puts, "no record is lost: {key} was folded up to {next} of {puts}");
-        }
-        Ok(())
-    }
-
-    /// How many shards all tasks' logged positions say are passed to their end.
-    pub fn passed_by_all(&self, shard: &ShardKey, touching: &[TaskId]) -> bool {
-        let passed = |task: &TaskId| {
-            let entry = self.tasks[usize::from(task.0)].positions.get(shard);
-            entry.is_some_and(|entry| entry.position == Position::ShardEnd)
-        };
-        touching.iter().all(passed)
-    }
-
-    /// How many commits all histories have.
-    pub fn commits(&self) -> u64 {
-        self.tasks.iter().map(|history| history.commits.len() as u64).sum()
     }
 }

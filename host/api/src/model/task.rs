@@ -76,10 +76,9 @@ impl From<Position> for PlaceView {
         match position {
             Position::TrimHorizon => Self::TrimHorizon,
             Position::AtTimestamp(timestamp_ms) => Self::Timestamp { timestamp_ms },
-            Position::After(place) => Self::After {
-                sequence_number: place.sequence.to_string(),
-                sub_sequence_number: place.sub_sequence,
-            },
+            Position::After(place) => {
+                Self::After { sequence_number: place.sequence.to_string(), sub_sequence_number: place.sub_sequence }
+            }
             Position::ShardEnd => Self::ShardEnd,
         }
     }

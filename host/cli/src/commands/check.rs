@@ -28,7 +28,11 @@ pub fn run(args: &CheckArgs, json: bool) -> anyhow::Result<Outcome> {
     let cache = tempfile::tempdir().context("making a folder for compiled code")?;
     let report = GuestRuntime::new(cache.path(), 1)?.check(&bytes).with_context(|| file.to_string())?;
     let view = ComponentView::from(report);
-    if json { print::json(&view)? } else { print(&view)? }
+    if json {
+        print::json(&view)?
+    } else {
+        print(&view)?
+    }
     Ok(Outcome::Done)
 }
 

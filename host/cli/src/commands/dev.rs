@@ -79,7 +79,8 @@ fn settings(servers: &Servers, config: &Config) -> AwsSettings {
 
 async fn make_streams(settings: &AwsSettings, config: &Config, shards: u16) -> anyhow::Result<()> {
     let kinesis = pelton_aws::connect(settings).await.kinesis;
-    let outputs = |job: &config::JobConfig| job.outputs.values().map(|output| output.stream.clone()).collect::<Vec<_>>();
+    let outputs =
+        |job: &config::JobConfig| job.outputs.values().map(|output| output.stream.clone()).collect::<Vec<_>>();
     let streams = config.jobs.values().flat_map(|job| job.inputs.iter().cloned().chain(outputs(job)));
     for stream in streams.collect::<BTreeSet<String>>() {
         if ensure_stream(&kinesis, &stream, shards).await? {
@@ -141,17 +142,18 @@ fn hints(config: &Config, servers: &Servers) -> impl Fn(&str) -> String + use<> 
         (name.clone(), job.inputs.first().cloned().unwrap_or_default())
     });
     let kinesis = servers.kinesis_url();
-    let config = if config.file == Path::new(config::DEFAULT_FILE) {
-        String::new()
-    } else {
-        format!(" -c {}", config.file.display())
+    let by_file = match config.file == Path::new(config::DEFAULT_FILE) {
+        true => String::new(),
+        false => format!(" -c {}", config.file.display()),
     };
+    let any_port = config.host.listen.port() == 0;
     move |api| {
+        let by_url = if any_port { format!(" --url {api}") } else { by_file.clone() };
         format!(
             "Try, in another terminal:\n  \
              echo '{{\"key\": \"customer-17\", \"data\": \"hello\"}}' | pelton put {stream} --file - --endpoint-url {kinesis}\n  \
-             pelton status --url {api}\n  \
-             pelton plan {job} --key customer-17{config} --url {api}"
+             pelton status{by_url}\n  \
+             pelton plan {job} --key customer-17{by_file} --endpoint-url {kinesis}"
         )
     }
 }

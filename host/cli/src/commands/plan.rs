@@ -1,5 +1,5 @@
-//! `pelton plan`: where keys and shards go. A matter of arithmetic over the job's task count and the shards that are listed,
-//! so it needs no running host.
+//! `pelton plan`: where keys and shards go. A matter of arithmetic over the job's task count and the shards that are
+//! listed, so it needs no running host.
 
 use anyhow::{Context as _, anyhow};
 use clap::Args;
@@ -104,7 +104,11 @@ pub async fn run(args: &PlanArgs, json: bool) -> anyhow::Result<Outcome> {
         hash: hash.map(|hash| format!("{:032x}", hash.0)),
     });
     let plan = Plan { job: args.job.clone(), tasks: tasks.get(), task, shards: shards.collect() };
-    if json { print::json(&plan)? } else { print(&plan)? }
+    if json {
+        print::json(&plan)?
+    } else {
+        print(&plan)?
+    }
     Ok(Outcome::Done)
 }
 
@@ -151,17 +155,14 @@ fn print(plan: &Plan) -> anyhow::Result<()> {
 }
 
 async fn from_host(args: &PlanArgs) -> anyhow::Result<(TaskCount, Vec<Listed>)> {
-    let host = HostArgs {
-        url: args.url.clone(),
-        token_file: args.token_file.clone(),
-        config: args.aws.config.clone(),
-    };
+    let host = HostArgs { url: args.url.clone(), token_file: args.token_file.clone(), config: args.aws.config.clone() };
     let host = HostClient::new(&host)?;
     let job: JobView = host.get(&["v1", "jobs", &args.job], &[]).await?;
     let list: ShardList = host.get(&["v1", "jobs", &args.job, "shards"], &[]).await?;
     let tasks = TaskCount::new(job.tasks).context("the host answers with an impossible number of tasks")?;
     let listed = list.shards.into_iter().map(|shard| {
-        let bound = |text: &str| u128::from_str_radix(text, 16).map(HashKey).context("the host answers with no hash key");
+        let bound =
+            |text: &str| u128::from_str_radix(text, 16).map(HashKey).context("the host answers with no hash key");
         let range = HashRange { start: bound(&shard.range.start)?, end: bound(&shard.range.end)? };
         Ok(Listed { stream: shard.stream, shard: shard.shard, range, closed: shard.closed })
     });
@@ -169,7 +170,8 @@ async fn from_host(args: &PlanArgs) -> anyhow::Result<(TaskCount, Vec<Listed>)> 
 }
 
 async fn from_kinesis(args: &PlanArgs) -> anyhow::Result<(TaskCount, Vec<Listed>)> {
-    let none = || usage(format!("no {} here; name a configuration with -c, or a host with --url", config::DEFAULT_FILE));
+    let none =
+        || usage(format!("no {} here; name a configuration with -c, or a host with --url", config::DEFAULT_FILE));
     let config = config::load_if_any(args.aws.config.config.as_deref())?.ok_or_else(none)?;
     let job = config.jobs.get(&args.job).ok_or_else(|| {
         let known: Vec<&str> = config.jobs.keys().map(String::as_str).collect();
@@ -179,7 +181,8 @@ async fn from_kinesis(args: &PlanArgs) -> anyhow::Result<(TaskCount, Vec<Listed>
     let kinesis = pelton_aws::connect(&settings).await.kinesis;
     let mut listed = Vec::new();
     for stream in &job.inputs {
-        let shards = aws::list_shards(&kinesis, stream).await.with_context(|| aws::explain(&settings))?;
+        let shards = aws::list_shards(&kinesis, stream).await;
+        let shards = shards.with_context(|| format!("asking Kinesis ({})", aws::place(&settings)))?;
         for shard in shards {
             let range = shard.hash_key_range.with_context(|| format!("{} has no hash range", shard.shard_id))?;
             let bound = |text: &str| text.parse().map(HashKey).map_err(|_| anyhow!("{text:?} is not a hash key"));

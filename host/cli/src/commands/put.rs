@@ -1,5 +1,5 @@
-//! `pelton put`: records into a stream, in their order for each key. At most one record of a key is on its way at a time,
-//! since Kinesis promises no order within a call and may take a part of it only.
+//! `pelton put`: records into a stream, in their order for each key. At most one record of a key is on its way at a
+//! time, since Kinesis promises no order within a call and may take a part of it only.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::fs::File;
@@ -43,8 +43,8 @@ const FRUITLESS_CALLS_MAX: u32 = 12;
 pub struct PutArgs {
     /// The stream.
     pub stream: String,
-    /// The file with the records, `-` for stdin: lines such as {"key": "customer-17", "data": "hello"}, with "data_base64"
-    /// for data that is no text, and "explicit_hash_key" where one is wanted.
+    /// The file with the records, `-` for stdin: lines such as {"key": "customer-17", "data": "hello"}, with
+    /// "data_base64" for data that is no text, and "explicit_hash_key" where one is wanted.
     #[arg(short, long, value_name = "FILE")]
     pub file: PathBuf,
     /// Take each line as data, under its number as the key.
@@ -103,20 +103,25 @@ pub async fn run(args: PutArgs, json: bool) -> anyhow::Result<Outcome> {
     let mut summary = put.summary;
     summary.seconds = began.elapsed().as_secs_f64();
     if let Err(error) = result {
-        let told = format!("{} records were put into stream {} before it", summary.records, summary.stream);
-        return Err(error.context(told).context(aws::explain(&settings)));
+        let Summary { stream, records, .. } = summary;
+        let place = aws::place(&settings);
+        return Err(error.context(format!("putting into stream {stream} ({place}) ended after {records} records")));
     }
     if json {
         print::json(&summary)?;
     } else {
         let Summary { stream, records, bytes, retried, seconds, .. } = &summary;
         let retried = if *retried > 0 { format!(", {retried} of them again after a refusal") } else { String::new() };
-        print::line(&format!("{records} records ({}) put into {stream} in {seconds:.1} s{retried}", print::size(*bytes)))?;
+        print::line(&format!(
+            "{records} records ({}) put into {stream} in {seconds:.1} s{retried}",
+            print::size(*bytes)
+        ))?;
     }
     Ok(Outcome::Done)
 }
 
-/// Looks at every line of a file before the first record is put, so that a wrong file changes nothing. Returns its size.
+/// Looks at every line of a file before the first record is put, so that a wrong file changes nothing. Returns its
+/// size.
 fn validate(file: &Path, format: &LineFormat) -> anyhow::Result<u64> {
     let open = File::open(file).with_context(|| format!("reading {}", file.display()))?;
     let size = open.metadata()?.len();
@@ -213,8 +218,8 @@ impl Put {
         self.window.len() >= WINDOW_RECORDS || self.window_bytes >= WINDOW_BYTES
     }
 
-    /// Reads ahead until the window is full, the records end, or none comes for a moment while some wait: what is piped in
-    /// slowly is put as it comes.
+    /// Reads ahead until the window is full, the records end, or none comes for a moment while some wait: what is piped
+    /// in slowly is put as it comes.
     async fn fill(&mut self) -> anyhow::Result<()> {
         while !self.ended && !self.is_full() {
             let limit = if self.window.is_empty() { Duration::MAX } else { LINGER };
@@ -253,13 +258,15 @@ impl Put {
         let chosen = self.choose();
         let entry = |index: &usize| {
             let record = &self.window[*index];
-            let entry = PutRecordsRequestEntry::builder().partition_key(&record.key).data(Blob::new(record.data.clone()));
+            let entry =
+                PutRecordsRequestEntry::builder().partition_key(&record.key).data(Blob::new(record.data.clone()));
             let explicit = record.explicit_hash_key.map(|hash| hash.to_string());
             entry.set_explicit_hash_key(explicit).build().expect("an entry has a key and data")
         };
         let entries = chosen.iter().map(entry).collect();
         self.summary.calls += 1;
-        let reply = self.kinesis.put_records().stream_name(&self.summary.stream).set_records(Some(entries)).send().await;
+        let reply =
+            self.kinesis.put_records().stream_name(&self.summary.stream).set_records(Some(entries)).send().await;
         let results = match reply {
             Ok(reply) => reply.records,
             Err(error) => {
@@ -270,7 +277,7 @@ impl Put {
                     self.summary.retried += chosen.len() as u64;
                     return Ok(0);
                 }
-                return Err(error.into());
+                return Err(aws::failure(&error));
             }
         };
         if results.len() != chosen.len() {

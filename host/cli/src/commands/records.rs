@@ -1,5 +1,5 @@
-//! Records to put, read line by line: NDJSON, or lines that are the data themselves. A line that is wrong is told by its
-//! number.
+//! Records to put, read line by line: NDJSON, or lines that are the data themselves. A line that is wrong is told by
+//! its number.
 
 use std::io::{BufRead, Read as _};
 
@@ -98,7 +98,10 @@ impl<R: BufRead> Records<R> {
             }
         };
         let chars = record.key.chars().count();
-        ensure!((1..=KEY_CHARS_MAX).contains(&chars), "its key has {chars} characters; Kinesis takes 1 to {KEY_CHARS_MAX}");
+        ensure!(
+            (1..=KEY_CHARS_MAX).contains(&chars),
+            "its key has {chars} characters; Kinesis takes 1 to {KEY_CHARS_MAX}"
+        );
         let weight = record.weight();
         ensure!(weight <= RECORD_BYTES_MAX, "key and data have {weight} bytes; Kinesis takes {RECORD_BYTES_MAX}");
         Ok(Some(record))

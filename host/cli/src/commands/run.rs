@@ -65,7 +65,13 @@ pub async fn serve(
 
 /// Stops in order; told so once more, at once.
 async fn drain(running: Running, limit: &str, signals: &mut Signals) -> anyhow::Result<Outcome> {
-    tracing::info!("stopping within {limit}: no more is read, what is folded is committed and published; again: at once");
+    if running.is_idle() {
+        running.stop().await;
+        return Ok(Outcome::Done);
+    }
+    tracing::info!(
+        "stopping within {limit}: no more is read, what is folded is committed and published; again: at once"
+    );
     let undone = tokio::select! {
         undone = running.stop() => undone,
         () = signals.next() => {

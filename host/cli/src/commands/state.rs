@@ -140,7 +140,9 @@ pub async fn run(args: StateArgs, json: bool) -> anyhow::Result<Outcome> {
                 write_all(&out)?;
             }
         }
-        StateCommand::Export { job, out, format, host } => export(&HostClient::new(&host)?, &job, out, format.value).await?,
+        StateCommand::Export { job, out, format, host } => {
+            export(&HostClient::new(&host)?, &job, out, format.value).await?
+        }
     }
     Ok(Outcome::Done)
 }

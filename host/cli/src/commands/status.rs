@@ -63,8 +63,19 @@ fn print(jobs: &[JobStatus]) -> anyhow::Result<()> {
         eprintln!("the host has not started any job yet");
         return Ok(());
     }
-    let headings =
-        ["JOB", "TASKS", "RUNNING", "STARTING", "STOPPED", "FOLDED", "FAILED", "PUBLISHED", "PENDING", "MAILBOX", "LAG"];
+    let headings = [
+        "JOB",
+        "TASKS",
+        "RUNNING",
+        "STARTING",
+        "STOPPED",
+        "FOLDED",
+        "FAILED",
+        "PUBLISHED",
+        "PENDING",
+        "MAILBOX",
+        "LAG",
+    ];
     let mut table = Table::new(&headings);
     for JobStatus { job, .. } in jobs {
         let phases = job.phases;

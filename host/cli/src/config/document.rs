@@ -1,5 +1,5 @@
-//! A TOML document that is being read: tables that know their names, values that know their lines, and the errors found so
-//! far. Reading goes on after an error, so that all of them are told at once.
+//! A TOML document that is being read: tables that know their names, values that know their lines, and the errors found
+//! so far. Reading goes on after an error, so that all of them are told at once.
 
 use std::cell::RefCell;
 use std::ops::Range;
@@ -143,8 +143,8 @@ impl<'d> Table<'d> {
         })
     }
 
-    /// The value of a key, read by `read`: none when the key is not there, or when its value is wrong, which is noted as
-    /// "expected …" or in the words of `read`.
+    /// The value of a key, read by `read`: none when the key is not there, or when its value is wrong, which is noted
+    /// as "expected …" or in the words of `read`.
     pub fn value<T>(
         &self,
         key: &str,

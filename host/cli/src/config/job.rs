@@ -61,9 +61,8 @@ pub fn resolve(name: &str, table: &Table<'_>, document: &Document<'_>) -> Option
     });
     let start = table.value("start", "\"trim-horizon\", \"latest\" or a time such as \"2026-01-31T12:00:00Z\"", start);
     // The one way of reading that this version has; the value is only checked.
-    let _ = table.value("consumer", "\"polling\"", |value| {
-        value::word(value, &[("polling", Some(())), ("fan-out", None)])
-    });
+    let _ =
+        table.value("consumer", "\"polling\"", |value| value::word(value, &[("polling", Some(())), ("fan-out", None)]));
     let component = table.value("component", "the path of a component", value::text);
     if !table.has("component") {
         table.fault_of("", "`component` is missing: the path of the .wasm file that the job begins with");
@@ -182,9 +181,8 @@ fn settings(table: &Table<'_>) -> JobSettings {
             on_error.value("retries", "a whole number such as 3", |value| value::number(value, 0, RETRIES_MAX));
         settings.retries = retries.map_or(settings.retries, |retries| retries as u32);
         // The one thing that this version does; the value is only checked.
-        let _ = on_error.value("then", "\"stop\"", |value| {
-            value::word(value, &[("stop", Some(())), ("dead-letter", None)])
-        });
+        let _ = on_error
+            .value("then", "\"stop\"", |value| value::word(value, &[("stop", Some(())), ("dead-letter", None)]));
     }
     settings
 }

@@ -1,5 +1,5 @@
-//! Every key of every table, in one place: what is known here is taken, what is known for later is told apart from what is
-//! unknown, and an unknown key is answered with the nearest one.
+//! Every key of every table, in one place: what is known here is taken, what is known for later is told apart from what
+//! is unknown, and an unknown key is answered with the nearest one.
 
 /// A kind of table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,5 +1,5 @@
-//! The configuration: `pelton.toml`, read strictly and resolved. Past [`load`] every default is filled in, every value is
-//! in range, and every path is whole; what is wrong is told all at once, each with its file and line.
+//! The configuration: `pelton.toml`, read strictly and resolved. Past [`load`] every default is filled in, every value
+//! is in range, and every path is whole; what is wrong is told all at once, each with its file and line.
 
 mod document;
 mod errors;

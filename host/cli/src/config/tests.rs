@@ -113,7 +113,10 @@ fn what_a_later_version_does_is_told_apart() {
 
 #[test]
 fn wrong_values_are_told_with_what_was_expected() {
-    check_job("tasks = \"many\"", ":4: [jobs.orders] `tasks` is the text \"many\"; expected a whole number such as 256");
+    check_job(
+        "tasks = \"many\"",
+        ":4: [jobs.orders] `tasks` is the text \"many\"; expected a whole number such as 256",
+    );
     check_job("tasks = 0", "`tasks`: 0 is not from 1 to 65536");
     check_job("start = \"yesterday\"", "`start`: unknown value \"yesterday\"; expected \"trim-horizon\" or \"latest\"");
     check_job("start = \"lastest\"", "did you mean \"latest\"?");
@@ -141,14 +144,20 @@ fn jobs_say_what_they_lack() {
     check("[jobs.a]\ncomponent = \"c\"\ninputs = [1]", &["`inputs` has the number 1; expected the name of a stream"]);
     check("[jobs.a]\ncomponent = \"c\"\ninputs = \"x\"", &["`inputs` is the text \"x\"; expected a list of streams"]);
     for name in ["Orders", "a_b", &"a".repeat(65)] {
-        check(&format!("[jobs.{name}]\ncomponent = \"c\"\ninputs = [\"x\"]"), &[&format!("{name:?} is not a job's name")]);
+        check(
+            &format!("[jobs.{name}]\ncomponent = \"c\"\ninputs = [\"x\"]"),
+            &[&format!("{name:?} is not a job's name")],
+        );
     }
     check("[jobs.\"\"]\ncomponent = \"c\"\ninputs = [\"x\"]", &["is not a job's name"]);
 }
 
 #[test]
 fn the_host_is_not_opened_to_others_without_a_token() {
-    check("[host]\nlisten = \"0.0.0.0:7777\"", &[":2: [host] `listen` 0.0.0.0:7777 can be reached from other machines"]);
+    check(
+        "[host]\nlisten = \"0.0.0.0:7777\"",
+        &[":2: [host] `listen` 0.0.0.0:7777 can be reached from other machines"],
+    );
     check("[host]\nlisten = \"7777\"", &["\"7777\" is not an address such as"]);
     check("[host]\ntoken-file = \"none\"", &["`token-file`: reading etc/none: "]);
     let folder = tempfile::tempdir().unwrap();
@@ -164,7 +173,8 @@ fn the_host_is_not_opened_to_others_without_a_token() {
 
 #[test]
 fn everything_wrong_is_told_at_once_by_line() {
-    let said = resolve(Path::new("p.toml"), "[host]\nnme = 1\n[aws]\ntable = 2\nendpoint = \"x\"").unwrap_err().to_string();
+    let said =
+        resolve(Path::new("p.toml"), "[host]\nnme = 1\n[aws]\ntable = 2\nendpoint = \"x\"").unwrap_err().to_string();
     let lines: Vec<&str> = said.lines().map(|line| line.split(' ').next().unwrap()).collect();
     assert_eq!(lines, ["p.toml:2:", "p.toml:4:", "p.toml:5:"], "{said}");
     check("[host\n", &["etc/pelton.toml:1: "]);

@@ -1,0 +1,11 @@
+//! The AWS crate against servers that speak the real APIs, in this process, with faults put in between.
+
+mod faults;
+mod servers;
+
+mod changelog;
+mod components;
+mod jobs;
+mod sink;
+mod source;
+mod strict;

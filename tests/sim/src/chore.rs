@@ -1,0 +1,89 @@
+//! Work of a host that takes several calls: each is one step, and a crash between two leaves what the steps so far did.
+
+use pelton_core::snapshot::{Manifest, StateMark};
+use pelton_core::task::{CallOutcome, Event};
+
+use crate::guest;
+use crate::oracle::Who;
+use crate::shape::Sabotage;
+use crate::store::State;
+use crate::world::{Action, Chore, Request, World};
+
+impl World {
+    /// Does the next bit of something that takes several calls.
+    pub fn work(&mut self, who: Who, chore: Chore) {
+        if self.instance(who).is_none() && !matches!(chore, Chore::Trim(_) | Chore::Snapshot { .. }) {
+            return;
+        }
+        if self.goes_wrong(self.faults.crash) {
+            return self.crash(who.host);
+        }
+        let pause = self.delay();
+        let at = usize::from(who.task.0);
+        match chore {
+            Chore::Stage { commit, epoch, part } => match commit.parts.get(part as usize) {
+                None => self.send(who, Request::Put { commit, epoch, answered: false }),
+                Some(bytes) => {
+                    self.table[at].parts.insert((commit.number, commit.id, part), bytes.clone());
+                    self.after(pause, Action::Work(who, Chore::Stage { commit, epoch, part: part + 1 }));
+                }
+            },
+            Chore::Snapshot { manifest, parts, part } => match parts.get(part as usize) {
+                None => self.send(who, Request::Manifest { manifest, answered: false }),
+                Some(entries) => {
+                    self.table[at].snapshot_parts.insert((manifest.at, manifest.id, part), entries.clone());
+                    self.after(pause, Action::Work(who, Chore::Snapshot { manifest, parts, part: part + 1 }));
+                }
+            },
+            Chore::Load { manifest, part, state } => self.load(who, manifest, part, state, pause),
+            Chore::Trim(floor) => {
+                let fences_too = self.sabotage == Some(Sabotage::TrimFences);
+                let pick = self.rng.next();
+                if self.table[at].trim_one(floor, pick, fences_too) {
+                    self.after(pause, Action::Work(who, Chore::Trim(floor)));
+                } else {
+                    self.cover.trims += 1;
+                    self.answer(who, Event::Trimmed);
+                }
+            }
+            Chore::Call(call) => {
+                let outcome = if self.goes_wrong(self.faults.guest) {
+                    self.cover.guest_failures += 1;
+                    CallOutcome::Failed("as the seed wants it".into())
+                } else {
+                    let mut call = call;
+                    if self.sabotage == Some(Sabotage::HideSealed) {
+                        call.sealed = None;
+                    }
+                    let big = self.shape.big;
+                    let (writes, outputs) = guest::call(&call, big, &self.store(who).state);
+                    CallOutcome::Folded { writes, outputs }
+                };
+                self.answer(who, Event::Called(outcome));
+            }
+        }
+    }
+
+    fn load(&mut self, who: Who, manifest: Manifest, part: u32, mut state: State, pause: u64) {
+        if part < manifest.parts {
+            let parts = &self.table[usize::from(who.task.0)].snapshot_parts;
+            let Some(entries) = parts.get(&(manifest.at, manifest.id, part)) else {
+                self.cover.snapshots_missed += 1;
+                return self.answer(who, Event::SnapshotLoaded(Err(format!("part {part} is gone"))));
+            };
+            state.extend(entries.iter().cloned());
+            return self.after(pause, Action::Work(who, Chore::Load { manifest, part: part + 1, state }));
+        }
+        self.cover.snapshots_loaded += 1;
+        let mark = StateMark {
+            number: manifest.at,
+            id: manifest.at_id,
+            epoch: manifest.at_epoch,
+            last_step_id: manifest.last_step_id,
+            log_bytes: 0,
+        };
+        let durably = self.rng.chance(5_000);
+        self.store(who).replace(state, mark, durably);
+        self.answer(who, Event::SnapshotLoaded(Ok(())));
+    }
+}

@@ -21,7 +21,7 @@ pub async fn ready(State(context): State<Arc<Context>>) -> Result<Json<Value>, R
         return Err(Refusal::new(Kind::NotReady, "the host is stopping"));
     }
     let jobs = context.jobs();
-    let starting = context.host.jobs.len() - jobs.len();
+    let starting = context.host.jobs.len().saturating_sub(jobs.len());
     if starting > 0 {
         return Err(Refusal::new(Kind::NotReady, format!("{starting} jobs are still being started")));
     }

@@ -3,6 +3,7 @@
 
 use std::num::NonZero;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow};
@@ -50,16 +51,18 @@ pub struct Running {
     server: JoinHandle<()>,
     close: watch::Sender<bool>,
     url: String,
+    began: Instant,
+    folded: Arc<AtomicBool>,
     // The data folder is ours until the last job is gone.
     _lock: DataLock,
 }
 
 impl Running {
-    /// Takes the data folder, opens the table and answers requests; runs no job yet.
+    /// Takes the data folder, opens the table and answers requests; runs no job yet. The process began at a time.
     ///
     /// # Errors
     /// When the folder or the address is taken, or the table cannot be opened.
-    pub async fn open(config: Config) -> anyhow::Result<Self> {
+    pub async fn open(config: Config, began: Instant) -> anyhow::Result<Self> {
         let lock = DataLock::take(&config.host.data_dir)?;
         let listen = config.host.listen;
         let listener = TcpListener::bind(listen).await;
@@ -86,7 +89,22 @@ impl Running {
         let server = tokio::spawn(serve(listener, context.clone(), close.subscribe()));
         tracing::info!("host {} ({id}) answers at {url}", config.host.name);
         let jobs = Vec::new();
-        Ok(Self { config, connections, table, guests, host, id, context, jobs, server, close, url, _lock: lock })
+        Ok(Self {
+            config,
+            connections,
+            table,
+            guests,
+            host,
+            id,
+            context,
+            jobs,
+            server,
+            close,
+            url,
+            began,
+            folded: Arc::default(),
+            _lock: lock,
+        })
     }
 
     /// Where the API answers.
@@ -107,6 +125,7 @@ impl Running {
         for (name, config) in &self.config.jobs {
             let job = self.start_job(name, config).await?;
             self.context.add_job(job.clone());
+            tokio::spawn(tell_first_fold(job.clone(), self.began, self.folded.clone()));
             self.jobs.push(job);
         }
         Ok(())
@@ -135,13 +154,15 @@ impl Running {
         } else {
             let (stored, named) = (digest_text(opened.component), digest_text(digest));
             tracing::warn!(
-                "job {name} runs its first deployment, {stored}; {file} is {named}, which `pelton deploy` will put in its \
-                 place in a later version"
+                "job {name} runs its first deployment, {stored}; {file} is {named}, which `pelton deploy` will put in \
+                 its place in a later version"
             );
             let bytes = components.get(opened.component).await?;
             let bytes = bytes.ok_or_else(|| {
                 let table = self.table.name();
-                anyhow!("job {name}: its component {stored} is gone from table {table}; push it again with `pelton component push`")
+                anyhow!(
+                    "job {name}: table {table} has lost its component {stored}; `pelton component push` keeps it again"
+                )
             })?;
             self.load(bytes).await.with_context(|| format!("job {name}: component {stored}"))?
         };
@@ -184,23 +205,14 @@ impl Running {
         if local { Pace::UNLIMITED } else { Pace::KINESIS }
     }
 
-    /// Tells when every task is ready and when the first record is folded, counted from the start of the process.
-    pub fn tell_news(&self, began: Instant) -> impl Future<Output = ()> + Send + 'static {
-        let jobs = self.jobs.clone();
+    /// Tells when every task is ready, counted from the start of the process.
+    pub fn tell_ready(&self) -> impl Future<Output = ()> + Send + 'static {
+        let (jobs, began) = (self.jobs.clone(), self.began);
         async move {
-            let mut ready = false;
-            loop {
-                let ms = began.elapsed().as_millis();
-                if !ready && jobs.iter().all(|job| is_ready(job)) {
-                    ready = true;
-                    tracing::info!("ready {ms} ms after start");
-                }
-                if jobs.iter().any(|job| job.first_fold_ms().is_some()) {
-                    tracing::info!("first record folded {ms} ms after start");
-                    return;
-                }
+            while !jobs.iter().all(|job| is_ready(job)) {
                 tokio::time::sleep(NEWS_POLL).await;
             }
+            tracing::info!("ready {} ms after start", began.elapsed().as_millis());
         }
     }
 
@@ -226,6 +238,19 @@ async fn serve(listener: TcpListener, context: Arc<Context>, mut close: watch::R
     let router = pelton_api::router(context);
     if let Err(error) = axum::serve(listener, router).with_graceful_shutdown(closed).await {
         tracing::error!("the HTTP API ended: {error}");
+    }
+}
+
+/// Tells when the first record of this process is folded, whichever job it is of.
+async fn tell_first_fold(job: Arc<Job>, began: Instant, folded: Arc<AtomicBool>) {
+    while job.first_fold_ms().is_none() {
+        if folded.load(Ordering::Relaxed) {
+            return;
+        }
+        tokio::time::sleep(NEWS_POLL).await;
+    }
+    if !folded.swap(true, Ordering::Relaxed) {
+        tracing::info!("first record folded {} ms after start", began.elapsed().as_millis());
     }
 }
 

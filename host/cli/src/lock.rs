@@ -34,6 +34,7 @@ impl DataLock {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::DataLock;
 

@@ -1,5 +1,8 @@
 //! The embedded servers as a process, reached by the AWS SDK.
 
+// A test that fails says where.
+#![allow(clippy::unwrap_used)]
+
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};

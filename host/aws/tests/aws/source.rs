@@ -86,7 +86,7 @@ async fn errors_are_classed_by_what_to_do() -> Result<()> {
     for (code, status, attempts, wanted) in [
         ("ExpiredIteratorException", 400, 1, "expired"),
         ("ProvisionedThroughputExceededException", 400, 2, "throttled"),
-        ("LimitExceededException", 400, 1, "throttled"),
+        ("LimitExceededException", 400, 2, "throttled"),
         ("KMSThrottlingException", 400, 1, "throttled"),
         ("ResourceNotFoundException", 400, 1, "gone"),
         ("InternalFailure", 500, 2, "retry"),

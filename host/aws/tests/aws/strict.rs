@@ -74,7 +74,6 @@ async fn what_this_version_would_not_write_is_an_error() -> Result<()> {
         ("log", "kind", Some(number("2"))),
         ("log", "epoch", Some(number("-1"))),
         ("log", "id", Some(bytes(&[1, 2, 3]))),
-        ("row", "owner", Some(number("1"))),
     ];
     for (what, pk, sk) in &keys {
         let key: HashMap<String, AttributeValue> =

@@ -100,7 +100,7 @@ async fn serve_alone(servers: &Servers, json: bool, signals: &mut Signals) -> an
              export AWS_ENDPOINT_URL_KINESIS={kinesis} AWS_ENDPOINT_URL_DYNAMODB={dynamodb} AWS_REGION=us-east-1 \
              AWS_ACCESS_KEY_ID=local AWS_SECRET_ACCESS_KEY=local\n  \
              aws kinesis create-stream --stream-name orders --shard-count 4\n  \
-             pelton run -c pelton.toml    # with `endpoint`s in its [aws]; or write a pelton.toml here and run `pelton dev`"
+             pelton run -c pelton.toml    # with both endpoints in its [aws]; or run `pelton dev` beside a pelton.toml"
         ))?;
     }
     signals.next().await;
@@ -151,7 +151,8 @@ fn hints(config: &Config, servers: &Servers) -> impl Fn(&str) -> String + use<> 
         let by_url = if any_port { format!(" --url {api}") } else { by_file.clone() };
         format!(
             "Try, in another terminal:\n  \
-             echo '{{\"key\": \"customer-17\", \"data\": \"hello\"}}' | pelton put {stream} --file - --endpoint-url {kinesis}\n  \
+             echo '{{\"key\": \"customer-17\", \"data\": \"hello\"}}' \
+             | pelton put {stream} --file - --endpoint-url {kinesis}\n  \
              pelton status{by_url}\n  \
              pelton plan {job} --key customer-17{by_file} --endpoint-url {kinesis}"
         )

@@ -44,7 +44,7 @@ pub async fn serve(
 ) -> anyhow::Result<Outcome> {
     let limit = humantime::format_duration(config.host.stop_limit).to_string();
     let mut running = tokio::select! {
-        running = Running::open(config) => running?,
+        running = Running::open(config, began) => running?,
         () = signals.next() => return Ok(Outcome::Done),
     };
     up(&running)?;
@@ -57,7 +57,7 @@ pub async fn serve(
         drain(running, &limit, signals).await?;
         return Err(error);
     }
-    let news = tokio::spawn(running.tell_news(began));
+    let news = tokio::spawn(running.tell_ready());
     signals.next().await;
     news.abort();
     drain(running, &limit, signals).await

@@ -81,7 +81,8 @@ fn token(value: &DeValue<'_>, document: &Document<'_>) -> Result<Token, Wrong> {
     Token::new(&text).ok_or_else(|| {
         let file = path.display();
         Wrong::Value(format!(
-            "{file} holds no token: one line of at least {} visible ASCII characters, such as `openssl rand -hex 32` prints",
+            "{file} holds no token: one line of at least {} visible ASCII characters, such as `openssl rand -hex 32` \
+             prints",
             pelton_api::TOKEN_CHARS_MIN
         ))
     })

@@ -11,6 +11,7 @@ mod job;
 mod keys;
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests;
 
 use std::collections::BTreeMap;

@@ -75,3 +75,29 @@ impl Intercept for DateReader {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_follows_the_latest_date_and_never_falls() {
+        let clock = ServiceClock::default();
+        let ours_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64;
+        // Far behind this machine's clock, which nobody has asked for yet.
+        clock.learn(1_000_000);
+        let first_ms = clock.now_ms();
+        assert!((1_000_000..1_000_000 + 60_000).contains(&first_ms), "{first_ms} is not by the date");
+        clock.learn(900_000);
+        assert!(clock.now_ms() >= first_ms, "an older date changes nothing");
+        clock.learn(2_000_000);
+        assert!((2_000_000..2_000_000 + 60_000).contains(&clock.now_ms()));
+
+        // Before the first reply it is this machine's, and stays there until the services' has come so far.
+        let clock = ServiceClock::default();
+        let told_ms = clock.now_ms();
+        assert!(told_ms >= ours_ms);
+        clock.learn(told_ms - 3_600_000);
+        assert!(clock.now_ms() >= told_ms);
+    }
+}

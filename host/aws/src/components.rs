@@ -63,7 +63,9 @@ impl ComponentStore for DynamoComponents {
         }
         if bytes.len() as u64 != size || digest_of(&bytes) != digest {
             let table = self.table.name();
-            return Err(PortError::Stop(format!("component {digest} is damaged in table {table}; delete its items and push it again")));
+            return Err(PortError::Stop(format!(
+                "component {digest} is damaged in table {table}; delete its items and push it again"
+            )));
         }
         Ok(Some(bytes.freeze()))
     }

@@ -3,7 +3,7 @@
 //!
 //! | pk | sk | what | attributes |
 //! |---|---|---|---|
-//! | `job/NAME` | `meta` | what the job is from its creation on | see `job` |
+//! | `job/NAME` | `meta` | what the job is from its creation on | `format` N, `data` B |
 //! | `INC/tasks` | `TTTTT` | the task's row | `epoch` N, `owner` B |
 //! | `INC/TTTTT` | `log/N` | a commit | `id` B, `kind` N (0 fence, 1 step), `epoch` N, `data` B |
 //! | `INC/TTTTT` | `snapshot/N/ID` | a manifest | `data` B |
@@ -13,8 +13,18 @@
 //! | `component/DIGEST` | `head` | says that all pieces are there | `size` N, `chunks` N |
 //! | `components` | `DIGEST` | for listing | `size` N |
 //!
-//! `INC`, `ID`, `HOST` and `DIGEST` are in hexadecimal; `TTTTT` is a task in 5 digits, `N` a commit number in 20, `IIIIIIII` an
-//! index in 8, so that keys sort as numbers do.
+//! `INC`, `ID`, `HOST` and `DIGEST` are in lower-case hexadecimal, 32 characters and for a digest 64; `TTTTT` is a task in 5
+//! decimal digits, `N` a commit number in 20, `IIIIIIII` an index in 8, `K` one digit. All have leading zeros, so that keys
+//! sort as numbers do. `INC/TTTTT` has the log and the manifests, which `l` and `s` tell apart.
+//!
+//! | `data` of | what |
+//! |---|---|
+//! | a commit | the stored head; see `pelton_core::codec` |
+//! | a part | a piece of a commit or of a snapshot, as its maker cut it |
+//! | a manifest, idle positions, a job's meta item | one byte, the format, which is 1; then a protobuf message |
+//! | a piece of a component | its next bytes, 380,000 but in the last |
+//!
+//! An item has exactly these attributes. More, fewer or others are an error of the reader, which names the item.
 
 use pelton_core::id::{CommitId, CommitNumber, Digest, HostId, Incarnation, TaskId};
 

@@ -88,7 +88,8 @@ fn own(what: &str, record: aws_sdk_kinesis::types::Record) -> Result<Record, Por
     let sequence = sequence.map_err(|error| PortError::Stop(format!("{what}: {error}")))?;
     let arrived = record.approximate_arrival_timestamp.and_then(|at| u64::try_from(at.to_millis().ok()?).ok());
     // Gaps are told by it, so that a stand-in would make one up or hide one.
-    let arrived_ms = arrived.ok_or_else(|| PortError::Stop(format!("{what}: record {sequence} has no arrival time")))?;
+    let arrived_ms =
+        arrived.ok_or_else(|| PortError::Stop(format!("{what}: record {sequence} has no arrival time")))?;
     Ok(Record {
         place: RecordPlace { sequence, sub_sequence: 0 },
         arrived_ms,

@@ -67,7 +67,9 @@ fn identity(name: &str, table: &TableDescription) -> Result<String, PortError> {
     match (table.table_arn(), table.table_id()) {
         (Some(arn), Some(id)) => Ok(format!("{arn} {id}")),
         // Without an id, a table made again would pass for the one before.
-        _ => Err(PortError::Stop(format!("table {name}: the service does not say which table it is (ARN and TableId)"))),
+        _ => {
+            Err(PortError::Stop(format!("table {name}: the service does not say which table it is (ARN and TableId)")))
+        }
     }
 }
 

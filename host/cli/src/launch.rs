@@ -25,6 +25,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::config::{Config, JobConfig};
+use crate::exit::usage;
 use crate::lock::DataLock;
 
 /// Instances for which room is kept: two for each task, since a swap has both at a time.
@@ -63,6 +64,11 @@ impl Running {
     /// # Errors
     /// When the folder or the address is taken, or the table cannot be opened.
     pub async fn open(config: Config, began: Instant) -> anyhow::Result<Self> {
+        let tasks = config.jobs.values().fold(0u32, |sum, job| sum.saturating_add(job.tasks.get()));
+        if tasks > INSTANCES_MAX {
+            let file = config.file.display();
+            return Err(usage(format!("the jobs of {file} have {tasks} tasks; a host runs {INSTANCES_MAX} at most")));
+        }
         let lock = DataLock::take(&config.host.data_dir)?;
         let listen = config.host.listen;
         let listener = TcpListener::bind(listen).await;
@@ -71,7 +77,6 @@ impl Running {
         let url = format!("http://{}", listener.local_addr()?);
         let connections = pelton_aws::connect(&config.aws.settings).await;
         let table = DynamoTable::open(connections.dynamodb.clone(), &config.aws.table).await?;
-        let tasks = config.jobs.values().fold(0u32, |sum, job| sum.saturating_add(job.tasks.get()));
         let instances = tasks.saturating_mul(INSTANCES_PER_TASK).clamp(INSTANCES_PER_TASK, INSTANCES_MAX);
         let guests = GuestRuntime::new(&config.host.data_dir.join("compiled"), instances)?;
         let threads = std::thread::available_parallelism().map_or(1, NonZero::get);

@@ -8,14 +8,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use pelton_core::cause::StopCause;
-use pelton_core::id::{CommitId, ShardKey, TaskId};
-use pelton_core::position::{Position, PositionEntry};
+use pelton_core::id::{ShardKey, TaskId};
+use pelton_core::position::Position;
 use pelton_core::task::{Event, PhaseName, RunningRules};
 use pelton_core::write_set::{USER_SPACE, user_key};
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, watch};
 
-use crate::cell::{TaskCell, lock};
+use crate::cell::{IdlePassed, TaskCell, lock};
 use crate::guest::{Identity, Program};
 use crate::hub::Hub;
 use crate::ports::{Changelog, Clock, IdlePositions, PortError, Sink, Source};
@@ -60,7 +60,7 @@ pub(crate) struct JobShared {
     pub streams: Arc<[String]>,
     pub identities: Vec<Identity>,
     cells: std::sync::OnceLock<Vec<Arc<TaskCell>>>,
-    idle: Mutex<BTreeMap<TaskId, Vec<(CommitId, Vec<(ShardKey, PositionEntry)>)>>>,
+    idle: Mutex<IdleByTask>,
     closed: watch::Sender<bool>,
     tasks_stopped: watch::Sender<u32>,
     tasks_ready: AtomicU32,
@@ -87,7 +87,7 @@ impl JobShared {
         let _ = closed.wait_for(|closed| *closed).await;
     }
 
-    pub fn idle_found(&self, task: TaskId) -> Vec<(CommitId, Vec<(ShardKey, PositionEntry)>)> {
+    pub fn idle_found(&self, task: TaskId) -> Vec<IdlePassed> {
         lock(&self.idle).remove(&task).unwrap_or_default()
     }
 
@@ -323,7 +323,7 @@ pub fn random() -> Result<[u8; 16], PortError> {
     Ok(bytes)
 }
 
-type IdleByTask = BTreeMap<TaskId, Vec<(CommitId, Vec<(ShardKey, PositionEntry)>)>>;
+type IdleByTask = BTreeMap<TaskId, Vec<IdlePassed>>;
 
 async fn kept_idle_positions(changelog: &dyn Changelog) -> Result<IdleByTask, PortError> {
     let mut by_task = IdleByTask::new();
@@ -350,7 +350,8 @@ async fn keep_flushing(shared: Arc<JobShared>) {
             () = tokio::time::sleep(FLUSH_INTERVAL) => {}
             () = shared.closed() => return,
         }
-        for cell in shared.cells().iter().cloned() {
+        for cell in shared.cells() {
+            let cell = cell.clone();
             // A failed flush is told to the task itself.
             let _ = tokio::task::spawn_blocking(move || cell.flush()).await;
         }

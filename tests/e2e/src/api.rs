@@ -8,6 +8,9 @@ use serde_json::Value;
 
 use crate::process::wait_for;
 
+/// Task, key and value.
+pub type StateEntry = (u64, Vec<u8>, Vec<u8>);
+
 /// A host's HTTP API.
 #[derive(Debug)]
 pub struct Api {
@@ -88,7 +91,7 @@ impl Api {
     ///
     /// # Errors
     /// When there is no answer.
-    pub fn state(&self, job: &str) -> Result<Vec<(u64, Vec<u8>, Vec<u8>)>> {
+    pub fn state(&self, job: &str) -> Result<Vec<StateEntry>> {
         let mut entries = Vec::new();
         for task in 0..self.tasks(job)?.len() as u64 {
             let mut start = Some(String::new());

@@ -1,20 +1,27 @@
 //! Committed state: keys and values as base64, and as text where they are text.
 
 use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use base64::engine::DecodePaddingMode;
+use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STANDARD};
 use serde::{Deserialize, Serialize};
+
+/// Reads base64 with its padding or without.
+const LENIENT: GeneralPurpose = GeneralPurpose::new(
+    &base64::alphabet::STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
 
 /// Bytes as base64 with padding.
 pub fn to_base64(bytes: &[u8]) -> String {
     STANDARD.encode(bytes)
 }
 
-/// The bytes of base64 with padding.
+/// The bytes of base64, with padding or without.
 ///
 /// # Errors
 /// Says where the text is not base64.
 pub fn from_base64(text: &str) -> Result<Vec<u8>, base64::DecodeError> {
-    STANDARD.decode(text)
+    LENIENT.decode(text)
 }
 
 /// The bytes as text, where they are UTF-8.

@@ -162,7 +162,8 @@ async fn each_claim_has_a_greater_epoch() -> Result<()> {
 }
 
 fn idle(task: u16, shards: usize) -> IdlePositions {
-    let shard = |index| ShardKey { stream: StreamIndex(0), shard: ShardId::from(format!("shardId-{index:012}").as_str()) };
+    let shard =
+        |index| ShardKey { stream: StreamIndex(0), shard: ShardId::from(format!("shardId-{index:012}").as_str()) };
     let entry = PositionEntry { position: Position::AtTimestamp(77), unread_from_ms: 77, range: HashRange::ALL };
     let entries = (0..shards).map(|index| (shard(index), entry)).collect();
     IdlePositions { task: TaskId(task), step_id: CommitId([task as u8; 16]), entries }

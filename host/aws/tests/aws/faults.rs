@@ -2,7 +2,7 @@
 //! request that was served, or answers in the server's place.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use aws_sdk_dynamodb::config::retry::RetryConfig;
@@ -36,6 +36,10 @@ impl Fault {
     }
 }
 
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// The script, and what was requested so far.
 #[derive(Clone, Debug, Default)]
 pub struct Faults {
@@ -46,23 +50,23 @@ pub struct Faults {
 impl Faults {
     /// The next requests of an operation meet these faults, in order.
     pub fn next(&self, operation: &str, faults: impl IntoIterator<Item = Fault>) {
-        self.script.lock().unwrap().extend(faults.into_iter().map(|fault| (operation.to_owned(), fault)));
+        lock(&self.script).extend(faults.into_iter().map(|fault| (operation.to_owned(), fault)));
     }
 
     /// The bodies of an operation's requests so far.
     pub fn requests(&self, operation: &str) -> Vec<String> {
-        let requests = self.requests.lock().unwrap();
+        let requests = lock(&self.requests);
         requests.iter().filter(|(name, _)| name == operation).map(|(_, body)| body.clone()).collect()
     }
 
     /// The script was played to its end.
     pub fn assert_played(&self) {
-        let rest = self.script.lock().unwrap();
+        let rest = lock(&self.script);
         assert!(rest.is_empty(), "never happened: {rest:?}");
     }
 
     fn take(&self, operation: &str) -> Fault {
-        let mut script = self.script.lock().unwrap();
+        let mut script = lock(&self.script);
         let at = script.iter().position(|(name, _)| name == operation);
         at.and_then(|at| script.remove(at)).map_or(Fault::Pass, |(_, fault)| fault)
     }
@@ -107,7 +111,7 @@ impl HttpConnector for FaultyConnector {
         let target = request.headers().get("x-amz-target").unwrap_or_default();
         let operation = target.rsplit('.').next().unwrap_or_default().to_owned();
         let body = String::from_utf8_lossy(request.body().bytes().unwrap_or_default()).into_owned();
-        self.faults.requests.lock().unwrap().push((operation.clone(), body.clone()));
+        lock(&self.faults.requests).push((operation.clone(), body.clone()));
         let answer = |status: u16, body: String| {
             let status = status.try_into().expect("a status has three digits");
             HttpConnectorFuture::ready(Ok(HttpResponse::new(status, SdkBody::from(body))))

@@ -37,9 +37,7 @@ static SETTINGS: LazyLock<AwsSettings> = LazyLock::new(|| AwsSettings {
 });
 
 /// Serves on a thread and a runtime of its own: the Kinesis server keeps its order only on a single thread.
-fn serve<S: Future<Output = Result<()>>>(
-    body: impl FnOnce(tokio::net::TcpListener) -> S + Send + 'static,
-) -> String {
+fn serve<S: Future<Output = Result<()>>>(body: impl FnOnce(tokio::net::TcpListener) -> S + Send + 'static) -> String {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("there is a free port");
     listener.set_nonblocking(true).expect("a listener can be told not to block");
     let address = listener.local_addr().expect("a listener has an address");

@@ -47,7 +47,7 @@ async fn holds(connections: &Connections, stream: &str) -> Result<String> {
             continue;
         };
         assert!(is_aggregate(&data));
-        assert_eq!(aggregate.partition_key_table, [key.clone()]);
+        assert_eq!(aggregate.partition_key_table, std::slice::from_ref(&key));
         let record = |record: &pelton_aws::aggregate::UserRecord| {
             let id = record.tags.iter().find(|tag| tag.key == ID_TAG).and_then(|tag| tag.value.as_deref());
             let index = id.and_then(|id| id.strip_prefix("09090909090909090909090909090909/3/8/")).unwrap_or("?");

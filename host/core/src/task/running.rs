@@ -71,7 +71,6 @@ pub struct Running {
     born: Option<CommitNumber>,
     /// Time of the newest invocation.
     clock_ms: u64,
-    calls: u64,
     positions_logged_ms: u64,
     draining: Option<StopCause>,
     records_folded: u64,
@@ -119,7 +118,6 @@ impl Running {
             snapshots: Snapshots::new(manifest, restore.mark()),
             born: None,
             clock_ms,
-            calls: 0,
             positions_logged_ms,
             draining: None,
             records_folded: 0,
@@ -212,13 +210,12 @@ impl Running {
             },
         };
         self.clock_ms = self.clock_ms.max(now_ms);
-        self.calls += 1;
         let born = self.born.is_none();
         self.born.get_or_insert(self.next_number());
         effects.push(Effect::Call(Call {
             batch: batch.clone(),
             time_ms: self.clock_ms,
-            seed: self.mark.number.0 << 20 ^ self.calls,
+            seed: self.open.seed(self.next_number(), self.attempts),
             born,
             open: self.open.writes(),
             sealed: self.sealed.as_ref().map(|sealed| sealed.writes.clone()),

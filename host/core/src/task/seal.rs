@@ -64,6 +64,12 @@ impl Open {
         self.writes.bytes() + self.output_bytes
     }
 
+    /// Seeds the next call from what its commit will record of it: the commit's number, the call's place in it, and how
+    /// often it failed.
+    pub fn seed(&self, number: CommitNumber, failed_attempts: u32) -> u64 {
+        number.0 << 24 ^ (self.invocations.len() as u64) << 8 ^ u64::from(failed_attempts)
+    }
+
     pub fn is_empty(&self) -> bool {
         self.since_ms.is_none() && self.published_ms.is_none()
     }

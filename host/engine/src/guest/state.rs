@@ -9,7 +9,7 @@ use pelton_core::write_set::{KEY_BYTES_MAX, USER_SPACE, VALUE_BYTES_MAX, WriteSe
 use super::bindings::list::pelton::task::state::{Direction, Error, Page, Write};
 use super::instance::View;
 use super::limits::{ANSWER_BYTES_MAX, BATCH_WRITE_BYTES_MAX, SCAN_BYTES, SCAN_ENTRIES_MAX};
-use crate::store::{StateReader, StoreError};
+use crate::store::StoreError;
 
 /// The layers of one call.
 #[derive(Default)]
@@ -143,7 +143,7 @@ impl LayeredState {
             let entries = layer.range(low, high).map(|(key, value)| Ok((key.clone(), value.clone())));
             sources.push(if rising { Box::new(entries) } else { Box::new(entries.rev()) });
         }
-        let local = local_range(&view.local, low, high, rising)?;
+        let local = view.local.range(low, high, rising).map_err(store_error)?;
         sources.push(Box::new(local.map(|entry| entry.map(|(key, value)| (key, Some(value))))));
         let mut sources: Vec<_> = sources.into_iter().map(Iterator::peekable).collect();
         Ok(std::iter::from_fn(move || {
@@ -171,15 +171,6 @@ impl LayeredState {
             entry
         }))
     }
-}
-
-fn local_range(
-    local: &StateReader,
-    low: Bound<&[u8]>,
-    high: Bound<&[u8]>,
-    rising: bool,
-) -> Result<Box<dyn Iterator<Item = Result<(Bytes, Bytes), StoreError>>>, Error> {
-    local.range(low, high, rising).map_err(store_error)
 }
 
 /// Whether no key can lie between two bounds; ranges of ordered maps must not be asked for then.

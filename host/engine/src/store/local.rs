@@ -77,7 +77,12 @@ impl LocalStore {
         let mark =
             decode_mark(mark.as_deref().unwrap_or_default()).ok_or_else(|| fail(&"its mark has a wrong size"))?;
         let reader = StateReader::new(&database, path)?;
-        Ok(Self { path: path.into(), database, identity: identity.into(), mark, reader })
+        let mut store = Self { path: path.into(), database, identity: identity.into(), mark, reader };
+        // A crash while a snapshot was loaded leaves entries without a mark: what is not marked is empty.
+        if mark == StateMark::default() && !store.reader.scan(&[], &[u8::MAX], 1)?.is_empty() {
+            store.reset()?;
+        }
+        Ok(store)
     }
 
     /// The last commit applied.

@@ -170,4 +170,11 @@ impl Changelog for DynamoChangelog {
         }
         Ok(positions)
     }
+
+    async fn forget_idle_of_others(&self, host: HostId) -> Result<(), PortError> {
+        let (pk, own) = (layout::idle(self.incarnation), format!("{host}/"));
+        let items = self.table.query_all(Query::rising(&pk, "0", LAST).only("pk, sk")).await?;
+        let others = items.into_iter().map(|item| item.sk).filter(|sk| !sk.starts_with(&own));
+        self.table.delete(&pk, &others.collect::<Vec<String>>()).await
+    }
 }

@@ -12,7 +12,7 @@ use pelton_core::id::{CommitId, ShardKey, TaskId};
 use pelton_core::position::{Position, PositionEntry};
 use pelton_core::record::Run;
 use pelton_core::shard::ShardMap;
-use pelton_core::task::{Applied, Call, Effect, Event, IdSeed, PhaseName, RunningRules, Task};
+use pelton_core::task::{Applied, Call, Effect, Event, IdSeed, RunningRules, Task};
 use tokio::sync::SemaphorePermit;
 
 use crate::fault::{self, FaultPoint};
@@ -33,16 +33,16 @@ pub struct TaskCell {
     pub(crate) id: TaskId,
     pub(crate) job: Arc<JobShared>,
     pub(crate) mailbox: Mailbox,
-    me: Weak<Self>,
-    turn: TurnState,
-    work: Mutex<Work>,
+    pub(crate) me: Weak<Self>,
+    pub(crate) turn: TurnState,
+    pub(crate) work: Mutex<Work>,
     pub(crate) status: Mutex<TaskStatus>,
     /// What a service last failed with, until it answers.
-    trouble: Mutex<Option<String>>,
+    pub(crate) trouble: Mutex<Option<String>>,
     /// The committed state, for those who ask from outside.
     reader: Mutex<Option<StateReader>>,
     /// When the machine next has something to do by itself, in milliseconds; the maximum for never.
-    wake_at_ms: AtomicU64,
+    pub(crate) wake_at_ms: AtomicU64,
     unflushed: AtomicBool,
     idle_at_stop: Mutex<Option<IdlePassed>>,
 }
@@ -57,9 +57,11 @@ pub(crate) struct Work {
     pub guest: Option<Guest>,
     /// A call put off to the next turn.
     pub put_off: Option<Call>,
-    map: Arc<ShardMap>,
-    look_for_shards: bool,
-    events: VecDeque<Event>,
+    pub map: Arc<ShardMap>,
+    pub look_for_shards: bool,
+    pub events: VecDeque<Event>,
+    /// A turn panicked.
+    pub abandoned: bool,
 }
 
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -77,6 +79,7 @@ impl TaskCell {
             map: Arc::default(),
             look_for_shards: false,
             events: VecDeque::new(),
+            abandoned: false,
         };
         Arc::new_cyclic(|me| Self {
             id,
@@ -139,10 +142,6 @@ impl TaskCell {
         self.job.ports.sink.as_ref()
     }
 
-    pub(crate) fn is_closed(&self) -> bool {
-        self.job.is_closed()
-    }
-
     pub(crate) fn store_path(&self) -> &Path {
         &self.job.store_paths[usize::from(self.id.0)]
     }
@@ -183,12 +182,12 @@ impl TaskCell {
         now.or_else(|| lock(&self.idle_at_stop).clone())
     }
 
-    fn now_ms(&self) -> u64 {
+    pub(crate) fn now_ms(&self) -> u64 {
         self.job.ports.clock.now_ms()
     }
 
     /// Steps the machine through the events at hand and does what it asks. A call ends the turn when the quantum is over.
-    fn run(&self, work: &mut Work, began: Instant) {
+    pub(crate) fn run(&self, work: &mut Work, began: Instant) {
         let mut effects = Vec::new();
         loop {
             while let Some(event) = work.events.pop_front() {
@@ -321,67 +320,6 @@ impl TaskCell {
             cause => tracing::error!("task {} of job {} stopped: {cause}", self.id, self.spec().meta.name),
         }
         lock(&self.status).cause = Some(cause.to_string());
-        self.job.task_stopped(cause);
-    }
-
-    /// Copies what others may ask for.
-    fn publish_status(&self, work: &Work) {
-        let mut status = lock(&self.status);
-        let before = status.phase;
-        status.update(&work.machine);
-        if status.cause.is_none() || status.phase != PhaseName::Stopped {
-            status.cause = work
-                .machine
-                .running()
-                .and_then(|running| running.failing())
-                .map(|(attempts, fault)| format!("attempt {attempts} failed: {fault}"))
-                .or_else(|| lock(&self.trouble).clone());
-        }
-        if before != status.phase {
-            tracing::debug!("task {} of job {}: {:?}", self.id, self.spec().meta.name, status.phase);
-        }
-        drop(status);
-        self.wake_at_ms.store(work.machine.wake_at_ms().unwrap_or(u64::MAX), Ordering::Relaxed);
-        let (bytes, records) = work.held();
-        self.mailbox.hold(bytes, records);
-    }
-}
-
-impl Work {
-    /// Bytes and records that the machine took and has not folded.
-    fn held(&self) -> (usize, usize) {
-        let waiting = self.machine.running().into_iter().flat_map(|running| running.intake().waiting());
-        waiting.fold((0, 0), |(bytes, records), run| (bytes + run.weight(), records + run.len()))
-    }
-}
-
-impl Runnable for TaskCell {
-    fn turn_state(&self) -> &TurnState {
-        &self.turn
-    }
-
-    fn turn(&self) -> bool {
-        let began = Instant::now();
-        let mut work = lock(&self.work);
-        let work = &mut *work;
-        for message in self.mailbox.take() {
-            match message {
-                Message::Event(event) => work.events.push_back(event),
-                Message::Store(store, event) => {
-                    work.store = Some(store);
-                    work.events.push_back(event);
-                }
-                Message::Shards(map) => {
-                    work.map = map;
-                    work.look_for_shards = true;
-                }
-            }
-        }
-        if self.wake_at_ms.load(Ordering::Relaxed) <= self.now_ms() {
-            work.events.push_back(Event::Tick);
-        }
-        self.run(work, began);
-        self.publish_status(work);
-        work.put_off.is_some()
+        self.job.task_stopped();
     }
 }

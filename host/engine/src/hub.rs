@@ -12,6 +12,7 @@ use pelton_core::position::Position;
 use pelton_core::shard::ShardMap;
 use pelton_core::task::Event;
 use tokio::sync::{Notify, mpsc};
+use tokio::task::JoinHandle;
 
 use crate::cell::lock;
 use crate::job::JobShared;
@@ -83,7 +84,7 @@ impl Hub {
             let state = Arc::<Mutex<FeedState>>::default();
             let reader =
                 ShardReader::new(job.clone(), shard.clone(), described, receiver, commands.clone(), state.clone());
-            job.runtime.spawn(reader.run());
+            job.runtime.spawn(watch_over(job.clone(), shard.clone(), job.runtime.spawn(reader.run()), state.clone()));
             FeedHandle { commands, state }
         });
         // The feed ends only with its job.
@@ -146,6 +147,17 @@ impl Hub {
                 () = job.hub.look.notified() => {}
                 () = job.closed() => {}
             }
+        }
+    }
+}
+
+/// A reader ends only with its job. Should one panic, the tasks that need it stop rather than wait for ever.
+async fn watch_over(job: Arc<JobShared>, shard: ShardKey, reader: JoinHandle<()>, state: Arc<Mutex<FeedState>>) {
+    if reader.await.is_err() {
+        let tasks = lock(&state).feeds.clone();
+        for task in tasks {
+            let text = format!("the reader of {shard} panicked, see the log; start the host again");
+            job.cell(task).tell(Event::Broken(StopCause::Service(text)));
         }
     }
 }

@@ -7,7 +7,6 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use pelton_core::cause::StopCause;
 use pelton_core::id::{ShardKey, TaskId};
 use pelton_core::position::Position;
 use pelton_core::task::{Event, PhaseName, RunningRules};
@@ -98,7 +97,7 @@ impl JobShared {
         }
     }
 
-    pub fn task_stopped(&self, _cause: &StopCause) {
+    pub fn task_stopped(&self) {
         self.tasks_stopped.send_modify(|stopped| *stopped += 1);
     }
 }
@@ -359,10 +358,16 @@ async fn keep_flushing(shared: Arc<JobShared>) {
 }
 
 async fn keep_idle_positions(shared: Arc<JobShared>) {
+    let mut others_forgotten = false;
     loop {
         tokio::select! {
             () = tokio::time::sleep(IDLE_INTERVAL) => put_idle_positions(&shared).await,
             () = shared.closed() => return,
+        }
+        // Every task has taken over what hosts before this one kept; what they left would only pile up.
+        if !others_forgotten && shared.tasks_ready.load(Ordering::Relaxed) == shared.spec.meta.tasks.get() {
+            let forgotten = shared.ports.changelog.forget_idle_of_others(shared.spec.host).await;
+            others_forgotten = forgotten.is_ok();
         }
     }
 }

@@ -32,6 +32,7 @@ mod mailbox;
 mod restore;
 mod scheduler;
 mod service;
+mod turn;
 
 pub mod fault;
 pub mod guest;

@@ -165,6 +165,9 @@ pub trait Changelog: Send + Sync {
 
     /// The idle positions of every host.
     async fn idle(&self) -> Result<Vec<IdlePositions>, PortError>;
+
+    /// Deletes the idle positions of every host but this one.
+    async fn forget_idle_of_others(&self, host: HostId) -> Result<(), PortError>;
 }
 
 /// Components by digest, shared by the hosts of a table.

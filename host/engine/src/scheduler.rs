@@ -2,6 +2,7 @@
 //! that never returns from its logic holds one thread, not the tasks behind it.
 
 use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
@@ -12,6 +13,9 @@ pub trait Runnable: Send + Sync {
 
     /// Does what there is to do. Returns whether there is more, so that others come first.
     fn turn(&self) -> bool;
+
+    /// A turn panicked: an invariant of ours broke. No turn is to do anything from now on.
+    fn panicked(&self);
 }
 
 /// Whether a runnable is queued, running, or told of something while running.
@@ -79,7 +83,11 @@ impl Scheduler {
         while let Some(runnable) = self.next() {
             let state = &runnable.turn_state().0;
             state.store(RUNNING, Ordering::Release);
-            let more = runnable.turn();
+            let turned = catch_unwind(AssertUnwindSafe(|| runnable.turn()));
+            let more = turned.unwrap_or_else(|_| {
+                runnable.panicked();
+                false
+            });
             let idle = !more && state.compare_exchange(RUNNING, IDLE, Ordering::AcqRel, Ordering::Acquire).is_ok();
             if !idle {
                 state.store(QUEUED, Ordering::Release);

@@ -57,7 +57,7 @@ impl TaskCell {
                 *attempt += 1;
                 self.trouble(Some(text));
                 tokio::time::sleep(Duration::from_millis(backoff_ms(*attempt))).await;
-                !self.is_closed()
+                true
             }
         }
     }

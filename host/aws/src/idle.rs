@@ -3,16 +3,15 @@
 use pelton_core::codec::{SystemEntry, decode_system, encode_position, position_key};
 use pelton_core::id::{CommitId, TaskId};
 use pelton_engine::ports::IdlePositions;
+use prost::Message as _;
 
 use crate::manifest::{framed, unframed};
 
 const FORMAT: u8 = 1;
 /// Most bytes of a chunk: an item holds 400 KB, and one of this size costs no more to replace than it must.
 const CHUNK_BYTES_MAX: usize = 300_000;
-/// What a task takes in a chunk beside its positions, at most, in bytes.
-const TASK_BYTES: usize = 64;
-/// What a position takes in a chunk beside its key and entry, at most, in bytes.
-const POSITION_BYTES: usize = 16;
+/// What framing a task takes in a chunk, at most, in bytes.
+const TASK_FRAME_BYTES: usize = 16;
 
 #[derive(Clone, PartialEq, prost::Message)]
 struct IdleWire {
@@ -39,30 +38,40 @@ struct PositionWire {
     entry: bytes::Bytes,
 }
 
-/// Encodes positions in chunks. A task whose positions do not fit what is left of a chunk goes on in the next.
+/// Encodes positions in chunks. Chunks are put one by one, so a task's positions are never cut: half of them could say how
+/// far it is in a child, and not that it passed the parent. A task with more than a chunk holds is left out; its positions
+/// are committed before long.
 pub(crate) fn encode(positions: &[IdlePositions]) -> Vec<Vec<u8>> {
     let mut chunks = Vec::new();
     let (mut wire, mut bytes) = (IdleWire::default(), 0);
-    for idle in positions {
-        let begin = || TaskWire { task: idle.task.0.into(), step_id: idle.step_id.0.into(), positions: Vec::new() };
-        let mut piece: Option<TaskWire> = None;
-        for (shard, entry) in &idle.entries {
-            let position = PositionWire { key: position_key(shard), entry: encode_position(entry) };
-            let size = position.key.len() + position.entry.len() + POSITION_BYTES;
-            if bytes + TASK_BYTES + size > CHUNK_BYTES_MAX {
-                wire.tasks.extend(piece.take());
-                chunks.push(framed(FORMAT, &std::mem::take(&mut wire)));
-                bytes = 0;
-            }
-            bytes += if piece.is_none() { TASK_BYTES + size } else { size };
-            piece.get_or_insert_with(begin).positions.push(position);
+    let told = positions.iter().filter(|idle| !idle.entries.is_empty());
+    for task in told.map(encode_task) {
+        let size = task.encoded_len() + TASK_FRAME_BYTES;
+        if size > CHUNK_BYTES_MAX {
+            continue;
         }
-        wire.tasks.extend(piece);
+        if bytes + size > CHUNK_BYTES_MAX {
+            chunks.push(framed(FORMAT, &std::mem::take(&mut wire)));
+            bytes = 0;
+        }
+        bytes += size;
+        wire.tasks.push(task);
     }
     if !wire.tasks.is_empty() {
         chunks.push(framed(FORMAT, &wire));
     }
     chunks
+}
+
+fn encode_task(idle: &IdlePositions) -> TaskWire {
+    let positions = idle.entries.iter();
+    TaskWire {
+        task: idle.task.0.into(),
+        step_id: idle.step_id.0.into(),
+        positions: positions
+            .map(|(shard, entry)| PositionWire { key: position_key(shard), entry: encode_position(entry) })
+            .collect(),
+    }
 }
 
 /// Decodes a chunk.

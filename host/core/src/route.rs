@@ -3,6 +3,8 @@
 
 use std::ops::Range;
 
+use md5::{Digest as _, Md5};
+
 use crate::id::{ShardKey, TaskId};
 use crate::position::RecordPlace;
 use crate::record::{Fetch, Record, SetAside};
@@ -67,7 +69,68 @@ pub fn route(shard: ShardKey, range: HashRange, tasks: TaskCount, records: Vec<R
     Routed { fetch: Fetch { shard, records, order }, spans, set_aside }
 }
 
-/// Whether data claims to be a KPL aggregate: the magic, and room for a digest behind it.
+/// Whether data is a KPL aggregate: the magic, a message, and the message's digest. What only begins like one is plain.
 fn is_aggregate(data: &[u8]) -> bool {
-    data.len() > AGGREGATE_MAGIC.len() + AGGREGATE_DIGEST_BYTES && data.starts_with(&AGGREGATE_MAGIC)
+    let Some(rest) = data.strip_prefix(&AGGREGATE_MAGIC) else { return false };
+    let message = rest.len().checked_sub(AGGREGATE_DIGEST_BYTES).filter(|length| *length > 0);
+    message.is_some_and(|length| Md5::digest(&rest[..length]).as_slice() == &rest[length..])
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::id::StreamIndex;
+    use crate::slice::HashKey;
+
+    const RANGE: HashRange = HashRange { start: HashKey(0), end: HashKey(u128::MAX / 2) };
+
+    fn record(number: u64, key: &str, data: &[u8]) -> Record {
+        let place = RecordPlace { sequence: crate::sequence::SequenceNumber([0, 0, number]), sub_sequence: 0 };
+        Record { place, arrived_ms: 0, partition_key: key.into(), data: Bytes::copy_from_slice(data) }
+    }
+
+    fn routed(records: Vec<Record>) -> Routed {
+        let shard = ShardKey { stream: StreamIndex(0), shard: "shardId-000000000000".into() };
+        route(shard, RANGE, TaskCount::new(16).unwrap(), records)
+    }
+
+    #[test]
+    fn records_are_grouped_by_task_in_their_order() {
+        let keys: Vec<String> =
+            (0..200).map(|key| format!("key{key}")).filter(|key| RANGE.contains(HashKey::of(key))).collect();
+        let records = (0..).zip(keys.iter().chain(&keys)).map(|(number, key)| record(number, key, b"data")).collect();
+        let routed = routed(records);
+        assert_eq!(routed.set_aside, None);
+        assert_eq!(routed.fetch.order.len(), 2 * keys.len());
+        for (task, span) in &routed.spans {
+            let records: Vec<&Record> =
+                routed.fetch.order[span.clone()].iter().map(|index| &routed.fetch.records[*index as usize]).collect();
+            let tasks = TaskCount::new(16).unwrap();
+            assert!(records.iter().all(|record| tasks.task_of(record.hash()) == *task));
+            assert!(records.windows(2).all(|pair| pair[0].place < pair[1].place));
+        }
+    }
+
+    #[test]
+    fn strays_and_aggregates_are_nobodys_and_what_only_looks_like_one_is_plain() {
+        let inside = (0..).map(|key| format!("in{key}")).find(|key| RANGE.contains(HashKey::of(key))).unwrap();
+        let outside = (0..).map(|key| format!("out{key}")).find(|key| !RANGE.contains(HashKey::of(key))).unwrap();
+        let mut aggregate = AGGREGATE_MAGIC.to_vec();
+        aggregate.extend_from_slice(b"message");
+        aggregate.extend_from_slice(&Md5::digest(b"message"));
+        let mut damaged = aggregate.clone();
+        *damaged.last_mut().unwrap() ^= 1;
+        for (data, key, expected) in [
+            (&b"plain"[..], &inside, None),
+            (&damaged, &inside, None),
+            (&aggregate, &inside, Some(SetAside::Aggregate)),
+            (&b"plain"[..], &outside, Some(SetAside::Stray)),
+        ] {
+            let routed = routed(vec![record(1, &inside, b"first"), record(2, key, data)]);
+            assert_eq!(routed.set_aside.map(|(_, kind)| kind), expected, "{key}");
+            assert_eq!(routed.fetch.order.len(), if expected.is_some() { 1 } else { 2 });
+        }
+    }
 }

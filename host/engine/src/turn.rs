@@ -65,7 +65,13 @@ impl Runnable for TaskCell {
         }
         for message in self.mailbox.take() {
             match message {
-                Message::Event(event) => work.events.push_back(event),
+                Message::Event(event) => {
+                    // From here on the records count as neither queued nor held until the turn ends: it may be long.
+                    if matches!(&event, Event::Run(run) if !run.is_empty()) {
+                        lock(&self.status).busy = true;
+                    }
+                    work.events.push_back(event);
+                }
                 Message::Store(store, event) => {
                     work.store = Some(store);
                     work.events.push_back(event);

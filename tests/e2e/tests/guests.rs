@@ -43,6 +43,32 @@ fn check(bad: &str, expected_cause: &str) -> Result<()> {
 }
 
 #[test]
+fn the_largest_value_survives_the_loss_of_the_disk() -> Result<()> {
+    let stage = Stage::set(&[("in", 1)])?;
+    let job = format!("[jobs.big]\ninputs = [\"in\"]\ntasks = 2\ncomponent = {:?}\n", component("misbehaving")?);
+    let host = stage.host("host", &job)?;
+    let mut process = host.start(&[])?;
+    stage.put("in", &[entry("key", "big-value")])?;
+    host.api()?.wait_caught_up("big", LIMIT)?;
+    process.kill()?;
+    std::fs::remove_dir_all(&host.data)?;
+    let _process = host.start(&[])?;
+    host.api()?.wait_caught_up("big", LIMIT)?;
+    let state = host.api()?.state("big")?;
+    let (_, _, value) = state.iter().find(|(_, key, _)| key == b"big").context("the value is there")?;
+    ensure!(value.len() == 8 * 1024 * 1024, "it has {} bytes", value.len());
+    let mut state = 1u64;
+    let same = value.iter().all(|byte| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        *byte == (state >> 32) as u8
+    });
+    ensure!(same, "its bytes are not those written");
+    Ok(())
+}
+
+#[test]
 fn one_that_loops_for_ever() -> Result<()> {
     check("loop", "cut off after 300 ms")
 }

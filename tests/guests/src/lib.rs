@@ -1,9 +1,27 @@
-//! A task that does what its records say, however bad: `loop`, `grow`, `trap`, `fatal`, `long-key`, or else count them.
+//! A task that does what its records say, however bad: `loop`, `grow`, `trap`, `fatal`, `long-key`, `big-value`, or else
+//! count them.
 
-use pelton_task::{Call, Context, Failure, Map, Record, Task};
+use pelton_task::{Call, Context, Failure, Map, Record, Task, Value};
 
 /// How often each partition key was seen.
 const SEEN: Map<str, u64> = Map::new("");
+
+/// The largest value there can be, of bytes that do not compress.
+const BIG: Value<[u8]> = Value::new("big");
+const VALUE_BYTES: usize = 8 * 1024 * 1024;
+
+/// Bytes of a xorshift generator that begins with 1.
+fn noise(bytes: usize) -> Vec<u8> {
+    let mut state = 1u64;
+    let mut noise = Vec::with_capacity(bytes);
+    while noise.len() < bytes {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        noise.push((state >> 32) as u8);
+    }
+    noise
+}
 
 /// A task that does as it is told.
 pub struct Misbehaving;
@@ -26,6 +44,7 @@ impl Task for Misbehaving {
             }
             b"trap" => panic!("told to"),
             b"fatal" => Err(Failure::fatal("told to")),
+            b"big-value" => BIG.put(call, &noise(VALUE_BYTES)),
             b"long-key" => SEEN.add(call, &"k".repeat(2_000), 1),
             _ => SEEN.add(call, record.partition_key(), 1),
         }

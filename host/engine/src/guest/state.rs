@@ -193,3 +193,7 @@ fn stored(key: &[u8]) -> Result<Bytes, Error> {
 fn store_error(error: StoreError) -> Error {
     Error::Store(error.to_string())
 }
+
+#[cfg(test)]
+#[path = "state_tests.rs"]
+mod tests;

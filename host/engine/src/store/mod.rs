@@ -31,3 +31,6 @@ pub enum StoreError {
     #[error("{0}")]
     Snapshot(String),
 }
+
+#[cfg(test)]
+mod tests;

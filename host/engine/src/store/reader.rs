@@ -18,16 +18,18 @@ use super::{STATE, StoreError};
 pub struct StateReader {
     table: Arc<ReadOnlyTable<&'static [u8], &'static [u8]>>,
     path: Arc<PathBuf>,
+    /// Open for as long as somebody reads, whatever becomes of the task.
+    _database: Arc<Database>,
 }
 
 /// Entries of a range, in key order from either end.
 pub type Entries = Box<dyn Iterator<Item = Result<(Bytes, Bytes), StoreError>>>;
 
 impl StateReader {
-    pub(super) fn new(database: &Database, path: &Path) -> Result<Self, StoreError> {
+    pub(super) fn new(database: &Arc<Database>, path: &Path) -> Result<Self, StoreError> {
         let open = || Ok::<_, redb::Error>(database.begin_read()?.open_table(STATE)?);
         let table = open().map_err(|error| failed(path, error))?;
-        Ok(Self { table: Arc::new(table), path: Arc::new(path.into()) })
+        Ok(Self { table: Arc::new(table), path: Arc::new(path.into()), _database: database.clone() })
     }
 
     /// The value of a stored key.

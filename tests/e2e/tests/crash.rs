@@ -16,7 +16,8 @@ use rand::{Rng as _, SeedableRng as _};
 const JOB: &str = "crashing";
 const INPUT: &str = "input";
 const OUTPUT: &str = "output";
-const KILLS: usize = 26;
+/// Every second one is a SIGKILL at a random moment, the others are deaths at a named point.
+const KILLS: usize = 50;
 const KEYS: usize = 40;
 const TASKS: usize = 4;
 /// Records are put so often while a host is to reach a point.
@@ -86,7 +87,9 @@ fn crash(seed: u64, lose_disks: bool) -> Result<()> {
     let put = |records: &[Entry]| runtime.block_on(streams::put(&kinesis, INPUT, records));
     let mut at_points = BTreeSet::new();
     for kill in 0..KILLS {
-        let point = POINTS[(kill / 2) % POINTS.len()];
+        // What a snapshot leads to comes seldom when the state is large, so only while it is small.
+        let points = if kill < KILLS / 2 + 1 { &POINTS[..] } else { &POINTS[..6] };
+        let point = points[(kill / 2) % points.len()];
         let passes = if point.starts_with("before-manifest") || point == "before-trim" {
             0
         } else {

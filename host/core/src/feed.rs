@@ -341,6 +341,11 @@ impl Feed {
         Delivery { up_to, unread_from_ms, members: members.map(|(task, member)| (*task, member.at)).collect(), mark }
     }
 
+    /// What a lane has not read yet: after which position, and from when on it may have arrived.
+    pub fn unread(&self, lane: Lane) -> Option<(Position, u64)> {
+        self.reader(lane).map(|reader| (reader.position, reader.unread_from_ms))
+    }
+
     /// Whether the shared reader had nothing more to read when it last asked.
     pub fn is_caught_up(&self) -> bool {
         self.caught_up && self.catch_up.is_none() && self.joining.is_empty()

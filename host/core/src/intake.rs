@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use crate::cause::StopCause;
 use crate::id::{ShardId, ShardKey};
 use crate::job::JobMeta;
 use crate::limits::Bounds;
@@ -20,6 +21,20 @@ pub struct Want {
     pub after: Position,
     /// The next unread record arrived no earlier than this, in milliseconds since 1970.
     pub unread_from_ms: u64,
+}
+
+impl Want {
+    /// Why nothing can be read from here without a gap: what may be unread is older than the stream keeps records.
+    pub fn gap(&self, now_ms: u64, retention_ms: u64) -> Option<StopCause> {
+        let kept_from_ms = now_ms.saturating_sub(retention_ms);
+        (self.unread_from_ms < kept_from_ms).then(|| StopCause::Gap {
+            shard: self.shard.clone(),
+            detail: format!(
+                "records after position {} may have arrived from {} ms on, and the stream keeps those from {kept_from_ms} ms on",
+                self.after, self.unread_from_ms
+            ),
+        })
+    }
 }
 
 /// What became of a run offered.

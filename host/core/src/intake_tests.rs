@@ -273,3 +273,13 @@ fn idle_positions_only_lead_forward() {
     ];
     check("00-ff", "a", "a:5/00-ff", &script);
 }
+
+#[test]
+fn what_may_be_older_than_the_stream_keeps_is_a_gap() {
+    let shard = ShardKey { stream: StreamIndex(0), shard: "a".into() };
+    let want = Want { shard, after: Position::TrimHorizon, unread_from_ms: 1_000 };
+    assert_eq!(want.gap(5_000, 4_000), None);
+    assert_eq!(want.gap(100, 4_000), None, "younger than the retention");
+    let gap = want.gap(5_001, 4_000).unwrap();
+    assert!(gap.to_string().contains("gap in a of input 0"), "{gap}");
+}

@@ -55,9 +55,10 @@ impl JobMeta {
 
     /// Where a task that knows nothing of a shard begins with it, and from when on its first record may have arrived.
     pub fn opening(&self, shard: &ShardKey) -> (Position, u64) {
-        let listed = shard.shard <= self.input(shard.stream).newest_shard;
+        let input = self.input(shard.stream);
         match self.start {
-            Start::At(ms) if listed => (Position::AtTimestamp(ms), ms),
+            // Nothing arrived before there was a stream.
+            Start::At(ms) if shard.shard <= input.newest_shard => (Position::AtTimestamp(ms), ms.max(input.created_ms)),
             Start::At(_) | Start::TrimHorizon => (Position::TrimHorizon, self.created_ms),
         }
     }

@@ -205,6 +205,9 @@ impl TaskCell {
             }
             if std::mem::take(&mut work.look_for_shards) {
                 self.look_for_shards(work);
+                if !work.events.is_empty() {
+                    continue;
+                }
             }
             match work.put_off.take() {
                 Some(call) if began.elapsed() < QUANTUM => {
@@ -247,7 +250,12 @@ impl TaskCell {
             }
             Effect::Ready => self.ready(work),
             Effect::Call(call) => work.put_off = Some(call),
-            Effect::Reread(shard, position) => self.job.hub.join(self.id, &shard, position, 0),
+            Effect::Reread(shard, position) => {
+                let running = work.machine.running().expect("only a running task has runs read again");
+                let known = running.intake().positions().find(|(known, _)| **known == shard);
+                let unread_from_ms = known.map_or(0, |(_, entry)| entry.unread_from_ms);
+                self.job.hub.join(self.id, &shard, position, unread_from_ms);
+            }
             Effect::Snapshot(mark, id) => {
                 let reader = work.store.as_ref().expect("the local copy was opened").reader();
                 drop(runtime.spawn(me.snapshot(reader, mark, id)));
@@ -293,12 +301,8 @@ impl TaskCell {
         let now_ms = self.now_ms();
         for want in work.machine.wants(&work.map) {
             let retention_ms = self.spec().retention_ms[usize::from(want.shard.stream.0)];
-            if want.unread_from_ms + retention_ms < now_ms {
-                let detail = format!(
-                    "the records after {} may have arrived since {} ms, and Kinesis keeps them for {retention_ms} ms",
-                    want.after, want.unread_from_ms
-                );
-                work.events.push_back(Event::Broken(StopCause::Gap { shard: want.shard, detail }));
+            if let Some(gap) = want.gap(now_ms, retention_ms) {
+                work.events.push_back(Event::Broken(gap));
                 return;
             }
             self.job.hub.join(self.id, &want.shard, want.after, want.unread_from_ms);

@@ -8,6 +8,7 @@ use std::time::Duration;
 use pelton_core::cause::StopCause;
 use pelton_core::feed::{Delivery, Feed, FeedNext, FeedTrouble, Lane, Reply};
 use pelton_core::id::{ShardKey, TaskId};
+use pelton_core::intake::Want;
 use pelton_core::limits::BATCH_RECORDS_MAX;
 use pelton_core::position::Position;
 use pelton_core::record::{Record, Run};
@@ -156,13 +157,36 @@ impl ShardReader {
     /// Stops every task that needs this shard.
     fn break_members(&mut self, cause: &StopCause) {
         let members: Vec<TaskId> = self.feed.members().collect();
-        for task in members {
+        self.break_tasks(members, cause);
+    }
+
+    fn break_tasks(&mut self, tasks: Vec<TaskId>, cause: &StopCause) {
+        for task in tasks {
             self.feed.leave(task);
             self.job.cell(task).tell(Event::Broken(cause.clone()));
         }
     }
 
+    /// Stops the tasks of a lane if records it has not read may be gone: Kinesis goes on silently then.
+    fn stops_at_gap(&mut self, lane: Lane) -> bool {
+        let retention_ms = self.job.spec.retention_ms[usize::from(self.key.stream.0)];
+        let unread = self.feed.unread(lane);
+        let want = unread.map(|(after, unread_from_ms)| Want { shard: self.key.clone(), after, unread_from_ms });
+        let gap = want.and_then(|want| want.gap(self.now_ms(), retention_ms));
+        let Some(gap) = gap else { return false };
+        let behind: Vec<TaskId> = self.feed.catching_up().collect();
+        let tasks = match lane {
+            Lane::CatchUp => behind,
+            Lane::Shared => self.feed.members().filter(|task| !behind.contains(task)).collect(),
+        };
+        self.break_tasks(tasks, &gap);
+        true
+    }
+
     async fn fetched(&mut self, lane: Lane, fetched: Fetched) {
+        if self.stops_at_gap(lane) {
+            return;
+        }
         let now_ms = self.now_ms();
         let last = fetched.records.last();
         let reply = Reply {

@@ -62,6 +62,18 @@ fn a_job_that_starts_latest_keeps_its_start_when_its_host_dies_before_it_commits
     Ok(())
 }
 
+#[test]
+fn a_job_that_starts_before_its_stream_was_made_takes_everything() -> Result<()> {
+    let stage = Stage::set(&[("in", 4)])?;
+    stage.put("in", &records("all"))?;
+    let host = stage.host("host", &word_count("2020-01-01T00:00:00Z")?)?;
+    let _process = host.start(&[])?;
+    host.api()?.wait_caught_up("from", LIMIT)?;
+    let counts = host.api()?.counts("from")?;
+    ensure!(counts.get(&b"all"[..]) == Some(&(KEYS as u64)), "{counts:?}");
+    Ok(())
+}
+
 /// A time of day in the form that configurations have.
 fn rfc3339(seconds: u64) -> String {
     let days = (seconds / 86_400) as i64;

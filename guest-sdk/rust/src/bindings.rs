@@ -10,7 +10,7 @@
 
 wit_bindgen::generate!({
     path: "../../wit",
-    world: "batch-task",
+    world: "sdk-task",
     ownership: Borrowing { duplicate_if_necessary: false },
     export_macro_name: "export_component",
     pub_export_macro: true,

@@ -3,10 +3,12 @@
 
 use crate::context::Context;
 use crate::failure::Failure;
+use crate::host;
 use crate::layer::Layer;
 use crate::limits::HELD_BYTES;
 use crate::outbox::Outbox;
 use crate::scan::{Direction, Scan};
+use crate::timer::TimerChanges;
 
 /// The call being made. Reads see the writes made earlier in it; a key is read from the host once.
 ///
@@ -19,13 +21,15 @@ pub struct Call {
     context: Context,
     layer: Layer,
     outbox: Outbox,
+    timers: TimerChanges,
     /// Where typed keys are encoded; empty between uses.
     pub(crate) key: Vec<u8>,
 }
 
 impl Call {
     pub(crate) fn new(context: Context) -> Self {
-        Self { context, layer: Layer::default(), outbox: Outbox::default(), key: Vec::new() }
+        let (layer, outbox, timers) = (Layer::default(), Outbox::default(), TimerChanges::default());
+        Self { context, layer, outbox, timers, key: Vec::new() }
     }
 
     /// Who is being called, and how it was deployed.
@@ -83,6 +87,23 @@ impl Call {
         self.outbox.emit(output, partition_key, data)
     }
 
+    /// Sets a timer, or sets it anew: a name of 1 to 1,024 bytes is due once. One in the past is fired at the next chance,
+    /// by [`Task::on_timer`](crate::Task::on_timer).
+    pub fn set_timer(&mut self, name: &str, due_ms: u64) {
+        self.timers.change(name, Some(due_ms));
+    }
+
+    /// Cancels a timer; one that is not set is no error.
+    pub fn cancel_timer(&mut self, name: &str) {
+        self.timers.change(name, None);
+    }
+
+    /// The time of this call, milliseconds since 1970-01-01 UTC. It never falls, and is the same when the call is made
+    /// again from the changelog.
+    pub fn now_ms(&self) -> u64 {
+        host::now_ms()
+    }
+
     /// Sets a key's value to what `fill` appends.
     pub(crate) fn fill(&mut self, key: &[u8], fill: impl FnOnce(&mut Vec<u8>)) -> Result<(), Failure> {
         let slot = self.slot(key)?;
@@ -114,13 +135,15 @@ impl Call {
     /// Hands over everything: the last step of a call that succeeded.
     pub(crate) fn hand_over(&mut self) -> Result<(), Failure> {
         self.layer.hand_over()?;
-        self.outbox.hand_over()
+        self.outbox.hand_over()?;
+        self.timers.hand_over()
     }
 
     /// Forgets everything, for the next call.
     pub(crate) fn clear(&mut self) {
         self.layer.clear();
         self.outbox.clear();
+        self.timers.clear();
         self.key.clear();
     }
 

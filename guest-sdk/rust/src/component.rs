@@ -4,10 +4,12 @@ use std::cell::RefCell;
 use std::thread::LocalKey;
 
 use crate::bindings::exports::pelton::task::batch_processor as wire;
+use crate::bindings::exports::pelton::task::timer_handler::DueTimer;
 use crate::bindings::pelton::task::types::FailureKind as WireKind;
 use crate::failure::{Failure, FailureKind};
 use crate::record::Batch;
 use crate::task::Task;
+use crate::timer::Timer;
 
 pub use crate::task::Instance;
 
@@ -30,6 +32,18 @@ pub fn process<T: Task>(place: &'static Place<T>, batch: wire::Batch) -> Result<
     let batch = Batch::new(streams, shards, arena, spans, numbers);
     let mut instance = place.take().expect("the host calls init first, and drops an instance that failed");
     instance.process(&batch).map_err(to_wire)?;
+    place.set(Some(instance));
+    Ok(())
+}
+
+/// Gives the instance timers that are due.
+///
+/// # Panics
+/// When the host calls it before `init`, or again after a failure.
+pub fn fire<T: Task>(place: &'static Place<T>, timers: Vec<DueTimer>) -> Result<(), wire::Failure> {
+    let timers: Vec<Timer> = timers.into_iter().map(|DueTimer { name, due }| Timer { name, due_ms: due }).collect();
+    let mut instance = place.take().expect("the host calls init first, and drops an instance that failed");
+    instance.fire(&timers).map_err(to_wire)?;
     place.set(Some(instance));
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! The macro that makes a crate a component.
 
-/// Exports a [`Task`](crate::Task) as the component's `pelton:task/batch-processor`. Once a crate; does nothing but
+/// Exports a [`Task`](crate::Task) as the component's `pelton:task/batch-processor` and `timer-handler`. Once a crate; does nothing but
 /// check the type when the crate is not built for WebAssembly.
 #[macro_export]
 macro_rules! export {
@@ -13,6 +13,7 @@ macro_rules! export {
         #[cfg(target_arch = "wasm32")]
         const _: () = {
             use $crate::bindings::exports::pelton::task::batch_processor as wire;
+            use $crate::bindings::exports::pelton::task::timer_handler as timed;
 
             ::std::thread_local! {
                 static TASK: ::std::cell::RefCell<::std::option::Option<$crate::component::Instance<$task>>> =
@@ -28,6 +29,12 @@ macro_rules! export {
 
                 fn process(batch: wire::Batch) -> ::std::result::Result<(), wire::Failure> {
                     $crate::component::process(&TASK, batch)
+                }
+            }
+
+            impl timed::Guest for Component {
+                fn fire(timers: ::std::vec::Vec<timed::DueTimer>) -> ::std::result::Result<(), wire::Failure> {
+                    $crate::component::fire(&TASK, timers)
                 }
             }
 

@@ -39,7 +39,7 @@
 //! ```
 //!
 //! Build the crate as a `cdylib` for the target `wasm32-wasip2`; the result is a component that exports
-//! `pelton:task/batch-processor`.
+//! `pelton:task/batch-processor` and `pelton:task/timer-handler`.
 
 pub mod context;
 pub mod record;
@@ -49,6 +49,7 @@ pub mod call;
 pub mod codec;
 pub mod map;
 pub mod scan;
+pub mod timer;
 
 pub mod failure;
 pub mod limits;
@@ -78,3 +79,4 @@ pub use map::{Map, Value};
 pub use record::{Batch, Record};
 pub use scan::{Direction, Scan};
 pub use task::Task;
+pub use timer::Timer;

@@ -4,6 +4,10 @@
 pub const KEY_BYTES_MAX: usize = 1_024;
 /// Largest value of the state.
 pub const VALUE_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Longest name of a timer. The shortest has one byte.
+pub const TIMER_NAME_BYTES_MAX: usize = 1_024;
+/// Timers that one task may have.
+pub const TIMERS_MAX: usize = 100_000;
 /// Longest partition key of a message, in characters. The shortest has one.
 pub const PARTITION_KEY_CHARS_MAX: usize = 256;
 /// Largest data of a message.

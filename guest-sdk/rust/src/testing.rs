@@ -8,11 +8,12 @@ use crate::failure::Failure;
 use crate::host::memory::World;
 use crate::record::Batch;
 use crate::task::{Instance, Task};
+use crate::timer::Timer;
 
 /// The shard that records are said to come from.
 const SHARD: &str = "shardId-000000000000";
 /// When the first record is said to have arrived, in milliseconds since 1970; each next one a millisecond later.
-const FIRST_ARRIVED_MS: u64 = 1_700_000_000_000;
+pub const FIRST_ARRIVED_MS: u64 = 1_700_000_000_000;
 
 /// A message that a task emitted.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,6 +30,7 @@ pub struct Harness<T> {
     instance: Option<Instance<T>>,
     batch: Batch,
     records: u64,
+    waited_ms: u64,
 }
 
 impl<T: Task> Default for Harness<T> {
@@ -40,7 +42,7 @@ impl<T: Task> Default for Harness<T> {
 impl<T: Task> Harness<T> {
     /// Task 0 of 1 of the job `test`, with no configuration, no outputs and an empty state.
     pub fn new() -> Self {
-        Self { world: World::default(), instance: None, batch: Batch::default(), records: 0 }
+        Self { world: World::default(), instance: None, batch: Batch::default(), records: 0, waited_ms: 0 }
     }
 
     /// Sets a value of the job's configuration.
@@ -80,9 +82,15 @@ impl<T: Task> Harness<T> {
 
     /// Adds a record to the next batch. Sequence numbers begin at 1 and rise by one.
     pub fn record(&mut self, stream: &str, partition_key: &str, data: impl AsRef<[u8]>) -> &mut Self {
-        let numbers = [FIRST_ARRIVED_MS + self.records, 0, 0, 0, self.records + 1];
+        let numbers = [FIRST_ARRIVED_MS + self.waited_ms + self.records, 0, 0, 0, self.records + 1];
         self.records += 1;
         self.batch.push([stream, SHARD], numbers, partition_key, data.as_ref());
+        self
+    }
+
+    /// Lets time pass before the next record arrives, in milliseconds.
+    pub fn wait_ms(&mut self, ms: u64) -> &mut Self {
+        self.waited_ms += ms;
         self
     }
 
@@ -96,6 +104,32 @@ impl<T: Task> Harness<T> {
     /// as the host does; an error of `init` is a fatal one.
     pub fn run(&mut self) -> Result<(), Failure> {
         let batch = std::mem::take(&mut self.batch);
+        self.world.now_ms = self.world.now_ms.max(FIRST_ARRIVED_MS + self.waited_ms + self.records);
+        self.call(|instance| instance.process(&batch))
+    }
+
+    /// Lets time pass up to a moment, in milliseconds since 1970, and fires the timers that are due then, and those that
+    /// they set, in their order.
+    pub fn run_until(&mut self, now_ms: u64) -> Result<(), Failure> {
+        self.world.now_ms = self.world.now_ms.max(now_ms);
+        loop {
+            let now_ms = self.world.now_ms;
+            let due = self.world.timers.iter().filter(|(_, due_ms)| **due_ms <= now_ms);
+            let mut due: Vec<Timer> = due.map(|(name, due_ms)| Timer { name: name.clone(), due_ms: *due_ms }).collect();
+            if due.is_empty() {
+                return Ok(());
+            }
+            due.sort_by(|a, b| (a.due_ms, &a.name).cmp(&(b.due_ms, &b.name)));
+            let fired = due.clone();
+            self.world.timers.retain(|_, due_ms| *due_ms > now_ms);
+            if let Err(failure) = self.call(|instance| instance.fire(&due)) {
+                self.world.timers.extend(fired.into_iter().map(|timer| (timer.name, timer.due_ms)));
+                return Err(failure);
+            }
+        }
+    }
+
+    fn call(&mut self, call: impl FnOnce(&mut Instance<T>) -> Result<(), Failure>) -> Result<(), Failure> {
         let before = self.world.clone();
         self.world.begin_batch();
         let instance = &mut self.instance;
@@ -103,13 +137,19 @@ impl<T: Task> Harness<T> {
             if instance.is_none() {
                 *instance = Some(Instance::new().map_err(|cause| Failure::fatal(cause).of_batch())?);
             }
-            instance.as_mut().expect("made above").process(&batch)
+            call(instance.as_mut().expect("made above"))
         });
         if outcome.is_err() {
             self.instance = None;
             (self.world.state, self.world.outputs) = (before.state, before.outputs);
+            self.world.timers = before.timers;
         }
         outcome
+    }
+
+    /// The timers that are set, by name, with the times they are due in milliseconds since 1970.
+    pub fn timers(&self) -> &BTreeMap<String, u64> {
+        &self.world.timers
     }
 
     /// Drops the instance, as a restart of the host does.

@@ -31,7 +31,7 @@ fn view(job: &Job) -> JobView {
     JobView::new(job.spec(), &job.tasks())
 }
 
-fn streams(job: &Job) -> Vec<String> {
+pub(crate) fn streams(job: &Job) -> Vec<String> {
     job.spec().meta.inputs.iter().map(|input| input.name.clone()).collect()
 }
 

@@ -22,6 +22,7 @@ mod access;
 mod context;
 
 mod components;
+mod dead_letters;
 mod health;
 mod jobs;
 mod metrics;

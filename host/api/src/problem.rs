@@ -39,6 +39,10 @@ pub enum Kind {
     UnknownKey,
     /// The table has no such component.
     UnknownComponent,
+    /// The task has no such dead letter.
+    UnknownLetter,
+    /// What is asked for cannot be done with what it is asked of.
+    Conflict,
     /// The task does not run here now, so its state cannot be read.
     TaskNotRunning,
     /// The host is not ready.
@@ -68,6 +72,8 @@ impl Kind {
             Self::UnknownTask => (StatusCode::NOT_FOUND, "unknown-task", "No such task"),
             Self::UnknownKey => (StatusCode::NOT_FOUND, "unknown-key", "No such key"),
             Self::UnknownComponent => (StatusCode::NOT_FOUND, "unknown-component", "No such component"),
+            Self::UnknownLetter => (StatusCode::NOT_FOUND, "unknown-dead-letter", "No such dead letter"),
+            Self::Conflict => (StatusCode::CONFLICT, "conflict", "It cannot be done with this"),
             Self::TaskNotRunning => (StatusCode::SERVICE_UNAVAILABLE, "task-not-running", "The task is not running"),
             Self::NotReady => (StatusCode::SERVICE_UNAVAILABLE, "not-ready", "The host is not ready"),
             Self::ServiceUnavailable => {

@@ -8,11 +8,11 @@ use axum::extract::{DefaultBodyLimit, Request};
 use axum::http::{Method, Uri, header};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, put};
+use axum::routing::{get, post, put};
 
 use crate::context::Context;
 use crate::problem::{Kind, MEDIA_TYPE, Refusal};
-use crate::{access, components, health, jobs, metrics, state};
+use crate::{access, components, dead_letters, health, jobs, metrics, state};
 
 /// The API of a host.
 pub fn router(context: Arc<Context>) -> Router {
@@ -25,6 +25,9 @@ pub fn router(context: Arc<Context>) -> Router {
         .route("/v1/jobs/{job}/shards", get(jobs::shards))
         .route("/v1/jobs/{job}/state", get(state::get))
         .route("/v1/jobs/{job}/tasks/{task}/state", get(state::scan))
+        .route("/v1/jobs/{job}/dead-letters", get(dead_letters::list))
+        .route("/v1/jobs/{job}/dead-letters/{task}/{number}", get(dead_letters::show).delete(dead_letters::forget))
+        .route("/v1/jobs/{job}/dead-letters/{task}/{number}/redrive", post(dead_letters::redrive))
         .route("/v1/components", put(components::push).get(components::list))
         .route("/v1/components/{digest}", get(components::show))
         .layer(DefaultBodyLimit::max(components::COMPONENT_BYTES_MAX))

@@ -28,7 +28,7 @@ const STEP_ENTRIES: usize = 64;
 /// A page's entries, and the key at which the next page starts.
 type Page = (Vec<EntryView>, Option<Vec<u8>>);
 
-async fn blocking<T: Send + 'static>(
+pub(crate) async fn blocking<T: Send + 'static>(
     read: impl FnOnce() -> Result<T, StateReadError> + Send + 'static,
 ) -> Result<T, Refusal> {
     match tokio::task::spawn_blocking(read).await {

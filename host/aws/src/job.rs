@@ -6,6 +6,8 @@ use aws_sdk_kinesis::types::StreamStatus;
 use futures::future::try_join_all;
 use pelton_core::id::{Digest, Incarnation, ShardId};
 use pelton_core::job::{Input, JobMeta, Start};
+use pelton_core::policy::{Aggregates, OutOfRange, Policies};
+use pelton_core::shard::Shard;
 use pelton_core::slice::TaskCount;
 use pelton_engine::ports::{Clock as _, PortError, PutOutcome};
 
@@ -37,6 +39,8 @@ pub struct JobRequest {
     pub start: StartRequest,
     /// The component of a new job's first deployment.
     pub component: Digest,
+    /// What becomes of records that are not simply their task's.
+    pub policies: Policies,
 }
 
 /// Where a new job begins.
@@ -96,6 +100,11 @@ struct MetaWire {
     table_id: String,
     #[prost(bytes = "vec", tag = "7")]
     component: Vec<u8>,
+    /// As configuration names them.
+    #[prost(string, tag = "8")]
+    out_of_range: String,
+    #[prost(string, tag = "9")]
+    aggregates: String,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -108,6 +117,9 @@ struct InputWire {
     created_ms: u64,
     #[prost(string, tag = "4")]
     newest_shard: String,
+    /// Shards listed at the job's creation that may hold records of it.
+    #[prost(string, repeated, tag = "5")]
+    listed: Vec<String>,
 }
 
 impl JobTable {
@@ -174,15 +186,19 @@ impl JobTable {
     }
 
     /// A stream as an input of a job that is being created.
-    async fn input(&self, stream: &Stream) -> Result<InputWire, PortError> {
+    async fn input(&self, stream: &Stream, start: StartRequest) -> Result<InputWire, PortError> {
         let shards = persist(|| list_shards(&self.kinesis, &stream.name)).await?;
-        let newest = shards.into_iter().map(|shard| shard.id).max();
+        let newest = shards.iter().map(|shard| shard.id.clone()).max();
+        // A shard that is closed already holds nothing that arrives from now on.
+        let may_hold = |shard: &&Shard| start != StartRequest::Latest || !shard.closed;
+        let listed = shards.iter().filter(may_hold).map(|shard| shard.id.to_string()).collect();
         let newest = newest.ok_or_else(|| PortError::Retry(format!("stream {} lists no shards", stream.name)))?;
         Ok(InputWire {
             name: stream.name.clone(),
             arn: stream.arn.clone(),
             created_ms: stream.created_ms,
             newest_shard: newest.to_string(),
+            listed,
         })
     }
 
@@ -195,8 +211,17 @@ impl JobTable {
             )));
         }
         let data = item.bytes("data")?;
-        let wire = unframed(FORMAT, &data).map_err(|what| item.wrong(what))?;
+        let mut wire: MetaWire = unframed(FORMAT, &data).map_err(|what| item.wrong(what))?;
         item.end()?;
+        // Jobs from before there was a choice had every odd record stop its task, so that none was decided upon.
+        for (policy, default) in [
+            (&mut wire.out_of_range, OutOfRange::default().to_string()),
+            (&mut wire.aggregates, Aggregates::default().to_string()),
+        ] {
+            if policy.is_empty() {
+                *policy = default;
+            }
+        }
         Ok(Some(wire))
     }
 
@@ -217,11 +242,13 @@ impl JobTable {
         let wire = MetaWire {
             incarnation: pelton_engine::random().map_err(port)?.into(),
             tasks: request.tasks.get(),
-            inputs: try_join_all(streams.iter().map(|stream| self.input(stream))).await.map_err(port)?,
+            inputs: try_join_all(streams.iter().map(|stream| self.input(stream, request.start))).await.map_err(port)?,
             start_ms,
             created_ms,
             table_id: self.table.id().into(),
             component: request.component.0.into(),
+            out_of_range: request.policies.out_of_range.to_string(),
+            aggregates: request.policies.aggregates.to_string(),
         };
         let pk = layout::job(&request.name);
         let attributes = || vec![("format", number(FORMAT.into())), ("data", binary(framed(FORMAT, &wire)))];
@@ -245,6 +272,14 @@ impl JobTable {
         }
         if wire.tasks != request.tasks.get() {
             return Err(JobError::TaskCount { job, known: wire.tasks, asked: request.tasks.get() });
+        }
+        let policies = request.policies;
+        let asked =
+            [("out-of-range", policies.out_of_range.to_string()), ("aggregates", policies.aggregates.to_string())];
+        for ((setting, asked), known) in asked.into_iter().zip([&wire.out_of_range, &wire.aggregates]) {
+            if *known != asked {
+                return Err(JobError::Policy { job, setting, known: known.clone(), asked });
+            }
         }
         let known: Vec<String> = wire.inputs.iter().map(|input| input.name.clone()).collect();
         if known != request.inputs {
@@ -273,6 +308,7 @@ fn from_wire(name: &str, wire: MetaWire) -> Option<JobMeta> {
         arn: input.arn,
         created_ms: input.created_ms,
         newest_shard: ShardId::from(input.newest_shard.as_str()),
+        listed: input.listed.iter().map(|shard| ShardId::from(shard.as_str())).collect(),
     };
     Some(JobMeta {
         name: name.into(),
@@ -281,5 +317,13 @@ fn from_wire(name: &str, wire: MetaWire) -> Option<JobMeta> {
         inputs: wire.inputs.into_iter().map(input).collect(),
         start: wire.start_ms.map_or(Start::TrimHorizon, Start::At),
         created_ms: wire.created_ms,
+        policies: Policies {
+            out_of_range: named(OutOfRange::NAMES, &wire.out_of_range)?,
+            aggregates: named(Aggregates::NAMES, &wire.aggregates)?,
+        },
     })
+}
+
+fn named<T: Copy>(names: &[(&str, T)], name: &str) -> Option<T> {
+    names.iter().find(|(known, _)| *known == name).map(|(_, choice)| *choice)
 }

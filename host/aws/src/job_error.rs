@@ -75,6 +75,21 @@ pub enum JobError {
         /// In the configuration.
         asked: Vec<String>,
     },
+    /// Another policy for records.
+    #[error(
+        "job {job} was created with {setting} = {known:?}, and the configuration says {asked:?}: with a change some record \
+         between two tasks' positions would be nobody's; set it back, or give the job another name"
+    )]
+    Policy {
+        /// Which job.
+        job: String,
+        /// Key of the setting.
+        setting: &'static str,
+        /// At its creation.
+        known: String,
+        /// In the configuration.
+        asked: String,
+    },
     /// A new job would begin later than now.
     #[error(
         "job {job}: start is {asked_ms} ms, and it is {now_ms} ms now: Kinesis reads nothing from the future; set an \

@@ -18,7 +18,6 @@ mod clock;
 mod connect;
 mod error;
 
-pub mod aggregate;
 mod sink;
 mod source;
 

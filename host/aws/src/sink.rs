@@ -13,8 +13,8 @@ use pelton_core::limits::PACKAGE_BYTES_MAX;
 use pelton_core::output::{PARTITION_KEY_CHARS_MAX, Package};
 use pelton_engine::ports::{PortError, Sink};
 
-use crate::aggregate::pack;
 use crate::error::port_error;
+use pelton_core::aggregate::pack;
 
 /// Records in one call; the limit of PutRecords.
 const CALL_RECORDS_MAX: usize = 500;

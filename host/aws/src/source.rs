@@ -8,7 +8,7 @@ use aws_sdk_kinesis::types::ShardIteratorType;
 use bytes::Bytes;
 use pelton_core::id::{ShardId, ShardKey, StreamIndex};
 use pelton_core::job::JobMeta;
-use pelton_core::position::{Position, RecordPlace};
+use pelton_core::position::{Position, RecordPlace, WHOLE};
 use pelton_core::record::Record;
 use pelton_core::sequence::SequenceNumber;
 use pelton_core::shard::Shard;
@@ -55,10 +55,10 @@ impl Source for KinesisSource {
             Position::AtTimestamp(ms) => request
                 .shard_iterator_type(ShardIteratorType::AtTimestamp)
                 .timestamp(DateTime::from_millis(i64::try_from(ms).unwrap_or(i64::MAX))),
-            // Within an aggregate more may follow at the same sequence number: it is read again.
+            // More may follow at the same sequence number unless all of it is passed: it is read again.
             Position::After(place) => request
                 .shard_iterator_type(match place.sub_sequence {
-                    0 => ShardIteratorType::AfterSequenceNumber,
+                    WHOLE => ShardIteratorType::AfterSequenceNumber,
                     _ => ShardIteratorType::AtSequenceNumber,
                 })
                 .starting_sequence_number(place.sequence.to_string()),
@@ -97,6 +97,7 @@ fn own(what: &str, record: aws_sdk_kinesis::types::Record) -> Result<Record, Por
             .partition_key
             .ok_or_else(|| PortError::Stop(format!("{what}: record {sequence} has no partition key")))?,
         data: Bytes::from(record.data.into_inner()),
+        output: None,
     })
 }
 

@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::commands::check::CheckArgs;
 use crate::commands::component::ComponentArgs;
+use crate::commands::dead_letters::DeadLettersArgs;
 use crate::commands::dev::DevArgs;
 use crate::commands::plan::PlanArgs;
 use crate::commands::put::PutArgs;
@@ -43,6 +44,8 @@ pub enum Command {
     Status(StatusArgs),
     /// Read the committed state of a job.
     State(StateArgs),
+    /// See what tasks set aside, and have it folded after all or forgotten.
+    DeadLetters(DeadLettersArgs),
     /// Show which task owns a key, and which shards feed it.
     Plan(PlanArgs),
     /// Keep components in the table, and see those kept.

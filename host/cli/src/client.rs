@@ -85,6 +85,22 @@ impl HostClient {
         self.ask(Method::PUT, path, &[], Some(body)).await
     }
 
+    /// What a POST brings.
+    ///
+    /// # Errors
+    /// As [`HostClient::get`].
+    pub async fn post<T: DeserializeOwned>(&self, path: &[&str]) -> anyhow::Result<T> {
+        self.ask(Method::POST, path, &[], None).await
+    }
+
+    /// What a DELETE brings.
+    ///
+    /// # Errors
+    /// As [`HostClient::get`].
+    pub async fn delete<T: DeserializeOwned>(&self, path: &[&str]) -> anyhow::Result<T> {
+        self.ask(Method::DELETE, path, &[], None).await
+    }
+
     async fn ask<T: DeserializeOwned>(
         &self,
         method: Method,

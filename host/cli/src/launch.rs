@@ -152,6 +152,7 @@ impl Running {
             outputs: config.outputs.values().map(|output| output.stream.clone()).collect(),
             start: config.start,
             component: digest,
+            policies: config.policies,
         };
         let opened = JobTable::new(self.table.clone(), &self.connections).open_job(&request).await?;
         let program = if opened.component == digest {
@@ -188,7 +189,7 @@ impl Running {
             component: opened.component,
             outputs: config.outputs.keys().cloned().collect(),
             config: config.config.clone(),
-            settings: config.settings,
+            settings: config.settings.clone(),
         };
         self.host.start_job(spec, ports, program).await.with_context(|| format!("starting job {name}"))
     }

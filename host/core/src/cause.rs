@@ -1,8 +1,7 @@
 //! Why a task stopped. Each says what happened, where, and what to do.
 
 use crate::id::{CommitNumber, Epoch, ShardKey};
-use crate::position::RecordPlace;
-use crate::record::SetAside;
+use crate::position::Position;
 
 /// Why a task stopped on this host.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -62,38 +61,46 @@ pub enum StopCause {
         /// What is wrong with it.
         detail: String,
     },
-    /// A batch kept failing.
-    #[error("its batch failed {attempts} times, beginning at {first} of {shard}: {fault}")]
-    Batch {
+    /// The logic kept failing with a record or a timer.
+    #[error("it failed {attempts} times with {what}: {fault}")]
+    Failing {
         /// How often.
         attempts: u32,
-        /// The shard of the first record.
-        shard: ShardKey,
-        /// The first record of the batch.
-        first: String,
+        /// With what.
+        what: String,
         /// What the last attempt failed with.
         fault: String,
+    },
+    /// There is no room for another dead letter.
+    #[error(
+        "it has {letters} dead letters of {bytes} bytes and must set another aside ({what}), past its limit of {letters_max} letters and {bytes_max} bytes: raise limits.dead-letters or limits.dead-letter-bytes, start again, and redrive or drop what is there"
+    )]
+    DeadLettersFull {
+        /// How many there are.
+        letters: u64,
+        /// Of how many bytes.
+        bytes: u64,
+        /// How many there may be.
+        letters_max: u64,
+        /// Of how many bytes.
+        bytes_max: u64,
+        /// What else was to be set aside.
+        what: String,
     },
     /// The logic says it cannot go on, or could not begin.
     #[error("{0}")]
     Logic(String),
-    /// A record that this version has no policy for.
-    #[error("{} at {}/{} of {shard}: {}", .kind.what(), .place.sequence, .place.sub_sequence, .kind.consequence())]
-    SetAside {
-        /// Which shard.
-        shard: ShardKey,
-        /// Which record.
-        place: RecordPlace,
-        /// What it is.
-        kind: SetAside,
-    },
-    /// Records that were never read are gone.
-    #[error("gap in {shard}: {detail}; the records in it can no longer be read")]
+    /// Records that were never read are gone, and the job says to stop then.
+    #[error(
+        "gap in {shard} after position {from}: {what}; it is kept as a dead letter, and on-gap = \"continue\" goes on behind it"
+    )]
     Gap {
         /// Which shard.
         shard: ShardKey,
-        /// What is missing.
-        detail: String,
+        /// The last position reached.
+        from: Position,
+        /// What is gone.
+        what: String,
     },
     /// The local store failed.
     #[error("the local state failed: {0}; check the disk of the data folder, then start again")]
@@ -101,24 +108,4 @@ pub enum StopCause {
     /// A service refuses for good.
     #[error("{0}")]
     Service(String),
-}
-
-impl SetAside {
-    fn what(self) -> &'static str {
-        match self {
-            Self::Stray => "a record whose partition key hashes outside its shard (put with an ExplicitHashKey)",
-            Self::Aggregate => "a KPL aggregate",
-        }
-    }
-
-    fn consequence(self) -> &'static str {
-        match self {
-            Self::Stray => {
-                "this version has no policy for strays, so the task that owns the shard's first hash key stops"
-            }
-            Self::Aggregate => {
-                "this version cannot take aggregates apart, so the task that owns the shard's first hash key stops"
-            }
-        }
-    }
 }

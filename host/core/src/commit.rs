@@ -1,6 +1,7 @@
 //! A commit: one durable step of a task. It holds the state written, the positions reached and the outputs emitted by
 //! the same invocations, so that they can never disagree.
 
+use crate::dead_letter::Timer;
 use crate::id::{CommitId, CommitNumber, DeploymentNumber, Epoch, ShardKey};
 use crate::position::Position;
 use crate::write_set::WriteSet;
@@ -42,10 +43,28 @@ pub enum CommitKind {
 pub struct Invocation {
     /// The time the guest was told, milliseconds since 1970. Never falls along a changelog.
     pub time_ms: u64,
-    /// How many calls with these records had failed before.
+    /// How many calls had failed since the one before that did not.
     pub failed_attempts: u32,
-    /// What it was given.
+    /// Whether it was the first call of a new instance.
+    pub born: bool,
+    /// What it was for.
+    pub kind: InvocationKind,
+    /// The parts of shards it was given, or that were passed without a call.
     pub runs: Vec<InvokedRun>,
+}
+
+/// What a guest call was for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum InvocationKind {
+    /// To fold records.
+    Records,
+    /// It failed for the last time: the one record in its runs, or the timer, became a dead letter, and nothing else of it is
+    /// kept.
+    SetAside(Option<Timer>),
+    /// To fire timers, in this order.
+    Timers(Vec<Timer>),
+    /// To fold a dead letter after all.
+    Redrive(u64),
 }
 
 /// The part of a shard that one guest call was given.
@@ -57,7 +76,7 @@ pub struct InvokedRun {
     pub after: Position,
     /// And end with this one.
     pub up_to: Position,
-    /// How many there were.
+    /// How many there were that the logic was given.
     pub records: u32,
 }
 

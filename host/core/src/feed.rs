@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use crate::id::TaskId;
+use crate::intake::{Want, gap};
 use crate::limits::{ARRIVAL_MARGIN_MS, backoff_ms};
 use crate::position::Position;
 
@@ -105,6 +106,7 @@ struct Member {
     /// Delivered up to here.
     at: Position,
     unread_from_ms: u64,
+    excused_ms: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -138,6 +140,15 @@ pub struct Feed {
 /// Tasks without records are told this often how far their shard was read.
 const MARK_INTERVAL_MS: u64 = 500;
 
+impl Lane {
+    fn place(self) -> Place {
+        match self {
+            Self::Shared => Place::Shared,
+            Self::CatchUp => Place::CatchUp,
+        }
+    }
+}
+
 impl Reader {
     fn at(position: Position, unread_from_ms: u64) -> Self {
         Self { position, has_iterator: false, unread_from_ms, caught_up_ms: 0, ready_ms: 0, idle_ms: 0, failures: 0 }
@@ -162,9 +173,14 @@ impl Feed {
     }
 
     /// A task needs what follows a position.
-    pub fn join(&mut self, now_ms: u64, task: TaskId, at: Position, unread_from_ms: u64) {
+    pub fn join(&mut self, now_ms: u64, task: TaskId, want: &Want) {
+        let Want { after, unread_from_ms, excused_ms, .. } = *want;
+        self.seat_later(now_ms, task, Member { place: Place::Full, at: after, unread_from_ms, excused_ms });
+    }
+
+    fn seat_later(&mut self, now_ms: u64, task: TaskId, member: Member) {
         self.members.remove(&task);
-        self.joining.insert(task, Member { place: Place::Full, at, unread_from_ms });
+        self.joining.insert(task, member);
         self.gather_until_ms = if self.shared.is_none() { now_ms + GATHER_MS } else { now_ms };
     }
 
@@ -183,9 +199,8 @@ impl Feed {
 
     /// A task's mailbox has room again.
     pub fn room(&mut self, now_ms: u64, task: TaskId) {
-        if let Some(member) = self.members.get(&task).filter(|member| member.place == Place::Full) {
-            let (at, unread_from_ms) = (member.at, member.unread_from_ms);
-            self.join(now_ms, task, at, unread_from_ms);
+        if let Some(member) = self.members.get(&task).copied().filter(|member| member.place == Place::Full) {
+            self.seat_later(now_ms, task, member);
         }
     }
 
@@ -199,6 +214,8 @@ impl Feed {
 
     /// What to do now.
     pub fn next(&mut self, now_ms: u64) -> FeedNext {
+        // A lane that all left is not one to join: it may stand before a gap that they passed.
+        self.merge_lanes();
         if !self.joining.is_empty() && now_ms >= self.gather_until_ms {
             self.seat_joining();
         }
@@ -333,17 +350,20 @@ impl Feed {
         if mark {
             self.next_mark_ms = now_ms + MARK_INTERVAL_MS;
         }
-        let place = match lane {
-            Lane::Shared => Place::Shared,
-            Lane::CatchUp => Place::CatchUp,
-        };
+        let place = lane.place();
         let members = self.members.iter().filter(|(_, member)| member.place == place && member.at <= up_to);
         Delivery { up_to, unread_from_ms, members: members.map(|(task, member)| (*task, member.at)).collect(), mark }
     }
 
-    /// What a lane has not read yet: after which position, and from when on it may have arrived.
-    pub fn unread(&self, lane: Lane) -> Option<(Position, u64)> {
-        self.reader(lane).map(|reader| (reader.position, reader.unread_from_ms))
+    /// The tasks of a lane of whose unread records some may be gone, with up to when those arrived, in milliseconds since
+    /// 1970. Kinesis goes on silently behind what it keeps no longer.
+    pub fn gap(&self, lane: Lane, now_ms: u64, retention_ms: u64) -> Option<(u64, Vec<TaskId>)> {
+        let until_ms = gap(self.reader(lane)?.unread_from_ms, now_ms, retention_ms)?;
+        let place = lane.place();
+        let lacks = |member: &Member| gap(member.excused_ms, now_ms, retention_ms).is_some();
+        let tasks = self.members.iter().filter(|(_, member)| member.place == place && lacks(member));
+        let tasks: Vec<TaskId> = tasks.map(|(task, _)| *task).collect();
+        (!tasks.is_empty()).then_some((until_ms, tasks))
     }
 
     /// Whether the shared reader had nothing more to read when it last asked.

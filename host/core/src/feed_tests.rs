@@ -1,6 +1,7 @@
 //! A feed beside a shard that holds records 1, 2, 3 … and ends after the last.
 
 use super::*;
+use crate::id::{ShardKey, StreamIndex};
 use crate::position::RecordPlace;
 use crate::sequence::SequenceNumber;
 
@@ -9,6 +10,11 @@ fn after(number: u64) -> Position {
         0 => Position::TrimHorizon,
         number => Position::After(RecordPlace { sequence: SequenceNumber([0, 0, number]), sub_sequence: 0 }),
     }
+}
+
+fn want(at: u64, unread_from_ms: u64) -> Want {
+    let shard = ShardKey { stream: StreamIndex(0), shard: "a".into() };
+    Want { shard, after: after(at), unread_from_ms, excused_ms: 0 }
 }
 
 fn number(position: Position) -> u64 {
@@ -38,7 +44,7 @@ impl Shard {
     }
 
     fn join(&mut self, task: u16, at: u64, unread_from_ms: u64) {
-        self.feed.join(self.now_ms, TaskId(task), after(at), unread_from_ms);
+        self.feed.join(self.now_ms, TaskId(task), &want(at, unread_from_ms));
     }
 
     /// Does the next thing; a fetch brings two records. Says what it did.
@@ -164,7 +170,7 @@ fn calls_keep_their_pace_even_where_they_fail() {
 #[test]
 fn bytes_keep_their_pace() {
     let mut feed = Feed::new(Pace::KINESIS);
-    feed.join(0, TaskId(0), after(0), 0);
+    feed.join(0, TaskId(0), &want(0, 0));
     assert_eq!(feed.next(50), FeedNext::Iterate(Lane::Shared, after(0)));
     feed.iterated(Lane::Shared);
     let reply = Reply { up_to: Some(after(1)), arrived_ms: None, bytes: 10 << 20, end: false, caught_up: false };
@@ -175,7 +181,7 @@ fn bytes_keep_their_pace() {
 #[test]
 fn an_empty_reply_slows_the_reader_only_at_the_tip() {
     let mut feed = Feed::new(Pace::KINESIS);
-    feed.join(0, TaskId(0), after(0), 0);
+    feed.join(0, TaskId(0), &want(0, 0));
     feed.next(50);
     feed.iterated(Lane::Shared);
     let empty = |caught_up| Reply { up_to: None, arrived_ms: None, bytes: 0, end: false, caught_up };
@@ -193,7 +199,7 @@ fn an_empty_reply_slows_the_reader_only_at_the_tip() {
 #[test]
 fn the_end_of_a_shard_bounds_nothing_by_the_time_it_is_read() {
     let mut feed = Feed::new(Pace::KINESIS);
-    feed.join(0, TaskId(0), after(0), 5);
+    feed.join(0, TaskId(0), &want(0, 5));
     feed.next(50);
     feed.iterated(Lane::Shared);
     let reply = |end| Reply { up_to: None, arrived_ms: None, bytes: 0, end, caught_up: true };

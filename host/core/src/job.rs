@@ -1,7 +1,10 @@
 //! A job as it was created: what can never change while its state lives. Kept in the job's meta item; a host whose
 //! configuration says otherwise refuses to start it.
 
+use std::collections::BTreeSet;
+
 use crate::id::{Incarnation, ShardId, ShardKey, StreamIndex};
+use crate::policy::Policies;
 use crate::position::Position;
 use crate::slice::TaskCount;
 
@@ -23,8 +26,10 @@ pub struct Input {
     pub arn: String,
     /// When the stream was created, milliseconds since 1970: tells a stream from another made later under its name.
     pub created_ms: u64,
-    /// The greatest shard id listed when the job was created. Shards up to it that are not listed lie before the start.
+    /// The greatest shard id listed when the job was created.
     pub newest_shard: ShardId,
+    /// The shards listed then that may hold records of the job. Others up to the greatest lie before its start.
+    pub listed: BTreeSet<ShardId>,
 }
 
 /// What a job is from its creation on.
@@ -42,6 +47,8 @@ pub struct JobMeta {
     pub start: Start,
     /// When it was created, milliseconds since 1970.
     pub created_ms: u64,
+    /// What becomes of records that are not simply their task's.
+    pub policies: Policies,
 }
 
 impl JobMeta {
@@ -65,6 +72,7 @@ impl JobMeta {
 
     /// Whether a shard that no listing shows any more ended before the job began, so that nothing of it is missed.
     pub fn lies_before_start(&self, shard: &ShardKey) -> bool {
-        shard.shard <= self.input(shard.stream).newest_shard
+        let input = self.input(shard.stream);
+        shard.shard <= input.newest_shard && !input.listed.contains(&shard.shard)
     }
 }

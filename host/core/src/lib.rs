@@ -20,7 +20,9 @@ pub mod position;
 pub mod sequence;
 pub mod slice;
 
+pub mod aggregate;
 pub mod feed;
+pub mod policy;
 pub mod record;
 pub mod route;
 pub mod shard;
@@ -28,8 +30,12 @@ pub mod shard;
 pub mod append;
 pub mod codec;
 pub mod commit;
+pub mod counts;
+pub mod dead_letter;
 pub mod intake;
 pub mod output;
+pub mod repeats;
+pub mod timers;
 pub mod write_set;
 
 pub mod cause;

@@ -42,6 +42,12 @@ pub const BACKOFF_MAX_MS: u64 = 5_000;
 /// Arrival times are approximate and not monotonic; bounds made from them keep this distance.
 pub const ARRIVAL_MARGIN_MS: u64 = 60_000;
 
+/// A gap is taken to reach this part of retention beyond what the stream keeps no longer, so that reading gets a start on the
+/// horizon, which moves on.
+pub const GAP_HEAD_START_DIVISOR: u64 = 64;
+/// And at least so far, in milliseconds.
+pub const GAP_HEAD_START_MS_MIN: u64 = 60_000;
+
 /// The bounds a task goes by while it runs. The simulator sets smaller ones, so that what they lead to happens often.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {

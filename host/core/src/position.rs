@@ -11,8 +11,20 @@ use crate::slice::HashRange;
 pub struct RecordPlace {
     /// Kinesis' number of the record, or of the aggregate it came in.
     pub sequence: SequenceNumber,
-    /// Place within a KPL aggregate, from 0; 0 for a plain record.
+    /// Place within a KPL aggregate, from 0; 0 for a plain record; [`WHOLE`] for all there is at the number.
     pub sub_sequence: u64,
+}
+
+/// Stands, as a sub-sequence number, behind every record of an aggregate. Written by what passed all of it.
+pub const WHOLE: u64 = u64::MAX;
+
+impl fmt::Display for RecordPlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.sub_sequence {
+            WHOLE => self.sequence.fmt(f),
+            sub_sequence => write!(f, "{}/{sub_sequence}", self.sequence),
+        }
+    }
 }
 
 /// How far a shard is passed. Ordered: a start comes before every record, and the end after.
@@ -29,6 +41,11 @@ pub enum Position {
 }
 
 impl Position {
+    /// Behind everything at a sequence number: a plain record, or all of an aggregate.
+    pub fn after_all_of(sequence: SequenceNumber) -> Self {
+        Self::After(RecordPlace { sequence, sub_sequence: WHOLE })
+    }
+
     /// Whether a record at this place is already behind the position.
     pub fn covers(&self, place: RecordPlace) -> bool {
         match self {
@@ -52,7 +69,7 @@ impl fmt::Display for Position {
         match self {
             Self::TrimHorizon => f.write_str("trim-horizon"),
             Self::AtTimestamp(ms) => write!(f, "at-timestamp {ms}"),
-            Self::After(place) => write!(f, "after {}/{}", place.sequence, place.sub_sequence),
+            Self::After(place) => write!(f, "after {place}"),
             Self::ShardEnd => f.write_str("shard-end"),
         }
     }

@@ -1,19 +1,25 @@
-//! The router: sorts the records of one fetch by the tasks that own their partition keys, once, keeping their order and
-//! sharing their bytes. What is for no task's logic to see is set aside for the shard's home task.
+//! The router: takes aggregates apart, judges each record, and sorts those of one fetch by the tasks that own their partition
+//! keys, once, keeping their order and sharing their bytes. What no logic is to see goes to the shard's home task.
 
 use std::ops::Range;
 
-use md5::{Digest as _, Md5};
-
-use crate::id::{ShardKey, TaskId};
+use crate::aggregate::{self, AggregatedRecord};
+use crate::id::TaskId;
+use crate::policy::{Aggregates, Fate, Oddity, OutOfRange, Policies};
 use crate::position::RecordPlace;
-use crate::record::{Fetch, Record, SetAside};
-use crate::slice::{HashRange, TaskCount};
+use crate::record::{Aside, Fetch, Record};
+use crate::slice::{HashKey, HashRange, TaskCount};
 
-/// First bytes of a KPL aggregate.
-const AGGREGATE_MAGIC: [u8; 4] = [0xF3, 0x89, 0x9A, 0xC2];
-/// A KPL aggregate ends with the MD5 of what is between it and the magic.
-const AGGREGATE_DIGEST_BYTES: usize = 16;
+/// What the records of one shard are judged by.
+#[derive(Clone, Copy, Debug)]
+pub struct RouteRules {
+    /// Of the job.
+    pub tasks: TaskCount,
+    /// Of the job.
+    pub policies: Policies,
+    /// Whether the stream carries the outputs of another job, whose names for them are kept.
+    pub from_job: bool,
+}
 
 /// A fetch sorted by task.
 #[derive(Debug)]
@@ -22,115 +28,144 @@ pub struct Routed {
     pub fetch: Fetch,
     /// For each task with records here, in order of tasks, which of the fetch's `order` are its.
     pub spans: Vec<(TaskId, Range<usize>)>,
-    /// The first record set aside, and why.
-    pub set_aside: Option<(RecordPlace, SetAside)>,
 }
 
-/// Sorts records of a shard by task. What is set aside is nobody's: the run of the shard's home task ends before the first
-/// of it, and the other tasks go on.
-pub fn route(shard: ShardKey, range: HashRange, tasks: TaskCount, records: Vec<Record>) -> Routed {
-    let mut owners: Vec<u32> = Vec::with_capacity(records.len());
-    let mut counts = vec![0u32; tasks.get() as usize + 1];
-    let mut set_aside = None;
-    for record in &records {
+/// In place of an owner.
+const NOBODY: u32 = u32::MAX;
+
+/// Judges and sorts the records of a shard, which come as Kinesis keeps them: aggregates whole.
+pub fn route(range: HashRange, rules: &RouteRules, records: Vec<Record>) -> Routed {
+    let mut sorter = Sorter::new(range, rules, records.len());
+    if records.iter().any(|record| aggregate::has_magic(&record.data)) {
+        let mut apart = Vec::with_capacity(records.len() * 8);
+        for record in records {
+            match aggregate::unpack(&record.data) {
+                Some(aggregate) => sorter.take_apart(&record, aggregate, &mut apart),
+                None => {
+                    if aggregate::has_magic(&record.data) {
+                        sorter.fetch.malformed.push(apart.len() as u32);
+                    }
+                    sorter.judge(&record, None);
+                    apart.push(record);
+                }
+            }
+        }
+        sorter.fetch.records = apart;
+    } else {
+        records.iter().for_each(|record| sorter.judge(record, None));
+        sorter.fetch.records = records;
+    }
+    sorter.sort()
+}
+
+struct Sorter<'r> {
+    range: HashRange,
+    rules: &'r RouteRules,
+    home: u32,
+    /// Of each record.
+    owners: Vec<u32>,
+    /// Records of each task, one place further.
+    counts: Vec<u32>,
+    fetch: Fetch,
+}
+
+impl<'r> Sorter<'r> {
+    fn new(range: HashRange, rules: &'r RouteRules, records: usize) -> Self {
+        Self {
+            range,
+            rules,
+            home: u32::from(rules.tasks.task_of(range.start).0),
+            owners: Vec::with_capacity(records),
+            counts: vec![0; rules.tasks.get() as usize + 1],
+            fetch: Fetch::default(),
+        }
+    }
+
+    /// Takes the next record; `oddity` says what the aggregate it came in makes of it.
+    fn judge(&mut self, record: &Record, oddity: Option<Fate>) {
+        if let Some(fate) = oddity {
+            return self.set_aside(fate);
+        }
         let hash = record.hash();
-        let aside = if is_aggregate(&record.data) {
-            Some(SetAside::Aggregate)
-        } else {
-            (!range.contains(hash)).then_some(SetAside::Stray)
-        };
-        if let Some(kind) = aside {
-            set_aside = set_aside.or(Some((record.place, kind)));
-            owners.push(u32::MAX);
-            continue;
+        if self.range.contains(hash) {
+            return self.own(u32::from(self.rules.tasks.task_of(hash).0));
         }
-        let owner = u32::from(tasks.task_of(hash).0);
-        owners.push(owner);
-        counts[owner as usize + 1] += 1;
-    }
-    let mut spans = Vec::new();
-    let mut start = 0;
-    for (task, count) in tasks.tasks().zip(counts[1..].iter()) {
-        if *count > 0 {
-            spans.push((task, start..start + *count as usize));
-            start += *count as usize;
+        match self.rules.policies.out_of_range {
+            OutOfRange::DeadLetter => self.set_aside(Fate::DeadLetter(Oddity::OutOfRange)),
+            OutOfRange::Drop => self.set_aside(Fate::Drop(Oddity::OutOfRange)),
+            OutOfRange::Process => self.own(self.home),
+            OutOfRange::ReadAll => self.own(u32::from(self.rules.tasks.task_of(hash).0)),
         }
     }
-    let mut next = counts;
-    for task in 1..next.len() {
-        next[task] += next[task - 1];
-    }
-    let mut order = vec![0u32; start];
-    for (index, owner) in owners.iter().enumerate().filter(|(_, owner)| **owner != u32::MAX) {
-        let slot = &mut next[*owner as usize];
-        order[*slot as usize] = index as u32;
-        *slot += 1;
-    }
-    Routed { fetch: Fetch { shard, records, order }, spans, set_aside }
-}
 
-/// Whether data is a KPL aggregate: the magic, a message, and the message's digest. What only begins like one is plain.
-fn is_aggregate(data: &[u8]) -> bool {
-    let Some(rest) = data.strip_prefix(&AGGREGATE_MAGIC) else { return false };
-    let message = rest.len().checked_sub(AGGREGATE_DIGEST_BYTES).filter(|length| *length > 0);
-    message.is_some_and(|length| Md5::digest(&rest[..length]).as_slice() == &rest[length..])
+    fn own(&mut self, owner: u32) {
+        self.owners.push(owner);
+        self.counts[owner as usize + 1] += 1;
+    }
+
+    fn set_aside(&mut self, fate: Fate) {
+        self.fetch.asides.push(Aside { index: self.owners.len() as u32, fate });
+        self.owners.push(NOBODY);
+    }
+
+    /// Takes the records of an aggregate, each at its place within.
+    fn take_apart(&mut self, outer: &Record, aggregate: AggregatedRecord, apart: &mut Vec<Record>) {
+        let keys = &aggregate.partition_key_table;
+        let stray: Vec<bool> =
+            aggregate.records.iter().map(|record| !self.effectively_inside(&aggregate, record)).collect();
+        let any_stray = stray.contains(&true);
+        for (at, (user, stray)) in aggregate.records.iter().zip(stray).enumerate() {
+            let fate = match self.rules.policies.aggregates {
+                Aggregates::DeadLetter => stray.then_some(Fate::DeadLetter(Oddity::Stray)),
+                Aggregates::PerSubRecord => stray.then_some(Fate::Drop(Oddity::Stray)),
+                Aggregates::KclCompatible if any_stray => {
+                    Some(Fate::Drop(if stray { Oddity::Stray } else { Oddity::WithStray }))
+                }
+                Aggregates::KclCompatible | Aggregates::AcceptAll => None,
+            };
+            let record = Record {
+                place: RecordPlace { sub_sequence: at as u64, ..outer.place },
+                arrived_ms: outer.arrived_ms,
+                partition_key: keys[user.partition_key_index as usize].clone(),
+                data: user.data.clone(),
+                output: if self.rules.from_job { user.output_id().map(Box::new) } else { None },
+            };
+            self.judge(&record, fate);
+            apart.push(record);
+        }
+    }
+
+    fn effectively_inside(&self, aggregate: &AggregatedRecord, record: &aggregate::UserRecord) -> bool {
+        let chosen = aggregate.explicit_hash_key(record);
+        let key = || aggregate.partition_key(record).expect("only a whole aggregate is taken apart");
+        self.range.contains(chosen.unwrap_or_else(|| HashKey::of(key())))
+    }
+
+    /// Groups the records by owner, in their order.
+    fn sort(mut self) -> Routed {
+        let mut spans = Vec::new();
+        let mut start = 0;
+        for (task, count) in self.rules.tasks.tasks().zip(self.counts[1..].iter()) {
+            if *count > 0 {
+                spans.push((task, start..start + *count as usize));
+                start += *count as usize;
+            }
+        }
+        let mut next = self.counts;
+        for task in 1..next.len() {
+            next[task] += next[task - 1];
+        }
+        let mut order = vec![0u32; start];
+        for (index, owner) in self.owners.iter().enumerate().filter(|(_, owner)| **owner != NOBODY) {
+            let slot = &mut next[*owner as usize];
+            order[*slot as usize] = index as u32;
+            *slot += 1;
+        }
+        self.fetch.order = order;
+        Routed { fetch: self.fetch, spans }
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use bytes::Bytes;
-
-    use super::*;
-    use crate::id::StreamIndex;
-    use crate::slice::HashKey;
-
-    const RANGE: HashRange = HashRange { start: HashKey(0), end: HashKey(u128::MAX / 2) };
-
-    fn record(number: u64, key: &str, data: &[u8]) -> Record {
-        let place = RecordPlace { sequence: crate::sequence::SequenceNumber([0, 0, number]), sub_sequence: 0 };
-        Record { place, arrived_ms: 0, partition_key: key.into(), data: Bytes::copy_from_slice(data) }
-    }
-
-    fn routed(records: Vec<Record>) -> Routed {
-        let shard = ShardKey { stream: StreamIndex(0), shard: "shardId-000000000000".into() };
-        route(shard, RANGE, TaskCount::new(16).unwrap(), records)
-    }
-
-    #[test]
-    fn records_are_grouped_by_task_in_their_order() {
-        let keys: Vec<String> =
-            (0..200).map(|key| format!("key{key}")).filter(|key| RANGE.contains(HashKey::of(key))).collect();
-        let records = (0..).zip(keys.iter().chain(&keys)).map(|(number, key)| record(number, key, b"data")).collect();
-        let routed = routed(records);
-        assert_eq!(routed.set_aside, None);
-        assert_eq!(routed.fetch.order.len(), 2 * keys.len());
-        for (task, span) in &routed.spans {
-            let records: Vec<&Record> =
-                routed.fetch.order[span.clone()].iter().map(|index| &routed.fetch.records[*index as usize]).collect();
-            let tasks = TaskCount::new(16).unwrap();
-            assert!(records.iter().all(|record| tasks.task_of(record.hash()) == *task));
-            assert!(records.windows(2).all(|pair| pair[0].place < pair[1].place));
-        }
-    }
-
-    #[test]
-    fn strays_and_aggregates_are_nobodys_and_what_only_looks_like_one_is_plain() {
-        let inside = (0..).map(|key| format!("in{key}")).find(|key| RANGE.contains(HashKey::of(key))).unwrap();
-        let outside = (0..).map(|key| format!("out{key}")).find(|key| !RANGE.contains(HashKey::of(key))).unwrap();
-        let mut aggregate = AGGREGATE_MAGIC.to_vec();
-        aggregate.extend_from_slice(b"message");
-        aggregate.extend_from_slice(&Md5::digest(b"message"));
-        let mut damaged = aggregate.clone();
-        *damaged.last_mut().unwrap() ^= 1;
-        for (data, key, expected) in [
-            (&b"plain"[..], &inside, None),
-            (&damaged, &inside, None),
-            (&aggregate, &inside, Some(SetAside::Aggregate)),
-            (&b"plain"[..], &outside, Some(SetAside::Stray)),
-        ] {
-            let routed = routed(vec![record(1, &inside, b"first"), record(2, key, data)]);
-            assert_eq!(routed.set_aside.map(|(_, kind)| kind), expected, "{key}");
-            assert_eq!(routed.fetch.order.len(), if expected.is_some() { 1 } else { 2 });
-        }
-    }
-}
+#[path = "route_tests.rs"]
+mod tests;

@@ -36,6 +36,12 @@ impl HashRange {
         self.start <= hash && hash <= self.end
     }
 
+    /// What two ranges share, if anything.
+    pub fn common(&self, other: &Self) -> Option<Self> {
+        let common = Self { start: self.start.max(other.start), end: self.end.min(other.end) };
+        (common.start <= common.end).then_some(common)
+    }
+
     /// Whether two ranges share a hash key.
     pub fn touches(&self, other: &Self) -> bool {
         self.start <= other.end && other.start <= self.end

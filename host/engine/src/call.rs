@@ -2,10 +2,10 @@
 
 use std::sync::atomic::Ordering;
 
-use pelton_core::task::{Call, CallOutcome};
+use pelton_core::task::{Call, CallOutcome, Failure, FailureKind, Given};
 
 use crate::cell::{TaskCell, Work};
-use crate::guest::{CallEffects, FailureKind, Guest, GuestFault, Invocation, View};
+use crate::guest::{self, CallEffects, Guest, GuestFault, Invocation, View};
 
 impl TaskCell {
     /// Calls the logic, in a new instance if there is none. A call that fails takes its instance with it.
@@ -14,18 +14,19 @@ impl TaskCell {
         let view = View { open: call.open, sealed: call.sealed, local: store.reader() };
         let invocation = Invocation { time_ms: call.time_ms, seed: call.seed };
         let guest = work.guest.take().filter(|_| !call.born);
-        let called = self
-            .instance(guest, &view, invocation)
-            .and_then(|guest| guest.process(&call.batch.runs, &self.job.streams, invocation, view));
+        let called = self.instance(guest, &view, invocation).and_then(|guest| match call.work.given() {
+            Given::Runs(runs) => guest.process(runs, &self.job.streams, invocation, call.timers, view),
+            Given::Timers(timers) => guest.fire(timers, invocation, call.timers, view),
+        });
         match called {
-            Ok((guest, CallEffects { writes, outputs })) => {
+            Ok((guest, CallEffects { writes, outputs, timers })) => {
                 work.guest = Some(guest);
                 self.note_first_fold();
-                CallOutcome::Folded { writes, outputs }
+                CallOutcome::Folded { writes, outputs, timers }
             }
             Err(error) => {
                 tracing::warn!("task {} of job {}: {error}", self.id, self.spec().meta.name);
-                outcome(&error)
+                CallOutcome::Failed(failure(&error))
             }
         }
     }
@@ -45,13 +46,18 @@ impl TaskCell {
     }
 }
 
-fn outcome(fault: &GuestFault) -> CallOutcome {
-    match fault {
-        GuestFault::Init(_) => CallOutcome::Fatal(fault.to_string()),
-        GuestFault::Failed { kind: FailureKind::Fatal, .. } => CallOutcome::Fatal(fault.to_string()),
-        GuestFault::Failed { kind: FailureKind::Retry | FailureKind::Poison, .. }
-        | GuestFault::Deadline { .. }
-        | GuestFault::Memory { .. }
-        | GuestFault::Trap(_) => CallOutcome::Failed(fault.to_string()),
-    }
+fn failure(fault: &GuestFault) -> Failure {
+    let (kind, index) = match fault {
+        GuestFault::Init(_) => (FailureKind::Fatal, None),
+        GuestFault::Failed { kind, index, .. } => {
+            let kind = match kind {
+                guest::FailureKind::Fatal => FailureKind::Fatal,
+                guest::FailureKind::Retry => FailureKind::Retry,
+                guest::FailureKind::Poison => FailureKind::Poison,
+            };
+            (kind, index.map(|index| index as usize))
+        }
+        GuestFault::Deadline { .. } | GuestFault::Memory { .. } | GuestFault::Trap(_) => (FailureKind::Retry, None),
+    };
+    Failure { kind, index, message: fault.to_string() }
 }

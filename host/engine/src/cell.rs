@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use pelton_core::cause::StopCause;
 use pelton_core::id::{CommitId, ShardKey, TaskId};
 use pelton_core::position::{Position, PositionEntry};
-use pelton_core::record::Run;
+use pelton_core::record::{Gap, Run};
 use pelton_core::shard::ShardMap;
 use pelton_core::task::{Applied, Call, Effect, Event, IdSeed, RunningRules, Task};
 use tokio::sync::SemaphorePermit;
@@ -250,12 +250,8 @@ impl TaskCell {
             }
             Effect::Ready => self.ready(work),
             Effect::Call(call) => work.put_off = Some(call),
-            Effect::Reread(shard, position) => {
-                let running = work.machine.running().expect("only a running task has runs read again");
-                let known = running.intake().positions().find(|(known, _)| **known == shard);
-                let unread_from_ms = known.map_or(0, |(_, entry)| entry.unread_from_ms);
-                self.job.hub.join(self.id, &shard, position, unread_from_ms);
-            }
+            Effect::Reread(want) => self.job.hub.join(self.id, want),
+            Effect::LookForShards => work.look_for_shards = true,
             Effect::Snapshot(mark, id) => {
                 let reader = work.store.as_ref().expect("the local copy was opened").reader();
                 drop(runtime.spawn(me.snapshot(reader, mark, id)));
@@ -301,15 +297,15 @@ impl TaskCell {
         let now_ms = self.now_ms();
         for want in work.machine.wants(&work.map) {
             let retention_ms = self.spec().retention_ms[usize::from(want.shard.stream.0)];
-            if let Some(gap) = want.gap(now_ms, retention_ms) {
-                work.events.push_back(Event::Broken(gap));
-                return;
+            if let Some(gone_until_ms) = want.gap(now_ms, retention_ms) {
+                work.events.push_back(Event::Lost(want.shard, Gap::Until(gone_until_ms)));
+                continue;
             }
-            self.job.hub.join(self.id, &want.shard, want.after, want.unread_from_ms);
+            self.job.hub.join(self.id, want);
         }
         if let Some(running) = work.machine.running() {
-            for (child, parent) in running.intake().orphans(&work.map, &self.spec().meta) {
-                self.job.hub.look_for_parent(self.id, child, parent);
+            for orphan in running.intake().orphans(&work.map, &self.spec().meta) {
+                self.job.hub.look_for(self.id, orphan);
             }
         }
     }

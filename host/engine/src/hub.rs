@@ -7,8 +7,10 @@ use std::time::Duration;
 
 use pelton_core::cause::StopCause;
 use pelton_core::id::{ShardKey, StreamIndex, TaskId};
+use pelton_core::intake::Want;
 use pelton_core::limits::backoff_ms;
 use pelton_core::position::Position;
+use pelton_core::record::Gap;
 use pelton_core::shard::ShardMap;
 use pelton_core::task::Event;
 use tokio::sync::{Notify, mpsc};
@@ -63,8 +65,8 @@ impl Hub {
     }
 
     /// A task needs what follows a position of a shard.
-    pub fn join(&self, task: TaskId, shard: &ShardKey, after: Position, unread_from_ms: u64) {
-        self.command(shard, FeedCommand::Join { task, after, unread_from_ms });
+    pub fn join(&self, task: TaskId, want: Want) {
+        self.command(&want.shard.clone(), FeedCommand::Join(task, want));
     }
 
     /// A task needs nothing more of any shard.
@@ -96,14 +98,14 @@ impl Hub {
         lock(&self.feeds).iter().map(|(shard, feed)| (shard.clone(), lock(&feed.state).clone())).collect()
     }
 
-    /// A parent that no listing shows may still be there; if Kinesis does not know it, its records are lost to the task.
-    pub fn look_for_parent(&self, task: TaskId, child: ShardKey, parent: ShardKey) {
+    /// A shard that no listing shows may still be there; if Kinesis does not know it, its records are lost to the task.
+    pub fn look_for(&self, task: TaskId, shard: ShardKey) {
         let Some(job) = self.job() else { return };
         job.clone().runtime.spawn(async move {
-            match job.ports.source.iterator(&parent, Position::TrimHorizon).await {
-                Err(SourceError::Gone(parent)) => {
-                    let detail = format!("it expired before this task had read it to its end; {child} continues it");
-                    job.cell(task).tell(Event::Broken(StopCause::Gap { shard: parent, detail }));
+            match job.ports.source.iterator(&shard, Position::TrimHorizon).await {
+                Err(SourceError::Gone(shard)) => {
+                    tracing::warn!("task {task}: {shard} is gone and was not read to its end");
+                    job.cell(task).tell(Event::Lost(shard, Gap::ToEnd));
                 }
                 // The listing lags behind: the next one shows it, or the question is asked again.
                 Ok(_) | Err(_) => job.hub.look(),

@@ -104,7 +104,7 @@ impl JobShared {
 
 /// A job on this host.
 pub struct Job {
-    shared: Arc<JobShared>,
+    pub(crate) shared: Arc<JobShared>,
 }
 
 impl Job {
@@ -140,7 +140,7 @@ impl Job {
         shared.hub.bind(&shared);
         let rules = rules(&shared.spec);
         let cells = shared.spec.meta.tasks.tasks();
-        let cells = cells.map(|task| Ok(TaskCell::new(task, shared.clone(), rules, random()?)));
+        let cells = cells.map(|task| Ok(TaskCell::new(task, shared.clone(), rules.clone(), random()?)));
         let cells = cells.collect::<Result<Vec<_>, PortError>>()?;
         assert!(shared.cells.set(cells).is_ok(), "the cells of a job are made once");
         shared.runtime.spawn(Hub::keep_listing(shared.clone()));
@@ -252,7 +252,7 @@ impl Job {
         Ok(entries.into_iter().map(|(key, value)| (key.slice(1..), value)).collect())
     }
 
-    fn reader(&self, task: TaskId) -> Result<crate::store::StateReader, StateReadError> {
+    pub(crate) fn reader(&self, task: TaskId) -> Result<crate::store::StateReader, StateReadError> {
         let cell = self.shared.cells().get(usize::from(task.0));
         cell.and_then(|cell| cell.reader()).ok_or(StateReadError::NotRunning(task))
     }
@@ -306,6 +306,10 @@ fn rules(spec: &JobSpec) -> RunningRules {
     RunningRules {
         commit_interval_ms: spec.settings.commit_interval_ms,
         retries: spec.settings.retries,
+        last_straw: spec.settings.last_straw,
+        on_gap: spec.settings.on_gap,
+        letters: spec.settings.letters,
+        from_job: spec.settings.from_job.iter().map(Option::is_some).collect(),
         deployment: spec.deployment,
         positions_age_max_ms: retention_ms / POSITIONS_AGE_DIVISOR,
     }

@@ -24,6 +24,7 @@ pub mod status;
 mod host;
 mod hub;
 mod job;
+mod letters;
 mod reader;
 
 mod call;

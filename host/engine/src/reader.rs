@@ -11,8 +11,8 @@ use pelton_core::id::{ShardKey, TaskId};
 use pelton_core::intake::Want;
 use pelton_core::limits::BATCH_RECORDS_MAX;
 use pelton_core::position::Position;
-use pelton_core::record::{Record, Run};
-use pelton_core::route::{Routed, route};
+use pelton_core::record::{Gap, Record, Run};
+use pelton_core::route::{RouteRules, Routed, route};
 use pelton_core::shard::Shard;
 use pelton_core::task::Event;
 use tokio::sync::mpsc;
@@ -28,7 +28,7 @@ const DETACH: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(crate) enum FeedCommand {
     /// Serve a task.
-    Join { task: TaskId, after: Position, unread_from_ms: u64 },
+    Join(TaskId, Want),
     /// Serve it no more.
     Leave(TaskId),
     /// Its mailbox has room again.
@@ -112,7 +112,7 @@ impl ShardReader {
     fn command(&mut self, command: FeedCommand) {
         let now_ms = self.now_ms();
         match command {
-            FeedCommand::Join { task, after, unread_from_ms } => self.feed.join(now_ms, task, after, unread_from_ms),
+            FeedCommand::Join(task, want) => self.feed.join(now_ms, task, &want),
             FeedCommand::Leave(task) => self.feed.leave(task),
             FeedCommand::Room(task) => self.feed.room(now_ms, task),
         }
@@ -147,8 +147,8 @@ impl ShardReader {
                 self.feed.failed(now_ms, lane, FeedTrouble::Passing);
             }
             SourceError::Gone(shard) => {
-                let detail = "Kinesis does not know it any more, and it was not read to its end".to_owned();
-                self.break_members(&StopCause::Gap { shard, detail });
+                let members = self.feed.members().collect();
+                self.tell_all(members, || Event::Lost(shard.clone(), Gap::ToEnd));
             }
             SourceError::Port(PortError::Stop(text)) => self.break_members(&StopCause::Service(text)),
         }
@@ -157,29 +157,24 @@ impl ShardReader {
     /// Stops every task that needs this shard.
     fn break_members(&mut self, cause: &StopCause) {
         let members: Vec<TaskId> = self.feed.members().collect();
-        self.break_tasks(members, cause);
+        self.tell_all(members, || Event::Broken(cause.clone()));
     }
 
-    fn break_tasks(&mut self, tasks: Vec<TaskId>, cause: &StopCause) {
+    /// Tells tasks why they are served no more.
+    fn tell_all(&mut self, tasks: Vec<TaskId>, event: impl Fn() -> Event) {
         for task in tasks {
             self.feed.leave(task);
-            self.job.cell(task).tell(Event::Broken(cause.clone()));
+            self.job.cell(task).tell(event());
         }
     }
 
-    /// Stops the tasks of a lane if records it has not read may be gone: Kinesis goes on silently then.
+    /// Serves the tasks of a lane no more if records it has not read may be gone: Kinesis goes on silently then. They ask
+    /// again once they have accounted for the gap.
     fn stops_at_gap(&mut self, lane: Lane) -> bool {
         let retention_ms = self.job.spec.retention_ms[usize::from(self.key.stream.0)];
-        let unread = self.feed.unread(lane);
-        let want = unread.map(|(after, unread_from_ms)| Want { shard: self.key.clone(), after, unread_from_ms });
-        let gap = want.and_then(|want| want.gap(self.now_ms(), retention_ms));
-        let Some(gap) = gap else { return false };
-        let behind: Vec<TaskId> = self.feed.catching_up().collect();
-        let tasks = match lane {
-            Lane::CatchUp => behind,
-            Lane::Shared => self.feed.members().filter(|task| !behind.contains(task)).collect(),
-        };
-        self.break_tasks(tasks, &gap);
+        let Some((until_ms, tasks)) = self.feed.gap(lane, self.now_ms(), retention_ms) else { return false };
+        let shard = self.key.clone();
+        self.tell_all(tasks, || Event::Lost(shard.clone(), Gap::Until(until_ms)));
         true
     }
 
@@ -190,7 +185,7 @@ impl ShardReader {
         let now_ms = self.now_ms();
         let last = fetched.records.last();
         let reply = Reply {
-            up_to: last.map(|record| Position::After(record.place)),
+            up_to: last.map(|record| Position::after_all_of(record.place.sequence)),
             arrived_ms: last.map(|record| record.arrived_ms),
             bytes: fetched.records.iter().map(|record| record.data.len() as u64).sum(),
             end: fetched.next.is_none(),
@@ -216,29 +211,33 @@ impl ShardReader {
     }
 
     async fn deliver(&mut self, delivery: Delivery, records: Vec<Record>) {
-        let routed = route(self.key.clone(), self.shard.range, self.job.spec.meta.tasks, records);
-        let spans: BTreeMap<TaskId, _> = routed.spans.iter().cloned().collect();
-        let Routed { fetch, set_aside, .. } = routed;
+        let spec = &self.job.spec;
+        let rules = RouteRules {
+            tasks: spec.meta.tasks,
+            policies: spec.meta.policies,
+            from_job: spec.settings.from_job[usize::from(self.key.stream.0)].is_some(),
+        };
+        let Routed { fetch, spans } = route(self.shard.range, &rules, records);
+        let spans: BTreeMap<TaskId, _> = spans.into_iter().collect();
         let fetch = Arc::new(fetch);
         let mut full = Vec::new();
         for (task, after) in &delivery.members {
-            let aside = set_aside.filter(|_| *task == self.home);
-            let span = spans.get(task).cloned();
-            if span.is_none() && !delivery.mark && aside.is_none() {
+            let asides = if *task == self.home { 0..fetch.asides.len() } else { 0..0 };
+            let span = spans.get(task).cloned().unwrap_or(0..0);
+            let has_records = !span.is_empty() || !asides.is_empty();
+            if !has_records && !delivery.mark {
                 continue;
             }
-            let mut run = Run {
+            let run = Run {
                 after: *after,
                 up_to: delivery.up_to,
                 unread_from_ms: delivery.unread_from_ms,
-                set_aside: aside,
                 shard: self.key.clone(),
-                span: span.clone().unwrap_or(0..0),
-                fetch: span.map(|_| fetch.clone()),
+                span,
+                asides,
+                fetch: has_records.then(|| fetch.clone()),
+                gap: None,
             };
-            if let Some((place, _)) = aside {
-                end_before(&mut run, place);
-            }
             if self.job.cell(*task).offer(&run) {
                 self.feed.delivered(*task, run.up_to, run.unread_from_ms);
             } else {
@@ -277,14 +276,4 @@ impl ShardReader {
         state.catching_up.extend(self.feed.catching_up());
         state.caught_up = self.feed.is_caught_up();
     }
-}
-
-/// Ends a run right before a place, where its task stops.
-fn end_before(run: &mut Run, place: pelton_core::position::RecordPlace) {
-    let before = run.records().take_while(|record| record.place < place);
-    let last = before.last().map(|record| Position::After(record.place));
-    let kept = run.records().take_while(|record| record.place < place).count();
-    run.span.end = run.span.start + kept;
-    run.up_to = last.unwrap_or(run.after);
-    run.unread_from_ms = 0;
 }

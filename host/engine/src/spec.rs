@@ -2,9 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use pelton_core::dead_letter::LetterBounds;
 use pelton_core::feed::Pace;
 use pelton_core::id::{DeploymentNumber, Digest, HostId};
 use pelton_core::job::JobMeta;
+use pelton_core::task::{LastStraw, OnGap};
 
 /// A job to run on this host.
 #[derive(Clone, Debug)]
@@ -30,7 +32,7 @@ pub struct JobSpec {
 }
 
 /// Limits and paces of a job.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct JobSettings {
     /// Oldest an uncommitted write becomes, in milliseconds. Default 500.
     pub commit_interval_ms: u64,
@@ -38,12 +40,29 @@ pub struct JobSettings {
     pub batch_timeout_ms: u64,
     /// Most linear memory of a task's instance, in bytes. Default 64 MiB.
     pub memory_bytes_max: u64,
-    /// How often a failed batch is tried again before its task stops. Default 3.
+    /// How often the logic is tried again with a record it failed with. Default 3.
     pub retries: u32,
+    /// What becomes of the record then. Default: a dead letter.
+    pub last_straw: LastStraw,
+    /// What to do where records are gone unread. Default: stop.
+    pub on_gap: OnGap,
+    /// How many dead letters a task may have, and of how many bytes. Default 1,000 and 64 MiB.
+    pub letters: LetterBounds,
+    /// Of each input stream, the job whose outputs it carries, if they are to be told from their repeats.
+    pub from_job: Vec<Option<String>>,
 }
 
 impl Default for JobSettings {
     fn default() -> Self {
-        Self { commit_interval_ms: 500, batch_timeout_ms: 5_000, memory_bytes_max: 64 << 20, retries: 3 }
+        Self {
+            commit_interval_ms: 500,
+            batch_timeout_ms: 5_000,
+            memory_bytes_max: 64 << 20,
+            retries: 3,
+            last_straw: LastStraw::DeadLetter,
+            on_gap: OnGap::Stop,
+            letters: LetterBounds { letters_max: 1_000, bytes_max: 64 << 20 },
+            from_job: Vec::new(),
+        }
     }
 }

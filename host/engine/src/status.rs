@@ -1,5 +1,6 @@
 //! What the engine tells of itself: copies, made when asked for.
 
+use pelton_core::counts::Counts;
 use pelton_core::id::{CommitNumber, Epoch, ShardId, ShardKey, TaskId};
 use pelton_core::position::PositionEntry;
 use pelton_core::slice::HashRange;
@@ -30,6 +31,14 @@ pub struct TaskStatus {
     pub outputs_published: u64,
     /// Outputs committed and not yet acknowledged.
     pub outputs_pending: u64,
+    /// What became of every record since the job was created, up to what is folded and perhaps not yet committed.
+    pub counts: Counts,
+    /// Dead letters that stand.
+    pub dead_letters: u64,
+    /// Their bytes, as they are stored.
+    pub dead_letter_bytes: u64,
+    /// Timers that are set.
+    pub timers: u64,
     /// Records waiting in the mailbox.
     pub mailbox_records: u64,
     /// What they weigh, in bytes.
@@ -59,6 +68,10 @@ impl TaskStatus {
             attempts: 0,
             outputs_published: 0,
             outputs_pending: 0,
+            counts: Counts::default(),
+            dead_letters: 0,
+            dead_letter_bytes: 0,
+            timers: 0,
             mailbox_records: 0,
             mailbox_bytes: 0,
             oldest_unfolded_ms: None,
@@ -80,6 +93,10 @@ impl TaskStatus {
         self.attempts = running.failing().map_or(0, |(attempts, _)| attempts);
         self.outputs_published = running.outbox().published();
         self.outputs_pending = running.outbox().pending();
+        self.counts.clone_from(running.counts());
+        self.dead_letters = running.letters().len();
+        self.dead_letter_bytes = running.letters().bytes();
+        self.timers = running.timers().len() as u64;
         self.busy = running.is_busy() || !running.outbox().is_empty();
         let waiting = running.intake().waiting().find_map(|run| run.records().next());
         self.oldest_unfolded_ms = waiting.map(|record| record.arrived_ms);

@@ -8,8 +8,7 @@
 //! JSON text as it came. A half that comes again while it waits takes the place of the earlier one. Once joined, both
 //! are gone, and the next record under the key waits anew.
 //!
-//! **Output.** To `joined`, under the partition key: `{"key":"…","order":…,"payment":…}` in this order, without spaces
-//! but those within the two JSON texts, which stand as they came.
+//! **Output.** To `joined`, under the partition key: `{"key":"…","order":…,"payment":…}`, the two JSON texts as they came.
 
 use pelton_task::{Batch, Call, Context, Failure, Json, Map, Record, Task};
 use serde::{Deserialize, Serialize};

@@ -49,6 +49,60 @@ impl Api {
         Ok((status, reply.json().with_context(|| format!("PUT {path}"))?))
     }
 
+    /// The status of a POST without a body.
+    ///
+    /// # Errors
+    /// When there is no answer.
+    pub fn post(&self, path: &str) -> Result<u16> {
+        Ok(self.client.post(format!("{}{path}", self.base)).send()?.status().as_u16())
+    }
+
+    /// The status of a DELETE.
+    ///
+    /// # Errors
+    /// When there is no answer.
+    pub fn delete(&self, path: &str) -> Result<u16> {
+        Ok(self.client.delete(format!("{}{path}", self.base)).send()?.status().as_u16())
+    }
+
+    /// Every dead letter of a job.
+    ///
+    /// # Errors
+    /// When there is no answer.
+    pub fn dead_letters(&self, job: &str) -> Result<Vec<Value>> {
+        let mut letters = Vec::new();
+        let mut start = Some("0/0".to_owned());
+        while let Some(from) = start.take() {
+            let (status, page) = self.get(&format!("/v1/jobs/{job}/dead-letters?limit=10&start={from}"))?;
+            anyhow::ensure!(status == 200, "reading the dead letters of {job}: {page}");
+            letters.extend(page["letters"].as_array().context("a page has letters")?.iter().cloned());
+            start = page["next"].as_str().map(str::to_owned);
+        }
+        Ok(letters)
+    }
+
+    /// What became of a job's records: `folded`, `dead`, and each reason for which records were dropped; zeros are left out.
+    ///
+    /// # Errors
+    /// When there is no answer.
+    pub fn fates(&self, job: &str) -> Result<BTreeMap<String, u64>> {
+        let mut fates = BTreeMap::new();
+        for task in self.tasks(job)? {
+            let counts = &task["counts"];
+            let mut add = |name: &str, count: &Value| {
+                *fates.entry(name.to_owned()).or_default() += count.as_u64().unwrap_or_default();
+            };
+            add("folded", &counts["folded"]);
+            add("dead", &counts["dead_records"]);
+            add("malformed", &counts["malformed_aggregates"]);
+            add("timers", &counts["timers_fired"]);
+            add("redriven", &counts["redriven"]);
+            counts["dropped"].as_object().into_iter().flatten().for_each(|(reason, count)| add(reason, count));
+        }
+        fates.retain(|_, count| *count > 0);
+        Ok(fates)
+    }
+
     /// Every task of a job.
     ///
     /// # Errors

@@ -1,6 +1,7 @@
 //! What the end-to-end tests and the demo stand on: the embedded servers and hosts as real processes, the streams through
 //! the ordinary AWS SDK, and folds of the input that share no code with Pelton.
 
+pub mod aggregate;
 pub mod host;
 pub mod process;
 pub mod servers;

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use pelton_aws::aggregate;
+use pelton_core::aggregate;
 use pelton_e2e::host::HostFiles;
 use pelton_e2e::process::{Process, component, wait_for};
 use pelton_e2e::servers::Servers;
@@ -165,7 +165,7 @@ fn check_outputs(feed: &Feed, records: &[Entry]) -> Result<()> {
     let mut told: BTreeMap<String, Vec<String>> = BTreeMap::new();
     let mut ids = BTreeSet::new();
     for (key, data) in records {
-        let aggregate = aggregate::unpack(data).context("an output is not an aggregate")?;
+        let aggregate = aggregate::unpack(&data.clone().into()).context("an output is not an aggregate")?;
         for record in aggregate.records {
             let id = record.tags.iter().find(|tag| tag.key == aggregate::ID_TAG).and_then(|tag| tag.value.clone());
             if ids.insert(id.context("an output has no id")?) {

@@ -14,7 +14,7 @@ fn check(bad: &str, expected_cause: &str) -> Result<()> {
     let stage = Stage::set(&[("in", 1)])?;
     let job = format!(
         "[jobs.bad]\ninputs = [\"in\"]\ntasks = {TASKS}\ncomponent = {:?}\n\
-         [jobs.bad.limits]\nmemory = \"16MiB\"\nbatch-timeout = \"300ms\"\n[jobs.bad.on-error]\nretries = 1\n",
+         [jobs.bad.limits]\nmemory = \"16MiB\"\nbatch-timeout = \"300ms\"\n[jobs.bad.on-error]\nretries = 1\nthen = \"stop\"\n",
         component("misbehaving")?
     );
     let host = stage.host("host", &job)?;

@@ -4,10 +4,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use aws_sdk_kinesis::primitives::Blob;
-use pelton_aws::aggregate;
-use pelton_core::output::Package;
-use pelton_e2e::process::{component, wait_for};
+use pelton_core::aggregate;
+use pelton_e2e::process::component;
 use pelton_e2e::stage::{Stage, entry};
 use pelton_e2e::streams::{self, Entry};
 
@@ -110,7 +108,7 @@ fn orders_meet_their_payments_whatever_the_shards_of_the_two_streams() -> Result
     host.api()?.wait_caught_up("join", LIMIT)?;
     let mut joined = BTreeSet::new();
     for (_, data) in stage.run(streams::read_all(&stage.kinesis, "joined"))? {
-        for record in aggregate::unpack(&data).context("an output is an aggregate")?.records {
+        for record in aggregate::unpack(&data.into()).context("an output is an aggregate")?.records {
             joined.insert(String::from_utf8(record.data.to_vec())?);
         }
     }
@@ -119,45 +117,4 @@ fn orders_meet_their_payments_whatever_the_shards_of_the_two_streams() -> Result
         .collect();
     ensure!(joined == expected, "{joined:?}");
     Ok(())
-}
-
-/// Puts one record that there is no policy for, and expects the shard's home task to stop there and the others to go on.
-fn stops_its_home_task(data: Vec<u8>, hash_key: &str, expected_cause: &str) -> Result<()> {
-    let stage = Stage::set(&[("in", 2)])?;
-    let host = stage.host("host", &word_count("trim-horizon")?)?;
-    let _process = host.start(&[])?;
-    stage.put("in", &records("before"))?;
-    let put = stage.kinesis.put_record().stream_name("in").partition_key("key0").explicit_hash_key(hash_key);
-    stage.run(put.data(Blob::new(data)).send())?;
-    stage.put("in", &records("after"))?;
-    let api = host.api()?;
-    wait_for("the home task to stop and the others to count on", LIMIT, || {
-        let tasks = api.tasks("from").unwrap_or_default();
-        let stopped: Vec<_> = tasks.iter().filter(|task| task["phase"] == "stopped").collect();
-        let caught_up = tasks.iter().filter(|task| task["lag_ms"] == 0).count();
-        if stopped.len() != 1 || caught_up != 7 {
-            return Ok(None);
-        }
-        ensure!(stopped[0]["task"] == 4, "{}", stopped[0]);
-        let cause = stopped[0]["cause"].as_str().unwrap_or_default();
-        ensure!(cause.contains(expected_cause), "the cause is {cause:?}");
-        let counted: u64 = api.state("from")?.iter().filter(|(_, word, _)| word == b"after").count() as u64;
-        ensure!(counted == 7, "{counted} tasks counted what came after");
-        Ok(Some(()))
-    })
-}
-
-/// The first hash key of the second of two shards.
-const MIDDLE: &str = "170141183460469231731687303715884105728";
-
-#[test]
-fn a_stray_stops_the_home_task_of_its_shard() -> Result<()> {
-    // MD5("key0") begins with 21 and belongs to the first shard.
-    stops_its_home_task(b"stray".to_vec(), MIDDLE, "ExplicitHashKey")
-}
-
-#[test]
-fn an_aggregate_stops_the_home_task_of_its_shard() -> Result<()> {
-    let package = Package { output: "out".into(), partition_key: "key0".into(), entries: Vec::new() };
-    stops_its_home_task(aggregate::pack(&package).to_vec(), MIDDLE, "KPL aggregate")
 }

@@ -1,4 +1,5 @@
-//! A task that does what its records say, however bad: `loop`, `grow`, `trap`, `fatal`, `long-key`, `big-value`, or else
+//! A task that does what its records say, however bad: `loop`, `grow`, `trap`, `fatal`, `poison`, `cured`, `long-key`,
+//! `big-value`, or else
 //! count them.
 
 use pelton_task::{Call, Context, Failure, Map, Record, Task, Value};
@@ -44,6 +45,8 @@ impl Task for Misbehaving {
             }
             b"trap" => panic!("told to"),
             b"fatal" => Err(Failure::fatal("told to")),
+            b"poison" => Err(Failure::poison("told to")),
+            b"cured" if call.context().config("cure").is_none() => Err(Failure::retry("there is no cure yet")),
             b"big-value" => BIG.put(call, &noise(VALUE_BYTES)),
             b"long-key" => SEEN.add(call, &"k".repeat(2_000), 1),
             _ => SEEN.add(call, record.partition_key(), 1),

@@ -1,7 +1,8 @@
 //! Work of a host that takes several calls: each is one step, and a crash between two leaves what the steps so far did.
 
+use pelton_core::record::Run;
 use pelton_core::snapshot::{Manifest, StateMark};
-use pelton_core::task::{CallOutcome, Event};
+use pelton_core::task::{Call, CallOutcome, Event, Failure, FailureKind, Given};
 
 use crate::guest;
 use crate::oracle::Who;
@@ -47,19 +48,39 @@ impl World {
                 }
             }
             Chore::Call(call) => {
-                let outcome = if self.goes_wrong(self.faults.guest) {
-                    self.cover.guest_failures += 1;
-                    CallOutcome::Failed("as the seed wants it".into())
-                } else {
-                    let mut call = call;
-                    if self.sabotage == Some(Sabotage::HideSealed) {
-                        call.sealed = None;
-                    }
-                    let big = self.shape.big;
-                    let (writes, outputs) = guest::call(&call, big, &self.store(who).state);
-                    CallOutcome::Folded { writes, outputs }
-                };
+                let outcome = self.outcome(who, call);
                 self.answer(who, Event::Called(outcome));
+            }
+        }
+    }
+
+    fn outcome(&mut self, who: Who, mut call: Call) -> CallOutcome {
+        let names = self.rng.chance(5_000);
+        let failed = |kind, index: Option<usize>| {
+            let index = index.filter(|_| names);
+            CallOutcome::Failed(Failure { kind, index, message: "as the seed wants it".into() })
+        };
+        if self.goes_wrong(self.faults.guest) {
+            self.cover.guest_failures += 1;
+            let given = match call.work.given() {
+                Given::Runs(runs) => runs.iter().map(Run::len).sum(),
+                Given::Timers(timers) => timers.len(),
+            };
+            let index = self.rng.below(given as u64) as usize;
+            return failed(FailureKind::Retry, Some(index));
+        }
+        if self.sabotage == Some(Sabotage::HideSealed) {
+            call.sealed = None;
+        }
+        let (big, poison) = (self.shape.big, self.shape.poison);
+        match guest::call(&call, big, poison, &self.store(who).state) {
+            Ok(done) => {
+                let timers = done.timer_changes();
+                CallOutcome::Folded { writes: done.writes, outputs: done.outputs, timers }
+            }
+            Err(index) => {
+                self.cover.poisoned_calls += 1;
+                failed(FailureKind::Poison, Some(index))
             }
         }
     }

@@ -1,10 +1,14 @@
 //! The fake guest: a fold whose result tells loss, repetition and reordering apart from what should have been. The same
 //! fold is the model that histories are compared with.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
+use pelton_core::dead_letter::Timer;
 use pelton_core::output::Output;
 use pelton_core::record::Record;
-use pelton_core::task::Call;
+use pelton_core::task::{Call, Given};
+use pelton_core::timers::TimerChange;
 use pelton_core::write_set::{WriteSet, user_key};
 
 use crate::rng::{hash, mix};
@@ -43,24 +47,59 @@ impl View for Layers<'_> {
     }
 }
 
-/// Folds one record: counts it, chains it, remembers or forgets it, and emits.
-pub fn fold(record: &Record, big: bool, view: &dyn View, writes: &mut WriteSet, outputs: &mut Vec<Output>) {
-    let key = record.partition_key.as_str();
-    let read = |writes: &WriteSet, stored: &Bytes| match writes.get(stored) {
+/// What calls did: the writes over the state below, outputs, and timers as they stand, each with its last change.
+#[derive(Debug, Default)]
+pub struct Done {
+    /// Keys written.
+    pub writes: WriteSet,
+    /// In order.
+    pub outputs: Vec<Output>,
+    /// By name.
+    pub timers: BTreeMap<String, Option<u64>>,
+}
+
+fn read(done: &Done, view: &dyn View, stored: &Bytes) -> u64 {
+    let value = match done.writes.get(stored) {
         Some(written) => written.cloned(),
         None => view.read(stored),
     };
-    let number = |value: Option<Bytes>| {
-        value.map_or(0, |value| u64::from_be_bytes(value.as_ref().try_into().expect("the guest writes 8 bytes")))
-    };
+    value.map_or(0, |value| u64::from_be_bytes(value.as_ref().try_into().expect("the guest writes 8 bytes")))
+}
+
+/// Whether the guest cannot take a record, now or later.
+pub fn is_poison(record: &Record) -> bool {
+    hash(&record.data).is_multiple_of(31)
+}
+
+/// Fires a timer: counts it, tells of it, and sets it anew now and then.
+pub fn fire(timer: &Timer, view: &dyn View, done: &mut Done) {
+    let key = user_key(format!("fired:{}", timer.name).as_bytes());
+    let count = read(done, view, &key) + 1;
+    done.writes.insert(key, Some(Bytes::copy_from_slice(&count.to_be_bytes())));
+    let data = format!("{}@{}", timer.name, timer.due_ms).into();
+    done.outputs.push(Output { output: "out".into(), partition_key: timer.name.clone(), data });
+    if !count.is_multiple_of(3) {
+        done.timers.insert(timer.name.clone(), Some(timer.due_ms + 3_000));
+    }
+}
+
+/// Folds one record at a time: counts it, chains it, remembers or forgets it, emits, and sets or cancels a timer.
+pub fn fold(record: &Record, time_ms: u64, big: bool, view: &dyn View, done: &mut Done) {
+    let key = record.partition_key.as_str();
     let record_hash = hash(&record.data);
 
     let count_key = user_key(key.as_bytes());
-    let count = number(read(writes, &count_key)) + 1;
-    writes.insert(count_key, Some(Bytes::copy_from_slice(&count.to_be_bytes())));
+    let count = read(done, view, &count_key) + 1;
     let chain_key = user_key(format!("seq:{key}").as_bytes());
-    let chain = mix(number(read(writes, &chain_key)) ^ record_hash);
+    let chain = mix(read(done, view, &chain_key) ^ record_hash);
+    let Done { writes, outputs, timers } = done;
+    writes.insert(count_key, Some(Bytes::copy_from_slice(&count.to_be_bytes())));
     writes.insert(chain_key, Some(Bytes::copy_from_slice(&chain.to_be_bytes())));
+    match record_hash % 7 {
+        0 | 1 => drop(timers.insert(format!("t{}", record_hash % 3), Some(time_ms + record_hash % 20_000))),
+        2 => drop(timers.insert(format!("t{}", record_hash % 3), None)),
+        _ => {}
+    }
     let odd_key = user_key(format!("odd:{key}").as_bytes());
     writes.insert(odd_key, (count % 2 == 1).then(|| record.data.clone()));
     if big && record_hash.is_multiple_of(12) {
@@ -76,12 +115,27 @@ pub fn fold(record: &Record, big: bool, view: &dyn View, writes: &mut WriteSet, 
     }
 }
 
-/// Runs a call.
-pub fn call(call: &Call, big: bool, local: &State) -> (WriteSet, Vec<Output>) {
-    let (mut writes, mut outputs) = (WriteSet::default(), Vec::new());
+/// Runs a call; says which of what it was given it cannot take, if there is one.
+pub fn call(call: &Call, big: bool, poison: bool, local: &State) -> Result<Done, usize> {
     let layers = Layers { call, local };
-    for record in call.batch.runs.iter().flat_map(|run| run.records()) {
-        fold(record, big, &layers, &mut writes, &mut outputs);
+    let mut done = Done::default();
+    match call.work.given() {
+        Given::Runs(runs) => {
+            for (at, record) in runs.iter().flat_map(|run| run.records()).enumerate() {
+                if poison && is_poison(record) {
+                    return Err(at);
+                }
+                fold(record, call.time_ms, big, &layers, &mut done);
+            }
+        }
+        Given::Timers(timers) => timers.iter().for_each(|timer| fire(timer, &layers, &mut done)),
     }
-    (writes, outputs)
+    Ok(done)
+}
+
+impl Done {
+    /// The timers as a call gives them back.
+    pub fn timer_changes(&self) -> Vec<TimerChange> {
+        self.timers.iter().map(|(name, due_ms)| (name.clone(), *due_ms)).collect()
+    }
 }

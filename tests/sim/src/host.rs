@@ -5,12 +5,13 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 use pelton_core::append::PutReply;
 use pelton_core::cause::StopCause;
-use pelton_core::codec;
+use pelton_core::codec::{self, SystemEntry};
 use pelton_core::commit::CommitKind;
+use pelton_core::dead_letter::LetterBounds;
 use pelton_core::id::{CommitId, CommitNumber, DeploymentNumber, TaskId};
 use pelton_core::limits::backoff_ms;
 use pelton_core::snapshot::{Manifest, StateMark};
-use pelton_core::task::{Applied, Effect, Event, IdSeed, RunningRules, Task};
+use pelton_core::task::{Applied, Effect, Event, IdSeed, LastStraw, OnGap, RunningRules, Task};
 use pelton_core::write_set::SYSTEM_SPACE;
 
 use crate::oracle::Who;
@@ -67,9 +68,17 @@ impl World {
         }
         self.instances += 1;
         let who = Who { host, life: self.hosts[host].life, task, instance: self.instances };
+        // In the end whoever runs the job lets it go on.
+        let healing = self.heir.is_some();
+        let letters_max = if healing { u64::MAX } else { self.shape.letters_max };
+        let upstream = !self.upstream.is_empty();
         let rules = RunningRules {
             commit_interval_ms: self.shape.commit_interval_ms,
             retries: self.shape.retries,
+            last_straw: if healing { LastStraw::DeadLetter } else { self.shape.last_straw },
+            on_gap: if healing { OnGap::Continue } else { self.shape.on_gap },
+            letters: LetterBounds { letters_max, bytes_max: u64::MAX },
+            from_job: (0..self.shape.streams).map(|stream| upstream && stream == 0).collect(),
             deployment: DeploymentNumber(1),
             positions_age_max_ms: self.shape.positions_age_max_ms,
         };
@@ -105,6 +114,7 @@ impl World {
         if idle_found {
             instance.ready = true;
         }
+        let look = idle_found || effects.iter().any(|effect| matches!(effect, Effect::LookForShards));
         for effect in effects {
             if self.goes_wrong(self.faults.crash) {
                 self.cover.crashes_amid_effects += 1;
@@ -112,7 +122,7 @@ impl World {
             }
             self.perform(who, effect);
         }
-        if idle_found {
+        if look {
             self.want(who);
         }
         self.give_room(who);
@@ -147,10 +157,10 @@ impl World {
                 let pause = self.rng.below(self.shape.call_ms);
                 self.after(pause, Action::Work(who, Chore::Call(call)));
             }
-            Effect::Reread(shard, position) => {
+            Effect::Reread(want) => {
                 self.cover.holes += 1;
-                trace!(self, "task {}: host {} has a hole in {shard} after {position}", who.task, who.host);
-                self.reread(who, &shard, position);
+                trace!(self, "task {}: host {} has a hole in {} after {}", who.task, who.host, want.shard, want.after);
+                self.reread(who, &want);
             }
             Effect::Publish { packages, attempt } => {
                 self.cover.repeats_published += u64::from(attempt > 0);
@@ -159,7 +169,7 @@ impl World {
             }
             Effect::Snapshot(mark, id) => self.snapshot(who, mark, id),
             Effect::Trim(floor) => self.after(1, Action::Work(who, Chore::Trim(floor))),
-            Effect::DropInstance => {}
+            Effect::DropInstance | Effect::LookForShards => {}
             Effect::Stopped(cause) => self.stopped(who, &cause),
         }
     }
@@ -181,7 +191,7 @@ impl World {
             let commit = commit();
             let outbox = codec::outbox_key(commit.number);
             if let Some(Some(value)) = commit.writes.get(&outbox)
-                && let Ok(codec::SystemEntry::Outbox(number, outputs)) = codec::decode_system(&outbox, value.clone())
+                && let Ok(SystemEntry::Outbox(number, outputs)) = codec::decode_system(&outbox, value.clone())
             {
                 let mut outbox = pelton_core::outbox::Outbox::new(self.meta.incarnation, who.task);
                 outbox.push(number, outputs);
@@ -198,6 +208,10 @@ impl World {
     fn apply(&mut self, who: Who, applied: Applied) {
         let verdict = self.oracle.local(who.task, applied.mark);
         self.check(verdict);
+        let applied = match self.sabotage {
+            Some(Sabotage::KeepFiredTimers) => keep_timers(applied),
+            _ => applied,
+        };
         self.store(who).apply(applied);
         if self.goes_wrong(1_000) {
             self.store(who).fsync();
@@ -225,7 +239,14 @@ impl World {
                 assert_eq!(store.mark, mark, "the local copy stands where the restore says");
                 let system = store.state.iter().filter(|(key, _)| key[0] == SYSTEM_SPACE);
                 let system = system.map(|(key, value)| codec::decode_system(key, value.clone()));
-                let system = system.collect::<Result<Vec<_>, _>>().expect("system state decodes");
+                let mut system = system.collect::<Result<Vec<_>, _>>().expect("system state decodes");
+                match self.sabotage {
+                    Some(Sabotage::ForgetRepeats) => system.retain(|entry| !matches!(entry, SystemEntry::Seen(..))),
+                    Some(Sabotage::ForgetAttempts) => {
+                        system.retain(|entry| !matches!(entry, SystemEntry::Attempts(_)));
+                    }
+                    _ => {}
+                }
                 let state = self.hosts[who.host].stores[&who.task].state.clone();
                 trace!(
                     self,
@@ -271,13 +292,17 @@ impl World {
             StopCause::Fenced { .. } => self.cover.zombies_fenced += 1,
             StopCause::ClaimLost { .. } => self.cover.claims_lost += 1,
             StopCause::FenceTrimmed { .. } => self.cover.fences_trimmed += 1,
-            StopCause::Batch { .. } => self.cover.batches_given_up += 1,
+            StopCause::Failing { .. } => self.cover.batches_given_up += 1,
+            StopCause::Gap { .. } if self.shape.on_gap == OnGap::Stop => self.cover.stopped_at_gaps += 1,
+            StopCause::DeadLettersFull { letters, .. } if *letters <= self.shape.letters_max => {
+                self.cover.letters_full += 1;
+            }
             StopCause::CorruptCommit { .. }
             | StopCause::MissingCommit { .. }
             | StopCause::CorruptSnapshot { .. }
             | StopCause::Logic(_)
-            | StopCause::SetAside { .. }
             | StopCause::Gap { .. }
+            | StopCause::DeadLettersFull { .. }
             | StopCause::Store(_)
             | StopCause::Service(_) => panic!("nothing stops a task but its like: task {}: {cause}", who.task),
         }
@@ -333,4 +358,12 @@ impl World {
             missing.collect::<Vec<_>>().into_iter().for_each(|task| self.start_task(host, task));
         }
     }
+}
+
+/// A commit without the removal of timers.
+fn keep_timers(applied: Applied) -> Applied {
+    let is_timer = |key: &Bytes| key.starts_with(&[SYSTEM_SPACE, b't']);
+    let kept = applied.writes.iter().filter(|(key, value)| value.is_some() || !is_timer(key));
+    let writes = kept.map(|(key, value)| (key.clone(), value.clone())).collect();
+    Applied { writes: std::sync::Arc::new(writes), ..applied }
 }

@@ -11,7 +11,9 @@ pub mod shape;
 mod dynamo;
 mod guest;
 mod kinesis;
+mod producer;
 mod store;
+mod upstream;
 
 mod chore;
 mod host;

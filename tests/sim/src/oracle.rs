@@ -3,20 +3,22 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use pelton_core::codec::{self, SystemEntry};
+use pelton_core::codec;
 use pelton_core::commit::{Commit, CommitKind, StoredCommit};
+use pelton_core::counts::Counts;
+use pelton_core::dead_letter::{Content, DeadLetter};
 use pelton_core::id::{CommitId, CommitNumber, Epoch, ShardKey, TaskId};
 use pelton_core::job::{JobMeta, Start};
 use pelton_core::output::{Output, OutputId};
-use pelton_core::position::{Position, PositionEntry};
+use pelton_core::position::{Position, PositionEntry, RecordPlace};
 use pelton_core::record::Record;
-use pelton_core::slice::HashKey;
+use pelton_core::shard::Shard;
 use pelton_core::snapshot::StateMark;
-use pelton_core::write_set::{USER_SPACE, WriteSet};
+use pelton_core::task::Attempts;
 
-use crate::guest;
-use crate::kinesis::Kinesis;
-use crate::store::{State, write};
+use self::judge::Judgement;
+use crate::kinesis::{Kinesis, Meant};
+use crate::store::State;
 
 /// Who does something: an instance of a task on one life of a host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -51,10 +53,20 @@ struct History {
     state: State,
     /// What folding the records comes to.
     model: State,
-    /// Of each key, the put that must be folded next.
-    next: BTreeMap<String, u32>,
     positions: BTreeMap<ShardKey, PositionEntry>,
     outputs: BTreeMap<(CommitNumber, u32), Emitted>,
+    /// Timers as logic set them, and as they are stored.
+    timers: BTreeMap<String, u64>,
+    stored_timers: BTreeMap<String, u64>,
+    /// Dead letters that stand.
+    letters: BTreeMap<u64, DeadLetter>,
+    /// Gaps that a letter told of, even if it was dropped since.
+    gaps: Vec<Content>,
+    counts: Counts,
+    stored_counts: Counts,
+    attempts: Option<Attempts>,
+    /// Outputs of the job upstream, with where each was taken first.
+    seen: BTreeMap<OutputId, (ShardKey, RecordPlace)>,
     /// Of each output key, the newest output that arrived for the first time.
     newest_published: BTreeMap<String, OutputId>,
     clock_ms: u64,
@@ -66,14 +78,23 @@ pub struct Oracle {
     meta: JobMeta,
     big: bool,
     tasks: Vec<History>,
-    owners: BTreeMap<String, TaskId>,
+    /// Who answers for each record, and what becomes of it.
+    judged: BTreeMap<(ShardKey, RecordPlace), Judgement>,
+    /// Of each key, the put that must be folded next.
+    next: BTreeMap<String, u32>,
+    /// Puts that are not folded in their turn: set aside, dropped, or lost as a dead letter says.
+    not_due: BTreeSet<(String, u32)>,
+    /// How long streams keep records, in milliseconds, if not for ever.
+    retention_ms: Option<u64>,
     claims: BTreeMap<(TaskId, Epoch), Who>,
     /// Puts that lie before the job's start.
     before_start: BTreeSet<(String, u32)>,
     /// Shards that no listing showed when the job was created.
     gone_before_start: BTreeSet<ShardKey>,
     puts: BTreeMap<String, u32>,
-    folded: u64,
+    /// Records folded, set aside, dropped and lost.
+    accounted: u64,
+    lost: u64,
     expected: u64,
 }
 
@@ -89,53 +110,76 @@ macro_rules! ensure {
 }
 
 mod end;
+mod folds;
+mod judge;
+mod system;
 
-/// Key and number of a put, from a record.
+/// Key and number of a put, from a record. One that begins as an aggregate and is none has them behind that.
 fn put_of(record: &Record) -> (String, u32) {
-    let text = std::str::from_utf8(&record.data).expect("records are text");
+    let text = record.data.strip_prefix(&[0xF3, 0x89, 0x9A, 0xC2]).unwrap_or(&record.data);
+    let text = std::str::from_utf8(text).expect("records are text");
     let (key, count) = text.rsplit_once('#').expect("records are key#count");
     (key.to_owned(), count.parse().expect("records are key#count"))
 }
 
 impl Oracle {
     /// An oracle for a job just created; what was put before and is not in its start counts for nothing.
-    pub fn new(meta: JobMeta, big: bool, kinesis: &Kinesis) -> Self {
-        let mut before_start = BTreeSet::new();
-        let mut puts: BTreeMap<String, u32> = BTreeMap::new();
-        for (key, shard) in kinesis.shards() {
-            let first = match meta.start {
-                _ if shard.forgotten => shard.records.len(),
-                Start::TrimHorizon => 0,
-                Start::At(ms) => kinesis.index(&key, Position::AtTimestamp(ms)),
-            };
-            before_start.extend(shard.records[..first].iter().map(put_of));
-            for (key, count) in shard.records.iter().map(put_of) {
-                let puts = puts.entry(key).or_default();
-                *puts = (*puts).max(count + 1);
-            }
-        }
-        let expected = puts.values().map(|count| u64::from(*count)).sum::<u64>() - before_start.len() as u64;
-        let tasks = meta.tasks.tasks().map(|_| History::default()).collect();
+    pub fn new(meta: JobMeta, big: bool, retention_ms: Option<u64>, kinesis: &Kinesis) -> Self {
         let gone = kinesis.shards().filter(|(_, shard)| shard.forgotten);
         let gone_before_start = gone.map(|(key, _)| key).collect();
-        let (owners, claims) = (BTreeMap::new(), BTreeMap::new());
-        Self { meta, big, tasks, owners, claims, before_start, gone_before_start, puts, folded: 0, expected }
-    }
-
-    /// A record was put.
-    pub fn put(&mut self, record: &Record) {
-        let (key, count) = put_of(record);
-        self.puts.insert(key, count + 1);
-        self.expected += 1;
-    }
-
-    fn owner(&mut self, key: &str) -> TaskId {
-        if let Some(owner) = self.owners.get(key) {
-            return *owner;
+        let mut oracle = Self {
+            tasks: meta.tasks.tasks().map(|_| History::default()).collect(),
+            meta,
+            big,
+            judged: BTreeMap::new(),
+            next: BTreeMap::new(),
+            not_due: BTreeSet::new(),
+            retention_ms,
+            claims: BTreeMap::new(),
+            before_start: BTreeSet::new(),
+            gone_before_start,
+            puts: BTreeMap::new(),
+            accounted: 0,
+            lost: 0,
+            expected: 0,
+        };
+        for (key, shard) in kinesis.shards() {
+            let first = match oracle.meta.start {
+                _ if shard.forgotten => Position::ShardEnd,
+                Start::TrimHorizon => Position::TrimHorizon,
+                Start::At(ms) => Position::AtTimestamp(ms),
+            };
+            let before = kinesis.between(&key, Position::TrimHorizon, first);
+            let before: Vec<_> = before.map(|meant| put_of(&meant.record)).collect();
+            let passed = before.len() as u64;
+            oracle.before_start.extend(before);
+            for same in shard.meant.chunk_by(|a, b| a.record.place.sequence == b.record.place.sequence) {
+                oracle.put(&key, &shard.shard, same);
+            }
+            oracle.expected -= passed;
         }
-        let owner = self.meta.tasks.task_of(HashKey::of(key));
-        self.owners.insert(key.into(), owner);
-        owner
+        oracle
+    }
+
+    /// Records were put into a shard, in one Kinesis record.
+    pub fn put(&mut self, key: &ShardKey, shard: &Shard, meant: &[Meant]) {
+        self.judge(key, shard, meant);
+        for one in meant {
+            let (key, count) = put_of(&one.record);
+            // An output sent again is no other record.
+            let puts = self.puts.entry(key).or_default();
+            *puts = (*puts).max(count + 1);
+            self.expected += 1;
+        }
+    }
+
+    fn judge(&mut self, key: &ShardKey, shard: &Shard, meant: &[Meant]) {
+        for (one, judgement) in meant.iter().zip(judge::judge(&self.meta, shard, meant)) {
+            self.judged.insert((key.clone(), one.record.place), judgement);
+            if judgement.1.is_some() {
+                self.not_due.insert(put_of(&one.record));
+            }
+        }
     }
 
     /// A row was claimed.
@@ -202,111 +246,6 @@ impl Oracle {
         Ok(())
     }
 
-    fn folds(&mut self, task: TaskId, commit: &Commit, kinesis: &Kinesis) -> Verdict {
-        let at = format!("commit {} of task {task}", commit.number);
-        let (mut touched, mut outputs) = (WriteSet::default(), Vec::new());
-        for invocation in &commit.invocations {
-            let history = &mut self.tasks[usize::from(task.0)];
-            ensure!(invocation.time_ms >= history.clock_ms, "invocation time never falls: {at}");
-            history.clock_ms = invocation.time_ms;
-            for run in &invocation.runs {
-                let (from, to) = (kinesis.index(&run.shard, run.after), kinesis.index(&run.shard, run.up_to));
-                let mut count = 0;
-                for record in &kinesis.shard(&run.shard).records[from.min(to)..to] {
-                    if self.owner(&record.partition_key) != task {
-                        continue;
-                    }
-                    count += 1;
-                    self.fold(task, record, &mut touched, &mut outputs).map_err(|wrong| format!("{wrong}: {at}"))?;
-                }
-                ensure!(
-                    count == run.records,
-                    "a run is all of the task's records: {at}, {} of {count} in {}",
-                    run.records,
-                    run.shard
-                );
-            }
-        }
-        let history = &mut self.tasks[usize::from(task.0)];
-        let mark = StateMark {
-            number: commit.number,
-            id: commit.id,
-            epoch: commit.epoch,
-            last_step_id: commit.id,
-            log_bytes: 0,
-        };
-        write(&mut history.state, &pelton_core::task::Applied { writes: commit.writes.clone().into(), mark });
-        write(&mut history.model, &pelton_core::task::Applied { writes: touched.clone().into(), mark });
-        let written: Vec<_> = commit.writes.iter().filter(|(key, _)| key[0] == USER_SPACE).collect();
-        let expected: Vec<_> = touched.iter().collect();
-        ensure!(written == expected, "state is the fold of the records: {at} writes {written:?}, not {expected:?}");
-        self.system(task, commit, &outputs, kinesis).map_err(|wrong| format!("{wrong}: {at}"))
-    }
-
-    fn fold(&mut self, task: TaskId, record: &Record, touched: &mut WriteSet, outputs: &mut Vec<Output>) -> Verdict {
-        let (key, count) = put_of(record);
-        let history = &mut self.tasks[usize::from(task.0)];
-        let next = history.next.entry(key.clone()).or_default();
-        while self.before_start.contains(&(key.clone(), *next)) {
-            *next += 1;
-        }
-        ensure!(count == *next, "each record once and in order: {key}#{count} was folded where {key}#{next} was due");
-        *next += 1;
-        self.folded += 1;
-        guest::fold(record, self.big, &history.model, touched, outputs);
-        Ok(())
-    }
-
-    fn system(&mut self, task: TaskId, commit: &Commit, outputs: &[Output], kinesis: &Kinesis) -> Verdict {
-        let mut emitted = Vec::new();
-        for (key, value) in commit.writes.iter().filter(|(key, _)| key[0] != USER_SPACE) {
-            let Some(value) = value else { continue };
-            match codec::decode_system(key, value.clone()).map_err(|error| format!("system state decodes: {error}"))? {
-                SystemEntry::Position(shard, entry) => self.position(task, &shard, entry, kinesis)?,
-                SystemEntry::Outbox(number, outputs) => {
-                    ensure!(number == commit.number, "a commit's outputs are its own: {number}");
-                    emitted = outputs;
-                }
-                SystemEntry::Clock(_) => {}
-            }
-        }
-        self.lineage(task, commit, kinesis)?;
-        ensure!(emitted == outputs, "outputs are those of the fold: {emitted:?}, not {outputs:?}");
-        let history = &mut self.tasks[usize::from(task.0)];
-        for (index, output) in emitted.into_iter().enumerate() {
-            history.outputs.insert((commit.number, index as u32), Emitted { output, published: false });
-        }
-        Ok(())
-    }
-
-    /// All of the task's records up to a position are folded, and none after it.
-    fn position(&mut self, task: TaskId, shard: &ShardKey, entry: PositionEntry, kinesis: &Kinesis) -> Verdict {
-        let before = self.tasks[usize::from(task.0)].positions.insert(shard.clone(), entry);
-        let before = before.map_or(Position::TrimHorizon, |entry| entry.position);
-        ensure!(before <= entry.position, "positions never fall: {shard} from {before} to {}", entry.position);
-        let (from, to) = (kinesis.index(shard, before), kinesis.index(shard, entry.position));
-        let records = &kinesis.shard(shard).records;
-        for (index, record) in records.iter().enumerate().skip(from) {
-            let (key, count) = put_of(record);
-            if self.owner(&key) != task || self.before_start.contains(&(key.clone(), count)) {
-                continue;
-            }
-            let folded = self.tasks[usize::from(task.0)].next.get(&key).is_some_and(|next| count < *next);
-            ensure!(
-                folded == (index < to),
-                "positions and state agree: {key}#{count} of {shard}, passed up to {}",
-                entry.position
-            );
-            ensure!(
-                index < to || record.arrived_ms >= entry.unread_from_ms || record.arrived_ms < self.meta.created_ms,
-                "the bound on unread records holds: {key}#{count} of {shard} arrived {} < {}",
-                record.arrived_ms,
-                entry.unread_from_ms
-            );
-        }
-        Ok(())
-    }
-
     /// What is known of a child is written with or after the ends of the parents that the task reads.
     fn lineage(&self, task: TaskId, commit: &Commit, kinesis: &Kinesis) -> Verdict {
         let (slice, positions) = (self.meta.tasks.slice(task), &self.tasks[usize::from(task.0)].positions);
@@ -317,6 +256,7 @@ impl Oracle {
                 let read =
                     kinesis.shard(&parent).shard.range.touches(&slice) && !self.gone_before_start.contains(&parent);
                 let ended = positions.get(&parent).is_some_and(|entry| entry.position == Position::ShardEnd);
+                let read = read && !self.is_lost(task, &parent, kinesis);
                 ensure!(ended || !read, "a child is written after its parents' ends: {shard} before {parent}");
             }
         }

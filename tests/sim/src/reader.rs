@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use pelton_core::feed::{Delivery, Feed, FeedNext, FeedTrouble, Lane, Pace, Reply};
-use pelton_core::id::{ShardKey, StreamIndex};
+use pelton_core::id::{ShardKey, StreamIndex, TaskId};
+use pelton_core::intake::Want;
 use pelton_core::position::Position;
-use pelton_core::record::{Record, Run};
-use pelton_core::route::route;
+use pelton_core::record::{Gap, Record, Run};
+use pelton_core::route::{RouteRules, route};
 use pelton_core::task::Event;
 
 use crate::kinesis::Iterator;
@@ -38,41 +39,69 @@ impl World {
         let host = &mut self.hosts[who.host];
         let instance = host.tasks.get_mut(&who.task).filter(|instance| instance.who == who && instance.ready);
         let Some(instance) = instance.filter(|_| host.life == who.life) else { return };
+        let mut lost = Vec::new();
         let wants = instance.task.wants(&host.map);
         let epoch = instance.task.epoch();
         let orphans = instance.task.running().map(|running| running.intake().orphans(&host.map, &self.meta));
-        for (child, parent) in orphans.unwrap_or_default() {
-            let gone = self.kinesis.shard(&parent).forgotten;
+        for orphan in orphans.unwrap_or_default() {
+            let gone = self.kinesis.shard(&orphan).forgotten;
+            if gone && self.trims {
+                lost.push((orphan, Gap::ToEnd));
+                continue;
+            }
             // One that lost the task without knowing it may also miss what the new owner passed since.
             let owns = self.table[usize::from(who.task.0)].epoch == epoch.0;
-            assert!(
-                !(gone && owns),
-                "no gap where nothing is lost: task {} waits for {parent} before {child}",
-                who.task
-            );
+            assert!(!(gone && owns), "no gap where nothing is lost: task {} waits for {orphan}", who.task);
         }
         for want in wants {
+            let gap = self.shape.retention_ms.and_then(|retention_ms| want.gap(now, retention_ms));
+            if let Some(until_ms) = gap.filter(|_| self.sabotage != Some(Sabotage::SilentGaps)) {
+                lost.push((want.shard, Gap::Until(until_ms)));
+                continue;
+            }
             trace!(self, "task {}: host {} wants {} after {}", who.task, who.host, want.shard, want.after);
             let pace = Pace { call_interval_ms: 50, ..Pace::KINESIS };
             let readers = &mut self.hosts[who.host].readers;
             let new = || Reader { feed: Feed::new(pace), iterators: BTreeMap::new(), busy: false, token: 0 };
             let reader = readers.entry(want.shard.clone()).or_insert_with(new);
-            reader.feed.join(now, who.task, want.after, want.unread_from_ms);
+            reader.feed.join(now, who.task, &want);
             self.wake(who.host, &want.shard, 0);
+        }
+        for (shard, gap) in lost {
+            trace!(self, "task {}: of {shard} {gap}", who.task);
+            self.step(who, Event::Lost(shard, gap));
+        }
+    }
+
+    /// The tasks of a lane whose unread records may be gone.
+    fn gap_of(&mut self, host: usize, shard: &ShardKey, lane: Lane) -> Option<(Vec<TaskId>, Gap)> {
+        let (now, retention_ms) = (self.host_now(host), self.shape.retention_ms?);
+        let (until_ms, tasks) = self.hosts[host].readers[shard].feed.gap(lane, now, retention_ms)?;
+        (self.sabotage != Some(Sabotage::SilentGaps)).then_some((tasks, Gap::Until(until_ms)))
+    }
+
+    /// Tasks are served no more, and told why.
+    fn tell_lost(&mut self, host: usize, shard: &ShardKey, tasks: Vec<TaskId>, gap: Gap) {
+        let life = self.hosts[host].life;
+        for task in tasks {
+            let Host { readers, tasks, up, life: now, .. } = &mut self.hosts[host];
+            if !*up || *now != life {
+                return;
+            }
+            readers.get_mut(shard).expect("it tells").feed.leave(task);
+            if let Some(who) = tasks.get(&task).map(|instance| instance.who) {
+                self.step(who, Event::Lost(shard.clone(), gap));
+            }
         }
     }
 
     /// A hole is read again.
-    pub fn reread(&mut self, who: Who, shard: &ShardKey, position: Position) {
+    pub fn reread(&mut self, who: Who, want: &Want) {
         let now = self.host_now(who.host);
-        let instance = &self.hosts[who.host].tasks[&who.task];
-        let positions = instance.task.running().map(|running| running.intake().positions());
-        let bound = positions.into_iter().flatten().find(|(key, _)| *key == shard);
-        let unread_from_ms = bound.map_or(0, |(_, entry)| entry.unread_from_ms);
-        if let Some(reader) = self.hosts[who.host].readers.get_mut(shard) {
-            reader.feed.join(now, who.task, position, unread_from_ms);
+        if let Some(reader) = self.hosts[who.host].readers.get_mut(&want.shard) {
+            reader.feed.join(now, who.task, want);
         }
-        self.wake(who.host, shard, 0);
+        self.wake(who.host, &want.shard, 0);
     }
 
     /// A feed is asked what to do, after a pause; earlier wake-ups count no more.
@@ -110,6 +139,7 @@ impl World {
         let now = self.host_now(host);
         let throttled = self.goes_wrong(self.faults.throttle);
         let limit = self.rng.between(0, self.shape.fetch_records as u64) as usize;
+        let gap = if let FeedNext::Fetch(lane) = next { self.gap_of(host, shard, lane) } else { None };
         let reader = self.hosts[host].readers.get_mut(shard).expect("a call is of a reader");
         reader.busy = false;
         match next {
@@ -117,23 +147,35 @@ impl World {
                 self.cover.throttled += 1;
                 reader.feed.failed(now, lane, FeedTrouble::Passing);
             }
+            FeedNext::Iterate(..) if self.kinesis.shard(shard).forgotten && self.trims => {
+                let members: Vec<TaskId> = reader.feed.members().collect();
+                self.tell_lost(host, shard, members, Gap::ToEnd);
+            }
             FeedNext::Iterate(lane, position) => {
+                let position = match (position, self.sabotage) {
+                    (Position::After(place), Some(Sabotage::SkipRestOfAggregate)) => {
+                        Position::after_all_of(place.sequence)
+                    }
+                    (position, _) => position,
+                };
                 let next = self.kinesis.index(shard, position);
                 reader.iterators.insert(lane, Iterator { next, taken_ms: self.now });
                 reader.feed.iterated(lane);
             }
             FeedNext::Fetch(lane) => {
                 let iterator = *reader.iterators.get(&lane).expect("a fetch follows an iterator");
-                if self.now > iterator.taken_ms + self.shape.iterator_ms {
+                if let Some((members, gap)) = gap {
+                    self.tell_lost(host, shard, members, gap);
+                } else if self.now > iterator.taken_ms + self.shape.iterator_ms {
                     self.cover.expired_iterators += 1;
                     reader.feed.failed(now, lane, FeedTrouble::Expired);
                 } else {
                     let fetched = self.kinesis.fetch(shard, iterator.next, limit);
-                    let next = iterator.next + fetched.records.len();
+                    let next = fetched.next;
                     reader.iterators.insert(lane, Iterator { next, taken_ms: self.now });
                     let last = fetched.records.last();
                     let reply = Reply {
-                        up_to: last.map(|record| Position::After(record.place)),
+                        up_to: last.map(|record| Position::after_all_of(record.place.sequence)),
                         arrived_ms: last.map(|record| record.arrived_ms),
                         bytes: fetched.records.iter().map(|record| record.data.len() as u64).sum(),
                         end: fetched.end,
@@ -152,12 +194,21 @@ impl World {
     fn deliver(&mut self, host: usize, shard: &ShardKey, delivery: Delivery, records: Vec<Record>) {
         let life = self.hosts[host].life;
         let range = self.kinesis.shard(shard).shard.range;
-        let routed = route(shard.clone(), range, self.meta.tasks, records);
-        assert_eq!(routed.set_aside, None, "every record is where it belongs");
+        let from_job = !self.upstream.is_empty() && shard.stream == StreamIndex(0);
+        let rules = RouteRules { tasks: self.meta.tasks, policies: self.meta.policies, from_job };
+        let routed = route(range, &rules, records);
+        let home = self.meta.tasks.task_of(range.start);
         let (fetch, spans) = (Arc::new(routed.fetch), routed.spans);
         for (task, after) in delivery.members {
-            let span = spans.iter().find(|(owner, _)| *owner == task).map(|(_, span)| span.clone());
-            if span.is_none() && !delivery.mark {
+            let span = spans.iter().find(|(owner, _)| *owner == task).map_or(0..0, |(_, span)| span.clone());
+            let answers = match self.sabotage {
+                Some(Sabotage::AsidesForAll) => true,
+                Some(Sabotage::AsidesForNobody) => false,
+                _ => task == home,
+            };
+            let asides = if answers { 0..fetch.asides.len() } else { 0..0 };
+            let has_records = !span.is_empty() || !asides.is_empty();
+            if !has_records && !delivery.mark {
                 continue;
             }
             if self.hosts[host].life != life || !self.hosts[host].up {
@@ -183,10 +234,11 @@ impl World {
                 after,
                 up_to: delivery.up_to,
                 unread_from_ms: delivery.unread_from_ms,
-                set_aside: None,
                 shard: shard.clone(),
-                fetch: span.is_some().then(|| fetch.clone()),
-                span: span.unwrap_or(0..0),
+                fetch: has_records.then(|| fetch.clone()),
+                span,
+                asides,
+                gap: None,
             };
             let who = instance.who;
             trace!(self, "task {task}: host {host} is given {} records of {shard} up to {}", run.len(), run.up_to);

@@ -1,6 +1,8 @@
 //! The shape of a simulated world: what its seed makes of it, what can go wrong in it, and what is counted.
 
 use pelton_core::limits::Bounds;
+use pelton_core::policy::{Aggregates, OutOfRange, Policies};
+use pelton_core::task::{LastStraw, OnGap};
 
 use crate::rng::Rng;
 
@@ -27,10 +29,24 @@ pub enum Sabotage {
     HideSealed,
     /// What a crash lost of the local copy, its mark does not know.
     MarkSurvivesCrash,
+    /// A reader resumes behind an aggregate of which only a part is folded.
+    SkipRestOfAggregate,
+    /// Every task that a shard feeds answers for what is odd in it.
+    AsidesForAll,
+    /// Nobody answers for what is odd.
+    AsidesForNobody,
+    /// What was seen of a job upstream does not survive a restart.
+    ForgetRepeats,
+    /// Failed attempts do not survive a restart.
+    ForgetAttempts,
+    /// Timers that fired stay in the local copy.
+    KeepFiredTimers,
+    /// Records that are gone are passed without a word.
+    SilentGaps,
 }
 
 /// Every sabotage, by name.
-pub const SABOTAGES: [(&str, Sabotage); 10] = [
+pub const SABOTAGES: [(&str, Sabotage); 17] = [
     ("put-without-condition", Sabotage::PutWithoutCondition),
     ("settle-without-reading", Sabotage::SettleWithoutReading),
     ("apply-before-append", Sabotage::ApplyBeforeAppend),
@@ -41,6 +57,13 @@ pub const SABOTAGES: [(&str, Sabotage); 10] = [
     ("trim-fences", Sabotage::TrimFences),
     ("hide-sealed", Sabotage::HideSealed),
     ("mark-survives-crash", Sabotage::MarkSurvivesCrash),
+    ("skip-rest-of-aggregate", Sabotage::SkipRestOfAggregate),
+    ("asides-for-all", Sabotage::AsidesForAll),
+    ("asides-for-nobody", Sabotage::AsidesForNobody),
+    ("forget-repeats", Sabotage::ForgetRepeats),
+    ("forget-attempts", Sabotage::ForgetAttempts),
+    ("keep-fired-timers", Sabotage::KeepFiredTimers),
+    ("silent-gaps", Sabotage::SilentGaps),
 ];
 
 /// How often things go wrong, of ten thousand.
@@ -109,6 +132,24 @@ pub struct Shape {
     pub big: bool,
     /// Commits kept below a snapshot.
     pub kept_commits: u64,
+    /// What becomes of odd records.
+    pub policies: Policies,
+    /// Of ten thousand puts, how many are odd.
+    pub odd: u64,
+    /// Whether there are records that the guest cannot take.
+    pub poison: bool,
+    /// What becomes of a record with which the guest failed too often.
+    pub last_straw: LastStraw,
+    /// Dead letters that a task may have.
+    pub letters_max: u64,
+    /// Tasks of the job upstream whose outputs are the first stream; none where it has none.
+    pub upstream: u64,
+    /// How long streams keep records, milliseconds; none for ever.
+    pub retention_ms: Option<u64>,
+    /// What to do about records that are gone.
+    pub on_gap: OnGap,
+    /// Longest that a host sleeps, milliseconds.
+    pub sleep_ms: u64,
     /// What goes wrong.
     pub faults: Faults,
 }
@@ -157,9 +198,44 @@ impl Shape {
             fence_ms: if rng.chance(3_000) { rng.between(100, 20_000) } else { 20 },
             big,
             kept_commits: rng.below(4) * rng.below(3),
+            policies: Policies {
+                out_of_range: choice(rng, OutOfRange::NAMES),
+                aggregates: choice(rng, Aggregates::NAMES),
+            },
+            odd: if rng.chance(6_000) { rng.below(6_000) } else { 0 },
+            poison: rng.chance(4_000),
+            last_straw: if rng.chance(6_000) { LastStraw::DeadLetter } else { LastStraw::Stop },
+            letters_max: if rng.chance(2_000) { rng.between(0, 5) } else { u64::MAX },
+            upstream: if rng.chance(4_000) { rng.between(1, 3) } else { 0 },
+            retention_ms: None,
+            on_gap: OnGap::Stop,
+            sleep_ms: 40_000,
             faults,
         }
     }
+
+    /// The same world grown slow and forgetful: streams keep records for minutes, and hosts sleep for as long. Records are
+    /// plain, so that what is missing is told by its place.
+    pub fn forgetful(self, rng: &mut Rng) -> Self {
+        Self {
+            retention_ms: Some(rng.between(120_000, 400_000)),
+            on_gap: if rng.chance(7_000) { OnGap::Continue } else { OnGap::Stop },
+            sleep_ms: 500_000,
+            traffic_ms: rng.between(600_000, 1_500_000),
+            put_every_ms: rng.between(1_000, 8_000),
+            reshard_every_ms: rng.between(60_000, 400_000),
+            whim_every_ms: rng.between(20_000, 100_000),
+            positions_age_max_ms: rng.between(10_000, 40_000),
+            odd: 0,
+            upstream: 0,
+            letters_max: u64::MAX,
+            ..self
+        }
+    }
+}
+
+fn choice<T: Copy>(rng: &mut Rng, names: &[(&str, T)]) -> T {
+    names[rng.below(names.len() as u64) as usize].1
 }
 
 macro_rules! coverage {
@@ -249,8 +325,32 @@ coverage! {
     expired_iterators,
     /// Calls throttled.
     throttled,
+    /// Odd records put.
+    odd_puts,
+    /// Outputs of the job upstream sent again.
+    upstream_repeats,
     /// Calls of the logic that failed.
     guest_failures,
+    /// Calls that failed because of a record the guest cannot take.
+    poisoned_calls,
+    /// Dead letters written.
+    dead_letters,
+    /// Dead letters folded after all.
+    redriven,
+    /// Dead letters asked to be forgotten.
+    forgets,
+    /// Records dropped by policy.
+    dropped,
+    /// Damaged aggregates folded as they are.
+    malformed,
+    /// Timers fired.
+    timers_fired,
+    /// Records lost as a dead letter says.
+    lost,
+    /// Tasks that stopped at a gap.
+    stopped_at_gaps,
+    /// Tasks that stopped with too many dead letters.
+    letters_full,
     /// Tasks that stopped because asked.
     drained,
     /// Tasks that stopped because their batch kept failing.

@@ -1,8 +1,12 @@
 //! What comes from outside: records, reshards, and the whims of hosts, which claim, stop, crash and sleep.
 
-use pelton_core::id::TaskId;
+use pelton_core::codec::{self, SystemEntry};
+use pelton_core::id::{ShardKey, TaskId};
 use pelton_core::task::Event;
 
+use crate::kinesis::{Meant, Put};
+use crate::producer;
+use crate::upstream::Sent;
 use crate::world::{Action, World, trace};
 
 impl World {
@@ -12,22 +16,101 @@ impl World {
             return;
         }
         for _ in 0..self.rng.between(1, 3) {
-            let stream = self.rng.below(self.shape.streams);
+            // The first stream is the job's upstream alone, if it has one.
+            let first = u64::from(!self.upstream.is_empty() && self.shape.streams > 1);
+            let stream = self.rng.between(first, self.shape.streams - 1);
+            if stream == 0 && !self.upstream.is_empty() {
+                continue;
+            }
+            if self.rng.chance(self.shape.odd) {
+                self.cover.odd_puts += 1;
+                let put = producer::odd(&mut self.rng, &mut self.kinesis, stream as usize, self.shape.keys);
+                self.put_raw(stream as usize, &put);
+                continue;
+            }
             let key = format!("s{stream}k{}", self.rng.below(self.shape.keys));
-            // Arrival times are not monotonic.
-            let arrived_ms = self.now - if self.rng.chance(2_000) { self.rng.below(50_000) } else { 0 };
-            let record = self.kinesis.put(stream as usize, &key, arrived_ms.max(self.meta.created_ms));
-            self.oracle.put(&record);
-            self.cover.records += 1;
-            trace!(
-                self,
-                "put {} at {} into input {stream}",
-                String::from_utf8_lossy(&record.data),
-                record.place.sequence
-            );
+            let arrived_ms = self.arrival();
+            let put = self.kinesis.put(stream as usize, &key, arrived_ms);
+            self.note_put(put);
         }
         let pause = self.rng.between(1, 2 * self.shape.put_every_ms);
         self.after(pause, Action::Put);
+    }
+
+    /// When a record put now is said to have arrived: arrival times are not monotonic.
+    fn arrival(&mut self) -> u64 {
+        let earlier = if self.rng.chance(2_000) { self.rng.below(50_000) } else { 0 };
+        (self.now - earlier).max(self.meta.created_ms)
+    }
+
+    /// Puts a Kinesis record.
+    pub fn put_raw(&mut self, stream: usize, put: &Put) {
+        let arrived_ms = self.arrival();
+        let meant = self.kinesis.put_raw(stream, put, arrived_ms);
+        self.note_put(meant);
+    }
+
+    fn note_put(&mut self, put: Vec<(ShardKey, Meant)>) {
+        let Some((shard, _)) = put.first().cloned() else { return };
+        let meant: Vec<Meant> = put.into_iter().map(|(_, meant)| meant).collect();
+        self.cover.records += meant.len() as u64;
+        for Meant { record, .. } in &meant {
+            trace!(self, "put {} at {} into {shard}", String::from_utf8_lossy(&record.data), record.place);
+        }
+        self.oracle.put(&shard, &self.kinesis.shard(&shard).shard, &meant);
+    }
+
+    /// A task of the job upstream does the next thing.
+    pub fn step_upstream(&mut self, task: usize) {
+        let may_commit = self.now < self.traffic_until;
+        let was_done = self.upstream[task].is_done();
+        match self.upstream[task].step(&mut self.rng, &mut self.kinesis, may_commit) {
+            Sent::Put(put) => self.put_raw(0, &put),
+            Sent::Late(put) => {
+                let late = self.rng.between(1, 20_000);
+                self.after(late, Action::Late(put));
+            }
+            Sent::Lost | Sent::Nothing => {}
+        }
+        self.cover.upstream_repeats += u64::from(!was_done && !self.upstream[task].is_done());
+        if may_commit || !self.upstream[task].is_done() {
+            let pause = self.rng.between(1, 2 * self.shape.put_every_ms);
+            self.after(pause, Action::Upstream(task));
+        }
+    }
+
+    /// What streams keep no longer is gone.
+    pub fn trim_streams(&mut self) {
+        if let Some(retention_ms) = self.shape.retention_ms.filter(|_| self.heir.is_none()) {
+            // Not at once, and never before its time by any host's clock.
+            self.kinesis.trim(self.now.saturating_sub(retention_ms));
+            self.after(1_000, Action::Trim);
+        }
+    }
+
+    /// Asks a task for one of its dead letters to be folded after all or forgotten; or for one that it had once.
+    fn redrive(&mut self, host: usize, task: TaskId) {
+        let Some(who) = self.hosts[host].tasks.get(&task).map(|instance| instance.who) else { return };
+        let letters = self.hosts[host].stores.get(&task).into_iter().flat_map(|store| &store.state);
+        let letters = letters.filter_map(|(key, value)| match codec::decode_system(key, value.clone()) {
+            Ok(SystemEntry::DeadLetter(number, _, letter)) => Some((task, number, *letter)),
+            _ => None,
+        });
+        let mut letters: Vec<_> = letters.collect();
+        letters.extend(self.letters_seen.iter().filter(|(of, ..)| *of == task).cloned());
+        if letters.is_empty() {
+            return;
+        }
+        let (_, number, letter) = letters[self.rng.below(letters.len() as u64) as usize].clone();
+        self.letters_seen.push((task, number, letter.clone()));
+        self.letters_seen.truncate(20);
+        if self.rng.chance(1_500) {
+            self.cover.forgets += 1;
+            return self.step(who, Event::Forget(number));
+        }
+        for _ in 0..self.rng.between(1, 2) {
+            self.step(who, Event::Redrive(number, Box::new(letter.clone())));
+        }
     }
 
     /// Splits, merges, or lets a shard be forgotten that every task passed.
@@ -49,7 +132,7 @@ impl World {
     }
 
     fn forget(&mut self) -> Option<String> {
-        let passed = |world: &Self, key: &pelton_core::id::ShardKey| {
+        let passed = |world: &Self, key: &ShardKey| {
             let range = world.kinesis.shard(key).shard.range;
             let tasks = world.meta.tasks;
             let touching: Vec<TaskId> = tasks.tasks().filter(|task| tasks.slice(*task).touches(&range)).collect();
@@ -72,12 +155,14 @@ impl World {
             return;
         }
         let task = TaskId(self.rng.below(u64::from(self.shape.tasks)) as u16);
-        match self.rng.below(10) {
+        match self.rng.below(12) {
+            10 | 11 => self.redrive(host, task),
             0..=4 => self.start_task(host, task),
             5 if self.faults.crash > 0 => self.crash(host),
             6 | 7 if self.faults.crash > 0 => {
                 self.cover.pauses += 1;
-                let pause = if self.rng.chance(7_000) { self.rng.below(5_000) } else { self.rng.below(40_000) };
+                let pause =
+                    if self.rng.chance(7_000) { self.rng.below(5_000) } else { self.rng.below(self.shape.sleep_ms) };
                 trace!(self, "host {host} sleeps for {pause} ms");
                 self.hosts[host].asleep_until = self.now + pause;
             }

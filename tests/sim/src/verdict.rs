@@ -92,6 +92,13 @@ fn live(seed: u64, sabotage: Option<Sabotage>, verbose: bool) -> Coverage {
     let verdict = world.oracle.complete();
     world.check(verdict);
     world.cover.commits = world.oracle.commits();
+    let (fates, lost) = world.oracle.fates();
+    world.cover.dead_letters = fates.dead_letters;
+    world.cover.redriven = fates.redriven;
+    world.cover.dropped = fates.dropped_records();
+    world.cover.malformed = fates.malformed;
+    world.cover.timers_fired = fates.timers_fired;
+    world.cover.lost = lost;
     world.cover
 }
 
@@ -107,8 +114,12 @@ impl World {
         self.meta.tasks.tasks().all(|task| {
             let instance = self.hosts[host].tasks.get(&task).filter(|instance| instance.ready);
             let running = instance.and_then(|instance| instance.task.running());
-            running.is_some_and(|running| !running.is_busy() && running.outbox().is_empty())
-        })
+            let now_ms = self.host_now(host);
+            running.is_some_and(|running| {
+                let due = running.timers().next_ms().is_some_and(|due_ms| due_ms <= now_ms);
+                !running.is_busy() && running.outbox().is_empty() && !due
+            })
+        }) && self.upstream.iter().all(crate::upstream::Upstream::is_done)
     }
 
     fn check_states(&self, host: usize, how: &str) {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use pelton_core::commit::StoredCommit;
+use pelton_core::dead_letter::DeadLetter;
 use pelton_core::feed::{Feed, FeedNext};
 use pelton_core::id::{CommitNumber, Epoch, Incarnation, ShardId, ShardKey, StreamIndex, TaskId};
 use pelton_core::job::{Input, JobMeta, Start};
@@ -16,11 +17,12 @@ use pelton_core::snapshot::Manifest;
 use pelton_core::task::{Call, Event, Task};
 
 use crate::dynamo::TaskItems;
-use crate::kinesis::{Iterator, Kinesis};
+use crate::kinesis::{Iterator, Kinesis, Put};
 use crate::oracle::{Oracle, Verdict, Who};
 use crate::rng::Rng;
 use crate::shape::{Coverage, Faults, Sabotage, Shape};
 use crate::store::{State, Store};
+use crate::upstream::Upstream;
 
 /// When the world begins, milliseconds since 1970.
 pub const EPOCH_MS: u64 = 1_700_000_000_000;
@@ -53,6 +55,9 @@ pub enum Chore {
 #[derive(Debug)]
 pub enum Action {
     Put,
+    Upstream(usize),
+    Late(Put),
+    Trim,
     Reshard,
     Whim(usize),
     Restart(usize),
@@ -124,6 +129,11 @@ pub struct World {
     /// The only host that may run, in the end.
     pub heir: Option<usize>,
     pub traffic_until: u64,
+    pub upstream: Vec<Upstream>,
+    /// Whether shards are forgotten that were not read to their end.
+    pub trims: bool,
+    /// Dead letters as they stood once.
+    pub letters_seen: Vec<(TaskId, u64, DeadLetter)>,
 }
 
 /// A line of the trace, made only where it is shown.
@@ -140,7 +150,10 @@ impl World {
     /// The world of a seed.
     pub fn new(seed: u64, sabotage: Option<Sabotage>, verbose: bool) -> Self {
         let mut rng = Rng::new(seed);
-        let shape = Shape::new(&mut rng);
+        let mut shape = Shape::new(&mut rng);
+        if rng.chance(1_200) {
+            shape = shape.forgetful(&mut rng);
+        }
         let mut kinesis = Kinesis::new(&mut rng, shape.streams, shape.shards);
         let mut now = EPOCH_MS + 100_000;
         before_creation(&mut rng, &shape, &mut kinesis, &mut now);
@@ -151,6 +164,7 @@ impl World {
             arn: String::new(),
             created_ms: EPOCH_MS,
             newest_shard: newest(stream).unwrap_or(ShardId::from("")),
+            listed: kinesis.list(stream as usize, 0).into_iter().map(|shard| shard.id).collect(),
         };
         let meta = JobMeta {
             name: "sim".into(),
@@ -159,8 +173,9 @@ impl World {
             inputs: (0..shape.streams).map(input).collect(),
             start: if rng.chance(3_000) { Start::At(now - rng.below(80_000)) } else { Start::TrimHorizon },
             created_ms: now,
+            policies: shape.policies,
         };
-        let oracle = Oracle::new(meta.clone(), shape.big, &kinesis);
+        let oracle = Oracle::new(meta.clone(), shape.big, shape.retention_ms, &kinesis);
         let table = (0..shape.tasks).map(|_| TaskItems::default()).collect();
         // Hosts may start long after the job was created, so that bounds on arrival times have room to rise.
         now += rng.below(120_000);
@@ -182,11 +197,20 @@ impl World {
             cover: Coverage::default(),
             heir: None,
             traffic_until: now + shape.traffic_ms,
+            upstream: (0..shape.upstream).map(|task| Upstream::new(task as u16)).collect(),
+            trims: shape.retention_ms.is_some(),
+            letters_seen: Vec::new(),
         };
         for host in 0..shape.hosts as usize {
             world.add_host();
             world.after(0, Action::Restart(host));
             world.after(1_000, Action::Whim(host));
+        }
+        for task in 0..world.upstream.len() {
+            world.after(0, Action::Upstream(task));
+        }
+        if shape.retention_ms.is_some() {
+            world.after(0, Action::Trim);
         }
         world.after(0, Action::Put);
         world.after(shape.reshard_every_ms, Action::Reshard);
@@ -242,6 +266,7 @@ impl World {
             }
             let action = entry.remove();
             self.now = self.now.max(at);
+            self.kinesis.now_ms = self.now;
             self.happen(action);
             if self.now >= look {
                 look = self.now + 100;
@@ -266,6 +291,9 @@ impl World {
         }
         match action {
             Action::Put => self.put_records(),
+            Action::Upstream(task) => self.step_upstream(task),
+            Action::Late(put) => self.put_raw(0, &put),
+            Action::Trim => self.trim_streams(),
             Action::Reshard => self.reshard(),
             Action::Whim(host) => self.whim(host),
             Action::Restart(host) => self.restart(host),
@@ -302,7 +330,14 @@ impl World {
 /// Which life of which host must be there for it.
 fn host_of(action: &Action) -> Option<(usize, u32)> {
     match action {
-        Action::Put | Action::Reshard | Action::Whim(_) | Action::Restart(_) | Action::Serve(..) => None,
+        Action::Put
+        | Action::Upstream(_)
+        | Action::Late(_)
+        | Action::Trim
+        | Action::Reshard
+        | Action::Whim(_)
+        | Action::Restart(_)
+        | Action::Serve(..) => None,
         Action::Tick(host, life)
         | Action::List(host, life)
         | Action::SaveIdle(host, life)
@@ -324,6 +359,7 @@ fn before_creation(rng: &mut Rng, shape: &Shape, kinesis: &mut Kinesis, now: &mu
             *now += rng.below(5_000);
         }
         let stream = rng.below(shape.streams) as usize;
+        kinesis.now_ms = *now;
         drop(if rng.chance(5_000) { kinesis.split(rng, stream) } else { kinesis.merge(rng, stream) });
     }
     let closed = kinesis.closed();

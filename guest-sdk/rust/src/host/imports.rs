@@ -1,8 +1,10 @@
 //! The host of a component: its imports.
 
-use crate::bindings::pelton::task::{context as about, output, state};
+use std::time::SystemTime;
+
+use crate::bindings::pelton::task::{context as about, output, state, timers};
 use crate::context::{Context, HashRange};
-use crate::host::{EmitRefusal, Page, Refusal};
+use crate::host::{EmitRefusal, Page, Refusal, TimerRefusal};
 use crate::scan::Direction;
 
 pub(crate) use output::Message;
@@ -44,6 +46,20 @@ pub(crate) fn emit_many(to: &str, messages: &[Message<'_>]) -> Result<(), EmitRe
     })
 }
 
+pub(crate) fn set_timer(name: &str, due_ms: u64) -> Result<(), TimerRefusal> {
+    Ok(timers::set(name, due_ms)?)
+}
+
+pub(crate) fn cancel_timer(name: &str) -> Result<(), TimerRefusal> {
+    Ok(timers::cancel(name)?)
+}
+
+/// The wall clock stands at the time of the invocation.
+pub(crate) fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    since.map_or(0, |since| since.as_millis() as u64)
+}
+
 pub(crate) fn context() -> Context {
     let slice = about::slice();
     let wide = |high: u64, low: u64| (u128::from(high) << 64) | u128::from(low);
@@ -65,6 +81,15 @@ impl From<state::Error> for Refusal {
             state::Error::BatchFull(limit) => Self::BatchFull(limit),
             state::Error::AnswerSize(limit) => Self::AnswerSize(limit),
             state::Error::Store(cause) => Self::Store(cause),
+        }
+    }
+}
+
+impl From<timers::Error> for TimerRefusal {
+    fn from(error: timers::Error) -> Self {
+        match error {
+            timers::Error::NameSize(bytes) => Self::NameSize(bytes),
+            timers::Error::TooMany(limit) => Self::TooMany(limit),
         }
     }
 }

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 
 use crate::context::{Context, HashRange};
-use crate::host::{EmitRefusal, Page, Refusal};
-use crate::limits::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
+use crate::host::{EmitRefusal, Page, Refusal, TimerRefusal};
+use crate::limits::{KEY_BYTES_MAX, TIMER_NAME_BYTES_MAX, TIMERS_MAX, VALUE_BYTES_MAX};
 use crate::scan::Direction;
 
 /// Largest answer to one read.
@@ -32,6 +32,10 @@ pub(crate) struct World {
     pub(crate) context: Context,
     pub(crate) state: BTreeMap<Vec<u8>, Vec<u8>>,
     pub(crate) outputs: BTreeMap<String, Vec<crate::testing::Message>>,
+    /// Timers that are set, with the times they are due.
+    pub(crate) timers: BTreeMap<String, u64>,
+    /// The time that calls are told, in milliseconds since 1970.
+    pub(crate) now_ms: u64,
     /// Calls answered, by function.
     pub(crate) calls: BTreeMap<&'static str, u64>,
     /// What one batch may write, and emit.
@@ -60,6 +64,8 @@ impl Default for World {
             context,
             state: BTreeMap::new(),
             outputs: BTreeMap::new(),
+            timers: BTreeMap::new(),
+            now_ms: 0,
             calls: BTreeMap::new(),
             batch_bytes_max: BATCH_BYTES_MAX,
             written_bytes: 0,
@@ -180,6 +186,34 @@ pub(crate) fn emit_many(output: &str, messages: &[Message<'_>]) -> Result<(), Em
         }));
         Ok(())
     })
+}
+
+pub(crate) fn set_timer(name: &str, due_ms: u64) -> Result<(), TimerRefusal> {
+    change_timer(name, Some(due_ms))
+}
+
+pub(crate) fn cancel_timer(name: &str) -> Result<(), TimerRefusal> {
+    change_timer(name, None)
+}
+
+fn change_timer(name: &str, due_ms: Option<u64>) -> Result<(), TimerRefusal> {
+    if name.is_empty() || name.len() > TIMER_NAME_BYTES_MAX {
+        return Err(TimerRefusal::NameSize(name.len() as u64));
+    }
+    WORLD.with_borrow_mut(|world| {
+        if world.timers.len() >= TIMERS_MAX && !world.timers.contains_key(name) {
+            return Err(TimerRefusal::TooMany(TIMERS_MAX as u64));
+        }
+        match due_ms {
+            Some(due_ms) => world.timers.insert(name.to_owned(), due_ms),
+            None => world.timers.remove(name),
+        };
+        Ok(())
+    })
+}
+
+pub(crate) fn now_ms() -> u64 {
+    WORLD.with_borrow(|world| world.now_ms)
 }
 
 pub(crate) fn context() -> Context {

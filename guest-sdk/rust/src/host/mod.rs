@@ -8,10 +8,14 @@ pub(crate) mod memory;
 mod refusal;
 
 #[cfg(target_arch = "wasm32")]
-pub(crate) use imports::{Message, Write, context, emit_many, get, get_many, scan, write_many};
+pub(crate) use imports::{
+    Message, Write, cancel_timer, context, emit_many, get, get_many, now_ms, scan, set_timer, write_many,
+};
 #[cfg(not(target_arch = "wasm32"))]
-pub(crate) use memory::{Message, Write, context, emit_many, get, get_many, scan, write_many};
-pub(crate) use refusal::{EmitRefusal, Refusal};
+pub(crate) use memory::{
+    Message, Write, cancel_timer, context, emit_many, get, get_many, now_ms, scan, set_timer, write_many,
+};
+pub(crate) use refusal::{EmitRefusal, Refusal, TimerRefusal};
 
 use crate::scan::Entry;
 

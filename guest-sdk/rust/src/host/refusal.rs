@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::failure::Failure;
-use crate::limits::{DATA_BYTES_MAX, KEY_BYTES_MAX, PARTITION_KEY_CHARS_MAX, VALUE_BYTES_MAX};
+use crate::limits::{DATA_BYTES_MAX, KEY_BYTES_MAX, PARTITION_KEY_CHARS_MAX, TIMER_NAME_BYTES_MAX, VALUE_BYTES_MAX};
 
 /// Why a call on the state was refused; the numbers are bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,6 +25,29 @@ pub(crate) enum EmitRefusal {
     DataSize(u64),
     /// In bytes.
     BatchFull(u64),
+}
+
+/// Why a timer was refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum TimerRefusal {
+    /// In bytes.
+    NameSize(u64),
+    /// How many there may be.
+    TooMany(u64),
+}
+
+impl From<TimerRefusal> for Failure {
+    fn from(refusal: TimerRefusal) -> Self {
+        match refusal {
+            TimerRefusal::NameSize(bytes) => {
+                Self::poison(format!("the name of a timer has {bytes} bytes; it may have 1 to {TIMER_NAME_BYTES_MAX}"))
+            }
+            TimerRefusal::TooMany(limit) => Self::poison(format!(
+                "the task would have more than {limit} timers; keep an index in the state, and a timer for its first"
+            ))
+            .of_batch(),
+        }
+    }
 }
 
 impl fmt::Display for Refusal {

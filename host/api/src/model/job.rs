@@ -111,7 +111,7 @@ pub fn digest_text(digest: pelton_core::id::Digest) -> String {
 impl JobView {
     /// The view of a job with these tasks.
     pub fn new(spec: &JobSpec, tasks: &[TaskStatus]) -> Self {
-        let JobMeta { name, incarnation, tasks: count, inputs, start, created_ms } = &spec.meta;
+        let JobMeta { name, incarnation, tasks: count, inputs, start, created_ms, policies: _ } = &spec.meta;
         let mut phases = PhaseCounts::default();
         tasks.iter().for_each(|task| phases.add(task.phase));
         let sum = |of: fn(&TaskStatus) -> u64| tasks.iter().map(of).sum();

@@ -2,6 +2,7 @@
 //! hash keys are 32 hexadecimal digits, sequence numbers decimal text, times milliseconds since 1970.
 
 pub mod component;
+pub mod dead_letter;
 pub mod job;
 pub mod problem;
 pub mod shard;

@@ -25,7 +25,7 @@ pub fn from_base64(text: &str) -> Result<Vec<u8>, base64::DecodeError> {
 }
 
 /// The bytes as text, where they are UTF-8.
-fn text(bytes: &[u8]) -> Option<String> {
+pub(super) fn text(bytes: &[u8]) -> Option<String> {
     std::str::from_utf8(bytes).ok().map(str::to_owned)
 }
 

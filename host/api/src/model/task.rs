@@ -1,6 +1,9 @@
 //! A task, as its host sees it.
 
-use pelton_core::position::{Position, PositionEntry};
+use std::collections::BTreeMap;
+
+use pelton_core::counts::Counts;
+use pelton_core::position::{Position, PositionEntry, WHOLE};
 use pelton_core::slice::HashRange;
 use pelton_core::task::PhaseName;
 use pelton_engine::status::TaskStatus;
@@ -64,8 +67,8 @@ pub enum PlaceView {
     After {
         /// Kinesis' number of the record.
         sequence_number: String,
-        /// Its place in a KPL aggregate; 0 for a plain record.
-        sub_sequence_number: u64,
+        /// Its place in a KPL aggregate; none where everything at the number is passed.
+        sub_sequence_number: Option<u64>,
     },
     /// Every record of a closed shard.
     ShardEnd,
@@ -77,7 +80,8 @@ impl From<Position> for PlaceView {
             Position::TrimHorizon => Self::TrimHorizon,
             Position::AtTimestamp(timestamp_ms) => Self::Timestamp { timestamp_ms },
             Position::After(place) => {
-                Self::After { sequence_number: place.sequence.to_string(), sub_sequence_number: place.sub_sequence }
+                let within = Some(place.sub_sequence).filter(|within| *within != WHOLE);
+                Self::After { sequence_number: place.sequence.to_string(), sub_sequence_number: within }
             }
             Position::ShardEnd => Self::ShardEnd,
         }
@@ -95,6 +99,40 @@ pub struct PositionView {
     pub position: PlaceView,
     /// Its next unread record arrived no earlier than this.
     pub unread_from_ms: u64,
+}
+
+/// What became of every record of a task since the job was created.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CountsView {
+    /// Folded.
+    pub folded: u64,
+    /// Of those, how many begin as an aggregate and are none.
+    pub malformed_aggregates: u64,
+    /// Dropped because policy says so, by what was odd about them: `out-of-range`, `stray`, `with-stray`, `repeat`.
+    pub dropped: BTreeMap<String, u64>,
+    /// Dead letters written, with gaps and timers.
+    pub dead_letters: u64,
+    /// Records among them.
+    pub dead_records: u64,
+    /// Dead letters folded after all.
+    pub redriven: u64,
+    /// Timers fired.
+    pub timers_fired: u64,
+}
+
+impl From<&Counts> for CountsView {
+    fn from(counts: &Counts) -> Self {
+        let dropped = counts.dropped.iter().map(|(oddity, records)| (oddity.name().to_owned(), *records));
+        Self {
+            folded: counts.folded,
+            malformed_aggregates: counts.malformed,
+            dropped: dropped.collect(),
+            dead_letters: counts.dead_letters,
+            dead_records: counts.dead_records,
+            redriven: counts.redriven,
+            timers_fired: counts.timers_fired,
+        }
+    }
 }
 
 /// A task.
@@ -122,6 +160,14 @@ pub struct TaskView {
     pub outputs_published: u64,
     /// Outputs committed and not yet acknowledged.
     pub outputs_pending: u64,
+    /// What became of every record since the job was created.
+    pub counts: CountsView,
+    /// Dead letters that stand.
+    pub dead_letters: u64,
+    /// Their bytes, as they are stored.
+    pub dead_letter_bytes: u64,
+    /// Timers that are set.
+    pub timers: u64,
     /// Records waiting in its mailbox.
     pub mailbox_records: u64,
     /// What they weigh.
@@ -158,6 +204,10 @@ impl TaskView {
             attempts: status.attempts,
             outputs_published: status.outputs_published,
             outputs_pending: status.outputs_pending,
+            counts: (&status.counts).into(),
+            dead_letters: status.dead_letters,
+            dead_letter_bytes: status.dead_letter_bytes,
+            timers: status.timers,
             mailbox_records: status.mailbox_records,
             mailbox_bytes: status.mailbox_bytes,
             oldest_unfolded_ms: status.oldest_unfolded_ms,

@@ -7,6 +7,7 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use pelton_aws::{Connections, DynamoTable, JobError, JobRequest, JobTable, OpenedJob, StartRequest};
 use pelton_core::id::Digest;
 use pelton_core::job::Start;
+use pelton_core::policy::Policies;
 use pelton_core::slice::TaskCount;
 use pelton_engine::ports::{Clock as _, PortError};
 
@@ -15,6 +16,7 @@ use crate::servers::{LIMIT, connections, create_stream, delete_stream, fresh, ta
 
 fn request(inputs: &[&str]) -> JobRequest {
     JobRequest {
+        policies: Policies::default(),
         name: "orders".into(),
         tasks: TaskCount::new(16).expect("16 is a number of tasks"),
         inputs: inputs.iter().map(|&name| name.to_owned()).collect(),

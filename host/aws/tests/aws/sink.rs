@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use anyhow::{Context as _, Result};
 use aws_sdk_kinesis::types::ShardIteratorType;
 use bytes::Bytes;
-use pelton_aws::aggregate::{ID_TAG, is_aggregate, unpack};
 use pelton_aws::{Connections, KinesisSink, OutputFormat, OutputStream};
+use pelton_core::aggregate::{ID_TAG, unpack};
 use pelton_core::id::{CommitNumber, Incarnation, TaskId};
 use pelton_core::output::{OutputId, Package};
 use pelton_engine::ports::{PortError, Sink};
@@ -42,13 +42,12 @@ async fn holds(connections: &Connections, stream: &str) -> Result<String> {
     let mut texts = Vec::new();
     for record in reply.records {
         let (key, data) = (record.partition_key.context("a key")?, record.data.into_inner());
-        let Some(aggregate) = unpack(&data) else {
+        let Some(aggregate) = unpack(&data.clone().into()) else {
             texts.push(format!("{key}:{}", String::from_utf8_lossy(&data)));
             continue;
         };
-        assert!(is_aggregate(&data));
         assert_eq!(aggregate.partition_key_table, std::slice::from_ref(&key));
-        let record = |record: &pelton_aws::aggregate::UserRecord| {
+        let record = |record: &pelton_core::aggregate::UserRecord| {
             let id = record.tags.iter().find(|tag| tag.key == ID_TAG).and_then(|tag| tag.value.as_deref());
             let index = id.and_then(|id| id.strip_prefix("09090909090909090909090909090909/3/8/")).unwrap_or("?");
             format!("{}#{index}", String::from_utf8_lossy(&record.data))

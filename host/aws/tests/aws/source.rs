@@ -5,7 +5,8 @@ use aws_sdk_kinesis::primitives::Blob;
 use pelton_aws::KinesisSource;
 use pelton_core::id::{Incarnation, ShardId, ShardKey, StreamIndex};
 use pelton_core::job::{Input, JobMeta, Start};
-use pelton_core::position::{Position, RecordPlace};
+use pelton_core::policy::Policies;
+use pelton_core::position::{Position, RecordPlace, WHOLE};
 use pelton_core::slice::{HashKey, HashRange, TaskCount};
 use pelton_engine::ports::{PortError, Source, SourceError};
 
@@ -27,8 +28,10 @@ async fn source() -> Result<(KinesisSource, Faults, String)> {
         arn: format!("arn:aws:kinesis:us-east-1:000000000000:stream/{stream}"),
         created_ms: 0,
         newest_shard: ShardId::from("shardId-000000000000"),
+        listed: [ShardId::from("shardId-000000000000")].into(),
     };
     let meta = JobMeta {
+        policies: Policies::default(),
         name: "orders".into(),
         incarnation: Incarnation([9; 16]),
         tasks: TaskCount::new(1).context("one is a number of tasks")?,
@@ -64,9 +67,9 @@ async fn an_iterator_begins_behind_its_position() -> Result<()> {
     assert!(all[3].arrived_ms > 1_600_000_000_000, "milliseconds, not seconds");
 
     let after = |sub_sequence| Position::After(RecordPlace { sub_sequence, ..all[2].place });
-    assert_eq!(read(after(0)).await?.records, all[3..]);
-    assert_eq!(read(after(5)).await?.records, all[2..], "more of an aggregate may follow");
-    assert_eq!(read(Position::After(all[4].place)).await?.records, []);
+    assert_eq!(read(after(WHOLE)).await?.records, all[3..]);
+    assert_eq!(read(after(0)).await?.records, all[2..], "more of an aggregate may follow");
+    assert_eq!(read(Position::after_all_of(all[4].place.sequence)).await?.records, []);
     assert_eq!(read(Position::AtTimestamp(all[0].arrived_ms)).await?.records, all);
     assert!(read(Position::TrimHorizon).await?.next.is_some(), "an open shard has no end");
     Ok(())

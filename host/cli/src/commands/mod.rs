@@ -2,6 +2,7 @@
 
 pub mod check;
 pub mod component;
+pub mod dead_letters;
 pub mod dev;
 pub mod plan;
 pub mod put;
@@ -29,6 +30,7 @@ pub async fn run(cli: Cli, began: Instant) -> anyhow::Result<Outcome> {
         Command::Put(args) => put::run(args, json).await,
         Command::Status(args) => status::run(&args, json).await,
         Command::State(args) => state::run(args, json).await,
+        Command::DeadLetters(args) => dead_letters::run(args, json).await,
         Command::Plan(args) => plan::run(&args, json).await,
         Command::Component(args) => component::run(args, json).await,
     }

@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use pelton_aws::{OutputFormat, OutputStream, StartRequest};
+use pelton_core::policy::{Aggregates, OutOfRange, Policies};
 use pelton_core::slice::TaskCount;
+use pelton_core::task::{LastStraw, OnGap};
 use pelton_engine::JobSettings;
 use toml::Spanned;
 use toml::de::DeValue;
@@ -27,6 +29,8 @@ const BATCH_TIMEOUT_MAX: Duration = Duration::from_secs(600);
 const MEMORY_BYTES_MIN: u64 = 1 << 20;
 const MEMORY_BYTES_MAX: u64 = 4 << 30;
 const RETRIES_MAX: u64 = 100;
+const DEAD_LETTERS_MAX: u64 = 1_000_000;
+const DEAD_LETTER_BYTES_MAX: u64 = 16 << 30;
 
 /// A job.
 #[derive(Clone, Debug)]
@@ -43,6 +47,8 @@ pub struct JobConfig {
     pub outputs: BTreeMap<String, OutputStream>,
     /// Limits and paces.
     pub settings: JobSettings,
+    /// What becomes of records that are not simply their task's.
+    pub policies: Policies,
     /// What its tasks are told.
     pub config: BTreeMap<String, String>,
 }
@@ -68,13 +74,15 @@ pub fn resolve(name: &str, table: &Table<'_>, document: &Document<'_>) -> Option
         table.fault_of("", "`component` is missing: the path of the .wasm file that the job begins with");
     }
     let inputs = inputs(table);
+    let from_job = inputs.iter().map(|input| input.from_job.clone()).collect();
     Some(JobConfig {
-        inputs,
+        inputs: inputs.into_iter().map(|input| input.stream).collect(),
         tasks: TaskCount::new(tasks.unwrap_or(TASKS))?,
         start: start.unwrap_or(StartRequest::TrimHorizon),
         component: document.path(&component?),
         outputs: outputs(table),
-        settings: settings(table),
+        settings: JobSettings { from_job, ..settings(table) },
+        policies: policies(table),
         config: guest_config(table),
     })
 }
@@ -93,16 +101,34 @@ fn start(value: &DeValue<'_>) -> Result<StartRequest, Wrong> {
     value::word(value, &[("trim-horizon", Some(StartRequest::TrimHorizon)), ("latest", Some(StartRequest::Latest))])
 }
 
-fn inputs(table: &Table<'_>) -> Vec<String> {
-    let mut inputs: Vec<String> = Vec::new();
+fn policies(table: &Table<'_>) -> Policies {
+    let out_of_range = table.value("out-of-range", "one of its words", |value| choice(value, OutOfRange::NAMES));
+    let aggregates = table.value("aggregates", "one of its words", |value| choice(value, Aggregates::NAMES));
+    Policies { out_of_range: out_of_range.unwrap_or_default(), aggregates: aggregates.unwrap_or_default() }
+}
+
+fn choice<T: Copy>(value: &DeValue<'_>, names: &[(&str, T)]) -> Result<T, Wrong> {
+    let words: Vec<(&str, Option<T>)> = names.iter().map(|(name, choice)| (*name, Some(*choice))).collect();
+    value::word(value, &words)
+}
+
+/// An input stream.
+struct Input {
+    stream: String,
+    /// The job whose outputs it carries, of which repeats are dropped.
+    from_job: Option<String>,
+}
+
+fn inputs(table: &Table<'_>) -> Vec<Input> {
+    let mut inputs: Vec<Input> = Vec::new();
     for value in table.array("inputs", "a list of streams such as [\"orders\"]") {
-        let Some(name) = input(table, value) else { continue };
-        if let Err(why) = value::stream_name(&name) {
+        let Some(input) = input(table, value) else { continue };
+        if let Err(why) = value::stream_name(&input.stream) {
             table.fault(value.span(), &format!("`inputs`: {why}"));
-        } else if inputs.contains(&name) {
-            table.fault(value.span(), &format!("`inputs` has {name:?} twice"));
+        } else if inputs.iter().any(|known| known.stream == input.stream) {
+            table.fault(value.span(), &format!("`inputs` has {:?} twice", input.stream));
         } else {
-            inputs.push(name);
+            inputs.push(input);
         }
     }
     if !table.has("inputs") {
@@ -115,10 +141,10 @@ fn inputs(table: &Table<'_>) -> Vec<String> {
     inputs
 }
 
-/// The stream of one input: its name, or a table with more about it.
-fn input<'d>(table: &Table<'d>, value: &'d Spanned<DeValue<'d>>) -> Option<String> {
+/// One input: the name of a stream, or a table with more about it.
+fn input<'d>(table: &Table<'d>, value: &'d Spanned<DeValue<'d>>) -> Option<Input> {
     if let Some(name) = value.get_ref().as_str() {
-        return Some(name.to_owned());
+        return Some(Input { stream: name.to_owned(), from_job: None });
     }
     if !value.get_ref().is_table() {
         let detail = format!("`inputs` has {}; expected the name of a stream", found(value.get_ref()));
@@ -126,13 +152,11 @@ fn input<'d>(table: &Table<'d>, value: &'d Spanned<DeValue<'d>>) -> Option<Strin
         return None;
     }
     let input = table.element("inputs", value, TableKind::Input)?;
-    if input.has("from-job") {
-        input.fault_of("from-job", "`from-job` is not available in this version; remove it");
-    }
     if !input.has("stream") {
         input.fault(value.span(), "`stream` is missing");
     }
-    input.value("stream", "the name of a stream", value::text)
+    let from_job = input.value("from-job", "the name of the job that writes to the stream", value::text);
+    Some(Input { stream: input.value("stream", "the name of a stream", value::text)?, from_job })
 }
 
 fn outputs(table: &Table<'_>) -> BTreeMap<String, OutputStream> {
@@ -175,15 +199,26 @@ fn settings(table: &Table<'_>) -> JobSettings {
         settings.memory_bytes_max = memory.unwrap_or(settings.memory_bytes_max);
         let timeout = duration(&limits, "batch-timeout", BATCH_TIMEOUT_MIN, BATCH_TIMEOUT_MAX);
         settings.batch_timeout_ms = timeout.unwrap_or(settings.batch_timeout_ms);
+        let letters = &mut settings.letters;
+        let count = limits
+            .value("dead-letters", "a whole number such as 1000", |value| value::number(value, 0, DEAD_LETTERS_MAX));
+        letters.letters_max = count.unwrap_or(letters.letters_max);
+        let bytes = limits.value("dead-letter-bytes", "a size such as \"64MiB\"", |value| {
+            value::size_bytes(value, 0, DEAD_LETTER_BYTES_MAX)
+        });
+        letters.bytes_max = bytes.unwrap_or(letters.bytes_max);
     }
     if let Some(on_error) = table.child("on-error", TableKind::OnError) {
         let retries =
             on_error.value("retries", "a whole number such as 3", |value| value::number(value, 0, RETRIES_MAX));
         settings.retries = retries.map_or(settings.retries, |retries| retries as u32);
-        // The one thing that this version does; the value is only checked.
-        let _ = on_error
-            .value("then", "\"stop\"", |value| value::word(value, &[("stop", Some(())), ("dead-letter", None)]));
+        let words = [("dead-letter", Some(LastStraw::DeadLetter)), ("stop", Some(LastStraw::Stop))];
+        let then = on_error.value("then", "\"dead-letter\" or \"stop\"", |value| value::word(value, &words));
+        settings.last_straw = then.unwrap_or(settings.last_straw);
     }
+    let words = [("stop", Some(OnGap::Stop)), ("continue", Some(OnGap::Continue))];
+    let on_gap = table.value("on-gap", "\"stop\" or \"continue\"", |value| value::word(value, &words));
+    settings.on_gap = on_gap.unwrap_or(settings.on_gap);
     settings
 }
 

@@ -53,6 +53,9 @@ impl TableKind {
                 "component",
                 "commit-interval",
                 "consumer",
+                "out-of-range",
+                "aggregates",
+                "on-gap",
                 "outputs",
                 "limits",
                 "on-error",
@@ -60,7 +63,7 @@ impl TableKind {
             ]),
             Self::Input => Some(&["stream", "from-job"]),
             Self::Output => Some(&["stream", "format"]),
-            Self::Limits => Some(&["memory", "batch-timeout"]),
+            Self::Limits => Some(&["memory", "batch-timeout", "dead-letters", "dead-letter-bytes"]),
             Self::OnError => Some(&["retries", "then"]),
             Self::Named => None,
         }
@@ -69,8 +72,8 @@ impl TableKind {
     /// Keys that a later version takes.
     fn later_keys(self) -> &'static [&'static str] {
         match self {
-            Self::Job => &["out-of-range", "aggregates", "on-gap"],
             Self::Root
+            | Self::Job
             | Self::Host
             | Self::Aws
             | Self::Input

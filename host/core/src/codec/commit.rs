@@ -3,9 +3,10 @@
 use bytes::{Bytes, BytesMut};
 use prost::Message;
 
+use super::letters::{timer_from_wire, timer_to_wire};
 use super::system::{position_from_wire, position_to_wire};
 use super::wire;
-use crate::commit::{Commit, CommitKind, Invocation, InvokedRun, StoredCommit};
+use crate::commit::{Commit, CommitKind, Invocation, InvocationKind, InvokedRun, StoredCommit};
 use crate::id::{CommitId, CommitNumber, DeploymentNumber, Epoch, ShardKey, StreamIndex};
 use crate::limits::{COMMIT_BYTES_MAX, ITEM_PAYLOAD_BYTES_MAX};
 
@@ -132,10 +133,22 @@ fn to_wire(commit: &Commit) -> wire::Commit {
         up_to: Some(position_to_wire(run.up_to)),
         records: run.records,
     };
-    let invocation = |invocation: &Invocation| wire::Invocation {
-        time_ms: invocation.time_ms,
-        failed_attempts: invocation.failed_attempts,
-        runs: invocation.runs.iter().map(run).collect(),
+    let invocation = |invocation: &Invocation| {
+        let (kind, timers, letter) = match &invocation.kind {
+            InvocationKind::Records => (0, &[][..], 0),
+            InvocationKind::SetAside(timer) => (1, timer.as_slice(), 0),
+            InvocationKind::Timers(timers) => (2, timers.as_slice(), 0),
+            InvocationKind::Redrive(letter) => (3, &[][..], *letter),
+        };
+        wire::Invocation {
+            time_ms: invocation.time_ms,
+            failed_attempts: invocation.failed_attempts,
+            runs: invocation.runs.iter().map(run).collect(),
+            born: invocation.born,
+            kind,
+            timers: timers.iter().map(timer_to_wire).collect(),
+            letter,
+        }
     };
     wire::Commit {
         number: commit.number.0,
@@ -172,9 +185,19 @@ fn from_wire(wire: wire::Commit) -> Result<Commit, DecodeError> {
         })
     };
     let invocation = |invocation: wire::Invocation| {
+        let mut timers = invocation.timers.into_iter().map(timer_from_wire);
+        let kind = match invocation.kind {
+            0 => InvocationKind::Records,
+            1 => InvocationKind::SetAside(timers.next()),
+            2 => InvocationKind::Timers(timers.collect()),
+            3 => InvocationKind::Redrive(invocation.letter),
+            kind => return Err(DecodeError::new(format!("unknown kind of invocation {kind}"))),
+        };
         Ok::<_, DecodeError>(Invocation {
             time_ms: invocation.time_ms,
             failed_attempts: invocation.failed_attempts,
+            born: invocation.born,
+            kind,
             runs: invocation.runs.into_iter().map(run).collect::<Result<_, _>>()?,
         })
     };

@@ -25,12 +25,22 @@
 //! | `p`, stream index as 2 bytes big-endian, shard id | [`wire::PositionEntry`] |
 //! | `o`, commit number as 8 bytes big-endian | [`wire::Outputs`]: what that commit emitted, until all is published |
 //! | `c` | time of the newest invocation, milliseconds since 1970, as 8 bytes big-endian |
+//! | `n` | [`wire::Counts`]: what became of every record |
+//! | `d`, number as 8 bytes big-endian | [`wire::DeadLetter`] |
+//! | `a` | [`wire::Attempts`]: what the logic fails with, and how often it did |
+//! | `t`, name | when the timer is due, milliseconds since 1970, as 8 bytes big-endian |
+//! | `r`, incarnation (16 bytes), task (2 bytes big-endian), first hash key (16 bytes big-endian) | [`wire::Seen`] |
 
 mod commit;
+mod letters;
 mod system;
 pub mod wire;
 
 pub use commit::{DecodeError, Placement, decode, encode, placement};
+pub use letters::{
+    attempts_key, counts_key, dead_letter_key, decode_dead_letter, encode_attempts, encode_counts, encode_dead_letter,
+    encode_seen, encode_timer, seen_key, timer_key,
+};
 pub use system::{
     SystemEntry, clock_key, decode_system, encode_clock, encode_outputs, encode_position, outbox_key, position_key,
 };

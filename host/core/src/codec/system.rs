@@ -1,20 +1,29 @@
-//! System state: positions, the outbox and the invocation clock, as keys and values.
+//! System state as keys and values: positions, the outbox and the invocation clock; see `letters` for the rest.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use prost::Message;
 
 use super::commit::DecodeError;
-use super::wire;
+use super::{letters, wire};
+use crate::counts::Counts;
+use crate::dead_letter::{DeadLetter, Timer};
 use crate::id::{CommitNumber, ShardKey, StreamIndex};
 use crate::output::Output;
 use crate::position::{Position, PositionEntry, RecordPlace};
+use crate::repeats::{Mark, Upstream};
 use crate::sequence::SequenceNumber;
 use crate::slice::{HashKey, HashRange};
+use crate::task::Attempts;
 use crate::write_set::{SYSTEM_SPACE, StateKey};
 
 const POSITION: u8 = b'p';
 const OUTBOX: u8 = b'o';
 const CLOCK: u8 = b'c';
+pub(super) const COUNTS: u8 = b'n';
+pub(super) const DEAD_LETTER: u8 = b'd';
+pub(super) const ATTEMPTS: u8 = b'a';
+pub(super) const TIMER: u8 = b't';
+pub(super) const SEEN: u8 = b'r';
 
 /// An entry of a task's system state.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,6 +34,16 @@ pub enum SystemEntry {
     Outbox(CommitNumber, Vec<Output>),
     /// Time of the newest invocation, milliseconds since 1970.
     Clock(u64),
+    /// What became of every record.
+    Counts(Counts),
+    /// Something set aside: its number, its size as stored in bytes, and what it is.
+    DeadLetter(u64, u64, Box<DeadLetter>),
+    /// What the logic failed with last, and how often.
+    Attempts(Attempts),
+    /// A timer.
+    Timer(Timer),
+    /// What was seen of an upstream task, from a hash key on.
+    Seen(Upstream, HashKey, Mark),
 }
 
 /// Where a task's position in a shard is kept.
@@ -103,20 +122,38 @@ pub fn decode_system(key: &[u8], value: Bytes) -> Result<SystemEntry, DecodeErro
             let bytes = value.as_ref().try_into().map_err(|_| DecodeError::new("the clock has not 8 bytes"))?;
             Ok(SystemEntry::Clock(u64::from_be_bytes(bytes)))
         }
+        [SYSTEM_SPACE, COUNTS] => letters::decode_counts(value).map(SystemEntry::Counts),
+        [SYSTEM_SPACE, DEAD_LETTER, number @ ..] => {
+            let number = u64::from_be_bytes(number.try_into().map_err(|_| unknown())?);
+            let bytes = value.len() as u64;
+            Ok(SystemEntry::DeadLetter(number, bytes, Box::new(letters::decode_dead_letter(value)?)))
+        }
+        [SYSTEM_SPACE, ATTEMPTS] => letters::decode_attempts(value).map(SystemEntry::Attempts),
+        [SYSTEM_SPACE, TIMER, name @ ..] => {
+            let name = std::str::from_utf8(name).map_err(|_| unknown())?.to_owned();
+            let bytes = value.as_ref().try_into().map_err(|_| DecodeError::new("a timer has not 8 bytes"))?;
+            Ok(SystemEntry::Timer(Timer { due_ms: u64::from_be_bytes(bytes), name }))
+        }
+        [SYSTEM_SPACE, SEEN, whose @ ..] => {
+            let (upstream, start) = letters::decode_seen_key(whose).ok_or_else(unknown)?;
+            Ok(SystemEntry::Seen(upstream, start, letters::decode_seen(value)?))
+        }
         _ => Err(unknown()),
     }
 }
 
 fn entry_from_wire(wire: wire::PositionEntry) -> Result<PositionEntry, DecodeError> {
-    let hash = |bytes: &[u8]| match bytes.try_into() {
-        Ok(bytes) => Ok(HashKey(u128::from_be_bytes(bytes))),
-        Err(_) => Err(DecodeError::new("a hash key has not 16 bytes")),
-    };
+    let hash = hash_from_bytes;
     Ok(PositionEntry {
         position: position_from_wire(wire.position)?,
         unread_from_ms: wire.unread_from_ms,
         range: HashRange { start: hash(&wire.range_start)?, end: hash(&wire.range_end)? },
     })
+}
+
+pub(super) fn hash_from_bytes(bytes: &[u8]) -> Result<HashKey, DecodeError> {
+    let bytes = bytes.try_into().map_err(|_| DecodeError::new("a hash key has not 16 bytes"))?;
+    Ok(HashKey(u128::from_be_bytes(bytes)))
 }
 
 pub(super) fn position_to_wire(position: Position) -> wire::Position {

@@ -4,13 +4,19 @@ use bytes::Bytes;
 use prost::Message as _;
 
 use super::*;
-use crate::commit::{Commit, CommitKind, Invocation, InvokedRun, StoredCommit};
-use crate::id::{CommitId, CommitNumber, DeploymentNumber, Epoch, ShardId, ShardKey, StreamIndex};
+use crate::commit::{Commit, CommitKind, Invocation, InvocationKind, InvokedRun, StoredCommit};
+use crate::counts::Counts;
+use crate::dead_letter::{Content, DeadLetter, LetterCause, Timer};
+use crate::id::{CommitId, CommitNumber, DeploymentNumber, Epoch, Incarnation, ShardId, ShardKey, StreamIndex, TaskId};
 use crate::limits::ITEM_PAYLOAD_BYTES_MAX;
-use crate::output::Output;
+use crate::output::{Output, OutputId};
+use crate::policy::Oddity;
 use crate::position::{Position, PositionEntry, RecordPlace};
+use crate::record::Record;
+use crate::repeats::{Indexes, Mark, Upstream};
 use crate::sequence::SequenceNumber;
-use crate::slice::HashRange;
+use crate::slice::{HashKey, HashRange};
+use crate::task::{Attempts, Suspect};
 use crate::write_set::user_key;
 
 fn shard() -> ShardKey {
@@ -24,6 +30,15 @@ fn after() -> Position {
 fn commit(value: Vec<u8>) -> Commit {
     let run = InvokedRun { shard: shard(), after: Position::AtTimestamp(5), up_to: after(), records: 6 };
     let entry = PositionEntry { position: after(), unread_from_ms: 7, range: HashRange::ALL };
+    let timer = Timer { due_ms: 15, name: "t".into() };
+    let kinds = [
+        InvocationKind::Records,
+        InvocationKind::SetAside(None),
+        InvocationKind::SetAside(Some(timer.clone())),
+        InvocationKind::Timers(vec![timer.clone(), timer]),
+        InvocationKind::Redrive(16),
+    ];
+    let invocation = |kind| Invocation { time_ms: 13, failed_attempts: 14, born: true, kind, runs: vec![run.clone()] };
     let writes = [
         (user_key(b"kept"), Some(Bytes::from(value))),
         (user_key(b"gone"), None),
@@ -38,7 +53,7 @@ fn commit(value: Vec<u8>) -> Commit {
         deployment: DeploymentNumber(12),
         kind: CommitKind::Step,
         born: CommitNumber(7),
-        invocations: vec![Invocation { time_ms: 13, failed_attempts: 14, runs: vec![run] }],
+        invocations: kinds.into_iter().map(invocation).collect(),
         writes: writes.into_iter().collect(),
     }
 }
@@ -125,4 +140,46 @@ fn outboxes_stand_in_the_order_of_their_commits() {
     let expected = Ok(SystemEntry::Outbox(CommitNumber(9), vec![output.clone()]));
     assert_eq!(decode_system(&keys[1], encode_outputs(&[output])), expected);
     assert_eq!(decode_system(&clock_key(), encode_clock(7)), Ok(SystemEntry::Clock(7)));
+}
+
+#[test]
+fn what_is_set_aside_counted_and_awaited_comes_back_as_it_was() {
+    let id = OutputId { incarnation: Incarnation([1; 16]), task: TaskId(2), commit: CommitNumber(3), index: 4 };
+    let place = RecordPlace { sequence: SequenceNumber([1, 2, 3]), sub_sequence: 4 };
+    let (partition_key, data) = ("key".to_owned(), Bytes::from("data"));
+    let record = Record { place, arrived_ms: 5, partition_key, data, output: Some(Box::new(id)) };
+    let timer = Timer { due_ms: 6, name: "t\u{fc}".into() };
+    let contents = [
+        (LetterCause::Odd(Oddity::Stray), Content::Record(shard(), record)),
+        (LetterCause::Gap, Content::Gap { shard: shard(), from: after(), to: Position::ShardEnd }),
+        (LetterCause::Failed, Content::Timer(timer.clone())),
+        (LetterCause::Poison, Content::Timer(timer.clone())),
+    ];
+    let mut entries = Vec::new();
+    for (cause, content) in contents {
+        let letter = DeadLetter { cause, message: "why".into(), attempts: 7, at_ms: 8, content };
+        let value = encode_dead_letter(&letter);
+        let entry = SystemEntry::DeadLetter(9, value.len() as u64, Box::new(letter));
+        entries.push((dead_letter_key(9), value, entry));
+    }
+    for suspect in [Suspect::Record(shard(), place), Suspect::Timer(timer.clone())] {
+        let attempts = Attempts { suspect, attempts: 10, message: "why".into() };
+        entries.push((attempts_key(), encode_attempts(&attempts), SystemEntry::Attempts(attempts)));
+    }
+    let dropped = Oddity::ALL.into_iter().zip(1..).collect();
+    let counts =
+        Counts { folded: 1, malformed: 2, dropped, dead_letters: 3, dead_records: 4, redriven: 5, timers_fired: 6 };
+    entries.push((counts_key(), encode_counts(&counts), SystemEntry::Counts(counts)));
+    entries.push((timer_key(&timer.name), encode_timer(timer.due_ms), SystemEntry::Timer(timer)));
+    let upstream = Upstream { incarnation: Incarnation([11; 16]), task: TaskId(12) };
+    let indexes = Indexes::new(vec![0..=0, 2..=5]).unwrap();
+    let mark = Mark { end: HashKey(13), commit: CommitNumber(14), indexes };
+    let start = HashKey(15);
+    entries.push((seen_key(&upstream, start), encode_seen(&mark), SystemEntry::Seen(upstream, start, mark)));
+    for (key, value, entry) in entries {
+        assert_eq!(decode_system(&key, value.clone()), Ok(entry.clone()));
+        let unknown: Bytes = [value.as_ref(), &[15 << 3, 1]].concat().into();
+        assert!(decode_system(&key, unknown).is_err(), "{entry:?}");
+    }
+    assert!(Indexes::new(vec![0..=1, 2..=3]).is_none() && Indexes::new(vec![4..=5, 0..=1]).is_none());
 }

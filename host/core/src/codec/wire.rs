@@ -44,6 +44,19 @@ pub struct Invocation {
     /// What it was given.
     #[prost(message, repeated, tag = "3")]
     pub runs: Vec<Run>,
+    /// Whether it was the first call of a new instance.
+    #[prost(bool, tag = "4")]
+    pub born: bool,
+    /// 0: records; 1: a record or timer that ended as a dead letter, nothing of the call being kept; 2: timers; 3: a dead
+    /// letter given again.
+    #[prost(uint32, tag = "5")]
+    pub kind: u32,
+    /// For 2, and for 1 where it was one: the timers fired, in order.
+    #[prost(message, repeated, tag = "6")]
+    pub timers: Vec<Timer>,
+    /// For 3: its number.
+    #[prost(uint64, tag = "7")]
+    pub letter: u64,
 }
 
 /// Part of a shard.
@@ -131,4 +144,144 @@ pub struct Output {
     /// Its data.
     #[prost(bytes = "bytes", tag = "3")]
     pub data: bytes::Bytes,
+}
+
+/// What became of a task's records.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Counts {
+    /// Folded from shards.
+    #[prost(uint64, tag = "1")]
+    pub folded: u64,
+    /// Of those, how many begin as an aggregate and are none.
+    #[prost(uint64, tag = "2")]
+    pub malformed: u64,
+    /// Dropped.
+    #[prost(message, repeated, tag = "3")]
+    pub dropped: Vec<Dropped>,
+    /// Dead letters ever written.
+    #[prost(uint64, tag = "4")]
+    pub dead_letters: u64,
+    /// Of those, how many hold a record.
+    #[prost(uint64, tag = "5")]
+    pub dead_records: u64,
+    /// Dead letters folded after all.
+    #[prost(uint64, tag = "6")]
+    pub redriven: u64,
+    /// Timers fired.
+    #[prost(uint64, tag = "7")]
+    pub timers_fired: u64,
+}
+
+/// Records dropped for one reason.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Dropped {
+    /// 0: out of range, 1: stray, 2: with a stray, 3: repeat.
+    #[prost(uint32, tag = "1")]
+    pub oddity: u32,
+    /// How many.
+    #[prost(uint64, tag = "2")]
+    pub records: u64,
+}
+
+/// A dead letter.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct DeadLetter {
+    /// 0 to 3: an oddity as in [`Dropped`]; 8: poison, 9: failed too often, 10: gap.
+    #[prost(uint32, tag = "1")]
+    pub cause: u32,
+    /// For people.
+    #[prost(string, tag = "2")]
+    pub message: String,
+    /// How often the logic failed with it.
+    #[prost(uint32, tag = "3")]
+    pub attempts: u32,
+    /// Milliseconds since 1970.
+    #[prost(fixed64, tag = "4")]
+    pub at_ms: u64,
+    /// Index of the input stream; for a timer 0.
+    #[prost(uint32, tag = "5")]
+    pub stream: u32,
+    /// Shard id; empty for a timer.
+    #[prost(string, tag = "6")]
+    pub shard: String,
+    /// A record, or
+    #[prost(message, optional, tag = "7")]
+    pub record: Option<Record>,
+    /// where a gap begins
+    #[prost(message, optional, tag = "8")]
+    pub gap_from: Option<Position>,
+    /// and ends, or
+    #[prost(message, optional, tag = "9")]
+    pub gap_to: Option<Position>,
+    /// a timer.
+    #[prost(message, optional, tag = "10")]
+    pub timer: Option<Timer>,
+}
+
+/// A record.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Record {
+    /// Where it stands, as an after-position.
+    #[prost(message, optional, tag = "1")]
+    pub place: Option<Position>,
+    /// Milliseconds since 1970.
+    #[prost(fixed64, tag = "2")]
+    pub arrived_ms: u64,
+    /// Partition key.
+    #[prost(string, tag = "3")]
+    pub partition_key: String,
+    /// Payload.
+    #[prost(bytes = "bytes", tag = "4")]
+    pub data: bytes::Bytes,
+    /// The name a job upstream gave it, as in its tag; empty for none.
+    #[prost(string, tag = "5")]
+    pub output: String,
+}
+
+/// A timer.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Timer {
+    /// Its name.
+    #[prost(string, tag = "1")]
+    pub name: String,
+    /// Milliseconds since 1970.
+    #[prost(fixed64, tag = "2")]
+    pub due_ms: u64,
+}
+
+/// What the logic failed with, and how often.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Attempts {
+    /// How often.
+    #[prost(uint32, tag = "1")]
+    pub attempts: u32,
+    /// The last failure, for people.
+    #[prost(string, tag = "2")]
+    pub message: String,
+    /// Index of the input stream.
+    #[prost(uint32, tag = "3")]
+    pub stream: u32,
+    /// Shard id; empty for a timer.
+    #[prost(string, tag = "4")]
+    pub shard: String,
+    /// The record, as an after-position.
+    #[prost(message, optional, tag = "5")]
+    pub place: Option<Position>,
+    /// The timer.
+    #[prost(message, optional, tag = "6")]
+    pub timer: Option<Timer>,
+}
+
+/// What was seen of an upstream task.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Seen {
+    /// The last hash key it holds for, 16 bytes big-endian.
+    #[prost(bytes = "vec", tag = "1")]
+    pub end: Vec<u8>,
+    /// The last commit seen.
+    #[prost(uint64, tag = "2")]
+    pub commit: u64,
+    /// Indexes seen of it: first and last of each range, rising.
+    #[prost(uint32, repeated, tag = "3")]
+    pub indexes: Vec<u32>,
 }

@@ -7,13 +7,15 @@ use crate::cause::StopCause;
 use crate::claim::Tail;
 use crate::codec::SystemEntry;
 use crate::commit::StoredCommit;
+use crate::dead_letter::{DeadLetter, Timer};
 use crate::id::{CommitId, CommitNumber, Epoch, ShardKey};
-use crate::intake::Batch;
+use crate::intake::{Batch, Want};
 use crate::output::{Output, Package};
-use crate::position::{Position, PositionEntry};
-use crate::record::Run;
+use crate::position::PositionEntry;
+use crate::record::{Gap, Run};
 use crate::restore::LogEntry;
 use crate::snapshot::{Manifest, StateMark};
+use crate::timers::TimerChange;
 use crate::write_set::WriteSet;
 
 /// Something that happened. Each answer belongs to the effect named.
@@ -54,6 +56,12 @@ pub enum Event {
 
     /// A reader brought a run.
     Run(Run),
+    /// Unread records of a shard are gone.
+    Lost(ShardKey, Gap),
+    /// Somebody asks for a dead letter to be given to the logic: its number, and what stands there.
+    Redrive(u64, Box<DeadLetter>),
+    /// Somebody asks for a dead letter to be forgotten.
+    Forget(u64),
     /// To [`Effect::Call`].
     Called(CallOutcome),
     /// To [`Effect::Publish`]: for each package, whether it was acknowledged.
@@ -102,8 +110,10 @@ pub enum Effect {
 
     /// Call the logic.
     Call(Call),
-    /// Have a shard read again from this position: something between was missed.
-    Reread(ShardKey, Position),
+    /// Have a shard read again from here: something between was missed.
+    Reread(Want),
+    /// See again which shards the task needs read: it passed a gap.
+    LookForShards,
     /// Publish a round, after the pause of this attempt.
     Publish {
         /// At most one of a partition key.
@@ -133,32 +143,87 @@ pub struct Applied {
 /// One call of the task's logic.
 #[derive(Clone, Debug)]
 pub struct Call {
-    /// What it is given.
-    pub batch: Arc<Batch>,
+    /// What it is for.
+    pub work: Arc<Work>,
     /// The time it is told, milliseconds since 1970.
     pub time_ms: u64,
     /// Seeds the call's random numbers.
     pub seed: u64,
     /// Whether a new instance is born for it.
     pub born: bool,
+    /// Timers that are set, of which a task may have only so many.
+    pub timers: usize,
     /// The open write set.
     pub open: Arc<WriteSet>,
     /// The one being appended.
     pub sealed: Option<Arc<WriteSet>>,
 }
 
+/// What a call is for.
+#[derive(Clone, Debug)]
+pub enum Work {
+    /// To fold records.
+    Records(Batch),
+    /// To fire timers, in this order.
+    Timers(Vec<Timer>),
+    /// To fold a dead letter after all: its number, what it holds, and the same as the logic is given it.
+    Redrive(u64, Box<DeadLetter>, Box<Work>),
+}
+
+/// What the logic is given.
+#[derive(Clone, Copy, Debug)]
+pub enum Given<'w> {
+    /// Records.
+    Runs(&'w [Run]),
+    /// Timers that are due.
+    Timers(&'w [Timer]),
+}
+
+impl Work {
+    /// What the logic is given.
+    pub fn given(&self) -> Given<'_> {
+        match self {
+            Self::Records(batch) => Given::Runs(&batch.runs),
+            Self::Timers(timers) => Given::Timers(timers),
+            Self::Redrive(_, _, given) => given.given(),
+        }
+    }
+}
+
 /// What a call came to.
 #[derive(Clone, Debug)]
 pub enum CallOutcome {
-    /// It folded its records.
+    /// It folded what it was given.
     Folded {
         /// What it wrote.
         writes: WriteSet,
         /// What it emitted.
         outputs: Vec<Output>,
+        /// What it did to timers, in any order, each name once.
+        timers: Vec<TimerChange>,
     },
-    /// It failed, and may be tried again.
-    Failed(String),
-    /// It says that the task cannot go on.
-    Fatal(String),
+    /// It failed, and nothing it did is kept.
+    Failed(Failure),
+}
+
+/// A failed call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// What to do about it.
+    pub kind: FailureKind,
+    /// The record or timer it blames, by its index among those it was given.
+    pub index: Option<usize>,
+    /// For the people who run the job.
+    pub message: String,
+}
+
+/// What to do about a failed call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FailureKind {
+    /// Try again.
+    Retry,
+    /// It cannot be processed, now or later.
+    Poison,
+    /// The task cannot go on.
+    Fatal,
 }

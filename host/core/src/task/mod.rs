@@ -2,6 +2,7 @@
 //! publishes, and says what it needs done; it never does anything itself. Whatever crashes between two effects, the next
 //! owner finds a state that a prefix of the changelog explains.
 
+mod attempts;
 mod effect;
 mod running;
 mod seal;
@@ -20,8 +21,9 @@ use crate::restore::{AfterApply, Restore, RestoreNext};
 use crate::shard::ShardMap;
 use crate::snapshot::StateMark;
 
-pub use effect::{Applied, Call, CallOutcome, Effect, Event};
-pub use running::{Running, RunningRules};
+pub use attempts::{Attempts, Suspect};
+pub use effect::{Applied, Call, CallOutcome, Effect, Event, Failure, FailureKind, Given, Work};
+pub use running::{LastStraw, OnGap, Running, RunningRules};
 
 /// Random ids from one random seed, each used once.
 #[derive(Clone, Debug)]
@@ -149,7 +151,11 @@ impl Task {
                 self.stop_asked = true;
                 return self.stop(StopCause::Asked, effects);
             }
-            Event::Tick if !matches!(self.phase, Phase::Running(_)) => return,
+            Event::Tick | Event::Lost(..) | Event::Redrive(..) | Event::Forget(_)
+                if !matches!(self.phase, Phase::Running(_)) =>
+            {
+                return;
+            }
             event => self.dispatch(now_ms, event, effects),
         }
         if let Phase::Running(running) = &mut self.phase
@@ -188,8 +194,14 @@ impl Task {
                 self.restore_next(next, effects);
             }
             (Phase::Loading(restore), Event::SystemLoaded(loaded)) => {
-                let running =
-                    Running::new(self.id, self.meta.clone(), (self.rules, self.bounds), restore, loaded, now_ms);
+                let running = Running::new(
+                    self.id,
+                    self.meta.clone(),
+                    (self.rules.clone(), self.bounds),
+                    restore,
+                    loaded,
+                    now_ms,
+                );
                 self.phase = Phase::Running(Box::new(running));
                 effects.push(Effect::Ready);
             }

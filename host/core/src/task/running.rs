@@ -1,37 +1,73 @@
 //! A running task: takes runs, calls the logic, seals commits, and publishes what is durable.
 
+mod aside;
+mod calls;
 mod look;
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::effect::{Applied, Call, CallOutcome, Effect, Event};
+use super::attempts::Attempts;
+use super::effect::{Applied, Effect, Event, Work};
 use super::seal::{Open, Sealed, Snapshots};
-use super::{IdSeed, put, unasked};
+use super::{IdSeed, Suspect, put, unasked};
 use crate::append::AppendNext;
 use crate::cause::StopCause;
-use crate::codec::SystemEntry;
+use crate::codec::{self, SystemEntry};
+use crate::counts::Counts;
+use crate::dead_letter::{DeadLetter, DeadLetters, LetterBounds};
 use crate::id::{CommitId, CommitNumber, DeploymentNumber, Epoch, ShardKey, TaskId};
-use crate::intake::{Admission, Batch, Intake, Want};
+use crate::intake::{Admission, Intake, IntakeRules, Want};
 use crate::job::JobMeta;
-use crate::limits::{Bounds, backoff_ms};
+use crate::limits::Bounds;
 use crate::outbox::{Outbox, Round};
+use crate::policy::OutOfRange;
 use crate::position::{Position, PositionEntry};
 use crate::record::Run;
 use crate::restore::Restore;
 use crate::shard::ShardMap;
+use crate::slice::HashRange;
 use crate::snapshot::StateMark;
+use crate::timers::Timers;
+use crate::write_set::WriteSet;
 
 /// What a running task goes by.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct RunningRules {
     /// Oldest an uncommitted write becomes, in milliseconds.
     pub commit_interval_ms: u64,
-    /// How often a failed batch is tried again.
+    /// How often the logic is tried again with a record or timer it failed with.
     pub retries: u32,
+    /// What then.
+    pub last_straw: LastStraw,
+    /// What to do about records that are gone.
+    pub on_gap: OnGap,
+    /// How many dead letters there may be.
+    pub letters: LetterBounds,
+    /// Of each input stream, whether it carries the outputs of another job.
+    pub from_job: Vec<bool>,
     /// The deployment the task is pinned to.
     pub deployment: DeploymentNumber,
     /// Positions are committed alone when those in the log are this old, in milliseconds: an eighth of retention.
     pub positions_age_max_ms: u64,
+}
+
+/// What becomes of a record with which the logic failed for the last time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LastStraw {
+    /// It is set aside, and the task goes on.
+    DeadLetter,
+    /// The task stops.
+    Stop,
+}
+
+/// What to do about records that are gone, after a dead letter says so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnGap {
+    /// The task stops.
+    Stop,
+    /// It goes on behind them.
+    Continue,
 }
 
 /// What the guest call is at.
@@ -39,14 +75,26 @@ pub struct RunningRules {
 enum Calling {
     Idle,
     /// The call is under way.
-    Under(Arc<Batch>, Invoked),
-    /// It failed and is tried again at a time.
-    Again(Arc<Batch>, u64),
+    Under(Arc<Work>, Invoked),
+    /// It failed, and nothing is called before this time.
+    Paused(u64),
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Invoked {
     time_ms: u64,
+    born: bool,
+}
+
+/// How far the newest failed attempt has come on its way to the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Saved {
+    /// It is in the open write set.
+    Open,
+    /// It is in the sealed one.
+    Sealed,
+    /// It is in the log, or there is none.
+    Durable,
 }
 
 /// A task that owns its log and whose state is restored.
@@ -61,8 +109,19 @@ pub struct Running {
     mark: StateMark,
     intake: Intake,
     outbox: Outbox,
+    timers: Timers,
+    letters: DeadLetters,
+    /// Dead letters that wait for the logic.
+    redrives: VecDeque<(u64, Box<DeadLetter>)>,
+    counts: Counts,
+    counts_changed: bool,
     calling: Calling,
-    attempts: u32,
+    attempts: Option<Attempts>,
+    attempts_saved: Saved,
+    /// Calls that failed since one did not.
+    failures: u32,
+    /// Due timers are fired one by one: a call with several failed.
+    timers_alone: bool,
     fault: Option<String>,
     open: Open,
     sealed: Option<Sealed>,
@@ -87,13 +146,21 @@ impl Running {
         now_ms: u64,
     ) -> Self {
         let mut positions = Vec::new();
+        let mut seen = Vec::new();
         let mut outbox = Outbox::new(meta.incarnation, task);
+        let (mut timers, mut letters, mut counts) = (Timers::default(), DeadLetters::default(), Counts::default());
+        let mut attempts = None;
         let mut clock_ms = 0;
         for entry in system {
             match entry {
                 SystemEntry::Position(shard, entry) => positions.push((shard, entry)),
                 SystemEntry::Outbox(commit, outputs) => outbox.push(commit, outputs),
                 SystemEntry::Clock(time_ms) => clock_ms = time_ms,
+                SystemEntry::Counts(stored) => counts = stored,
+                SystemEntry::DeadLetter(number, bytes, letter) => letters.note(number, bytes, &letter),
+                SystemEntry::Attempts(stored) => attempts = Some(stored),
+                SystemEntry::Timer(timer) => timers.change(timer.name, Some(timer.due_ms)),
+                SystemEntry::Seen(upstream, start, mark) => seen.push((upstream, start, mark)),
             }
         }
         // Positions are as old as the oldest that is still short of its shard's end; a start makes them no younger.
@@ -101,18 +168,35 @@ impl Running {
             positions.iter().filter(|(_, entry): &&(_, PositionEntry)| entry.position != Position::ShardEnd);
         let positions_logged_ms = unfinished.map(|(_, entry)| entry.unread_from_ms).min().unwrap_or(now_ms).min(now_ms);
         let manifest = restore.ownership().manifests.iter().max_by_key(|manifest| manifest.at);
+        let slice = meta.tasks.slice(task);
+        let reads = match meta.policies.out_of_range {
+            OutOfRange::ReadAll => HashRange::ALL,
+            OutOfRange::DeadLetter | OutOfRange::Drop | OutOfRange::Process => slice,
+        };
+        let mut intake = Intake::new(IntakeRules { slice, reads, from_job: rules.from_job.clone() }, positions, seen);
+        if let Some(Attempts { suspect: Suspect::Record(shard, place), .. }) = &attempts {
+            intake.suspect(shard, *place);
+        }
         Self {
             task,
-            intake: Intake::new(meta.tasks.slice(task), positions),
+            intake,
             meta,
             rules,
             bounds,
             epoch: restore.ownership().epoch,
             mark: restore.mark(),
             outbox,
+            timers,
+            letters,
+            redrives: VecDeque::new(),
+            counts,
+            counts_changed: false,
             calling: Calling::Idle,
-            attempts: 0,
-            fault: None,
+            failures: attempts.as_ref().map_or(0, |attempts| attempts.attempts),
+            fault: attempts.as_ref().map(|attempts| attempts.message.clone()),
+            timers_alone: attempts.is_some(),
+            attempts,
+            attempts_saved: Saved::Durable,
             open: Open::default(),
             sealed: None,
             snapshots: Snapshots::new(manifest, restore.mark()),
@@ -129,15 +213,23 @@ impl Running {
     pub(super) fn handle(&mut self, now_ms: u64, event: Event, effects: &mut Vec<Effect>) -> Option<StopCause> {
         match event {
             Event::Run(run) => self.take(run, effects),
+            Event::Lost(shard, gap) => {
+                let unknown = Intake::unknown_shard(self.meta.opening(&shard).0);
+                if !self.intake.lose(&shard, gap, unknown) {
+                    effects.push(Effect::LookForShards);
+                }
+            }
+            Event::Redrive(number, letter) => self.redrive(number, letter),
+            Event::Forget(number) => self.forget(now_ms, number),
             Event::Called(outcome) => self.called(now_ms, outcome, effects),
             Event::Put(reply) => {
                 let next = self.sealed.as_mut().expect("a put is answered while a commit is sealed").append.put(reply);
-                return self.appended(now_ms, next, effects);
+                return self.appended(next, effects);
             }
             Event::ItemRead(standing) => {
                 let sealed = self.sealed.as_mut().expect("a read is answered while a commit is sealed");
                 let next = sealed.append.read(standing);
-                return self.appended(now_ms, next, effects);
+                return self.appended(next, effects);
             }
             Event::Published(acknowledged) => match self.outbox.answered(&acknowledged) {
                 Round::More => {}
@@ -160,7 +252,7 @@ impl Running {
         None
     }
 
-    /// Does whatever can be done now; a cause means that the task is done.
+    /// Does what can be done now; a cause means that the task has stopped.
     pub(super) fn proceed(&mut self, now_ms: u64, ids: &mut IdSeed, effects: &mut Vec<Effect>) -> Option<StopCause> {
         if let Some((packages, attempt)) = self.outbox.next_round() {
             effects.push(Effect::Publish { packages, attempt });
@@ -171,7 +263,10 @@ impl Running {
         if self.draining.is_none() {
             self.call(now_ms, effects);
         }
-        let quiet = matches!(self.calling, Calling::Idle | Calling::Again(..));
+        if self.sealed.is_none() && self.seal_is_due(now_ms) {
+            self.seal(now_ms, ids, effects);
+        }
+        let quiet = matches!(self.calling, Calling::Idle | Calling::Paused(_));
         let drained = quiet && self.sealed.is_none() && self.open.is_empty() && self.outbox.is_empty();
         self.draining.take_if(|_| drained)
     }
@@ -184,89 +279,9 @@ impl Running {
         if self.draining.is_some() {
             return;
         }
-        let shard = run.shard.clone();
         match self.intake.offer(run) {
             Admission::Taken | Admission::Known => {}
-            Admission::Hole(position) => effects.push(Effect::Reread(shard, position)),
-        }
-    }
-
-    fn call(&mut self, now_ms: u64, effects: &mut Vec<Effect>) {
-        let has_room = self.open.bytes() < self.bounds.seal_bytes && !self.outbox.is_full();
-        let batch = match &self.calling {
-            Calling::Under(..) => return,
-            Calling::Again(batch, at_ms) if now_ms >= *at_ms => batch.clone(),
-            Calling::Again(..) => return,
-            Calling::Idle if !has_room => return,
-            Calling::Idle => loop {
-                let Some(batch) = self.intake.next_batch(&self.bounds) else { return };
-                if batch.records() > 0 {
-                    break Arc::new(batch);
-                }
-                self.fold(&batch);
-                if self.draining.is_some() {
-                    return;
-                }
-            },
-        };
-        self.clock_ms = self.clock_ms.max(now_ms);
-        let born = self.born.is_none();
-        self.born.get_or_insert(self.next_number());
-        effects.push(Effect::Call(Call {
-            batch: batch.clone(),
-            time_ms: self.clock_ms,
-            seed: self.open.seed(self.next_number(), self.attempts),
-            born,
-            open: self.open.writes(),
-            sealed: self.sealed.as_ref().map(|sealed| sealed.writes.clone()),
-        }));
-        self.calling = Calling::Under(batch, Invoked { time_ms: self.clock_ms });
-    }
-
-    fn called(&mut self, now_ms: u64, outcome: CallOutcome, effects: &mut Vec<Effect>) {
-        let Calling::Under(batch, invoked) = std::mem::replace(&mut self.calling, Calling::Idle) else {
-            panic!("a call is answered while one is under way");
-        };
-        match outcome {
-            CallOutcome::Folded { writes, outputs } => {
-                self.records_folded += batch.records() as u64;
-                self.open.fold(now_ms, invoked.time_ms, self.attempts, &batch, writes, outputs);
-                self.attempts = 0;
-                self.fault = None;
-                self.fold(&batch);
-            }
-            CallOutcome::Fatal(message) => {
-                self.failed(effects);
-                self.fault = Some(message.clone());
-                self.drain(StopCause::Logic(message));
-            }
-            CallOutcome::Failed(fault) => {
-                self.failed(effects);
-                self.attempts += 1;
-                self.fault = Some(fault.clone());
-                if self.attempts > self.rules.retries {
-                    let (shard, first) = first_record(&batch);
-                    self.drain(StopCause::Batch { attempts: self.attempts, shard, first, fault });
-                } else {
-                    self.calling = Calling::Again(batch, now_ms + backoff_ms(self.attempts));
-                }
-            }
-        }
-    }
-
-    /// A call failed: its instance goes with its writes.
-    fn failed(&mut self, effects: &mut Vec<Effect>) {
-        self.failed_batches += 1;
-        self.born = None;
-        effects.push(Effect::DropInstance);
-    }
-
-    /// Moves the positions past a batch, up to a record set aside.
-    fn fold(&mut self, batch: &Batch) {
-        self.intake.passed(batch);
-        let aside = batch.runs.iter().find_map(|run| Some((run.shard.clone(), run.set_aside?)));
-        if let Some((shard, (place, kind))) = aside {
-            self.drain(StopCause::SetAside { shard, place, kind });
+            Admission::Hole(want) => effects.push(Effect::Reread(want)),
         }
     }
 
@@ -297,13 +312,23 @@ impl Running {
             clock_ms: self.clock_ms,
             before: self.mark,
         };
-        let sealed = self.open.seal(header, self.intake.seal());
+        let mut system = WriteSet::default();
+        if std::mem::take(&mut self.counts_changed) {
+            system.insert(codec::counts_key(), Some(codec::encode_counts(&self.counts)));
+        }
+        for (upstream, start, mark) in self.intake.repeats().take_changes() {
+            system.insert(codec::seen_key(&upstream, start), mark.map(codec::encode_seen));
+        }
+        let sealed = self.open.seal(header, self.intake.seal(), system);
+        if self.attempts_saved == Saved::Open {
+            self.attempts_saved = Saved::Sealed;
+        }
         self.positions_logged_ms = now_ms;
         effects.push(put(&sealed.append, 0));
         self.sealed = Some(sealed);
     }
 
-    fn appended(&mut self, _now_ms: u64, next: AppendNext, effects: &mut Vec<Effect>) -> Option<StopCause> {
+    fn appended(&mut self, next: AppendNext, effects: &mut Vec<Effect>) -> Option<StopCause> {
         let sealed = self.sealed.as_ref().expect("an append is under way");
         match next {
             AppendNext::Put(attempt) => effects.push(put(&sealed.append, attempt)),
@@ -322,6 +347,9 @@ impl Running {
                 if !sealed.outputs.is_empty() {
                     self.outbox.push(self.mark.number, sealed.outputs);
                 }
+                if self.attempts_saved == Saved::Sealed {
+                    self.attempts_saved = Saved::Durable;
+                }
             }
         }
         None
@@ -332,12 +360,14 @@ impl Running {
     }
 
     pub(super) fn wake_at_ms(&self) -> Option<u64> {
-        let retry = match &self.calling {
-            Calling::Again(_, at_ms) => Some(*at_ms),
-            Calling::Idle | Calling::Under(..) => None,
+        let call = match &self.calling {
+            Calling::Paused(at_ms) => Some(*at_ms),
+            Calling::Idle => self.timers.next_ms(),
+            Calling::Under(..) => None,
         };
+        let call = call.filter(|_| self.draining.is_none() && self.attempts_saved == Saved::Durable);
         let seal = if self.sealed.is_none() { self.open.due_at_ms(self.rules.commit_interval_ms) } else { None };
-        retry.into_iter().chain(seal).min()
+        call.into_iter().chain(seal).min()
     }
 
     pub(super) fn idle_positions(&self) -> Option<(CommitId, Vec<(ShardKey, PositionEntry)>)> {
@@ -357,10 +387,4 @@ impl Running {
     pub fn epoch(&self) -> Epoch {
         self.epoch
     }
-}
-
-fn first_record(batch: &Batch) -> (ShardKey, String) {
-    let run = batch.runs.iter().find(|run| !run.is_empty()).expect("only a batch with records is called");
-    let first = run.records().next().expect("the run is not empty");
-    (run.shard.clone(), format!("{}/{}", first.place.sequence, first.place.sub_sequence))
 }

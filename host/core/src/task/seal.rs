@@ -2,17 +2,18 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use super::step_id;
 use crate::append::Append;
 use crate::codec;
-use crate::commit::{Commit, CommitKind, Invocation, InvokedRun};
+use crate::commit::{Commit, CommitKind, Invocation};
 use crate::id::{CommitId, CommitNumber, DeploymentNumber, Epoch, ShardKey};
-use crate::intake::Batch;
 use crate::limits::{Bounds, OUTBOX_CLEAR_MS, SNAPSHOT_LOG_MULTIPLE};
 use crate::output::Output;
 use crate::position::PositionEntry;
 use crate::snapshot::{Manifest, StateMark};
-use crate::write_set::WriteSet;
+use crate::write_set::{StateKey, WriteSet};
 
 /// Folded and not yet sealed.
 #[derive(Debug, Default)]
@@ -21,8 +22,10 @@ pub(super) struct Open {
     outputs: Vec<Output>,
     output_bytes: usize,
     invocations: Vec<Invocation>,
-    /// When the first invocation was folded.
+    /// When the first of it came.
     since_ms: Option<u64>,
+    /// Sealed without waiting for its age.
+    urgent: bool,
     /// When the first word of published outputs came that the log does not have.
     published_ms: Option<u64>,
 }
@@ -74,7 +77,7 @@ impl Open {
         self.since_ms.is_none() && self.published_ms.is_none()
     }
 
-    /// Whether a call was folded.
+    /// Whether anything but word of published outputs is in it.
     pub fn has_folds(&self) -> bool {
         self.since_ms.is_some()
     }
@@ -87,30 +90,32 @@ impl Open {
 
     pub fn is_due(&self, now_ms: u64, commit_interval_ms: u64, bounds: &Bounds) -> bool {
         let by_size = self.bytes() >= bounds.seal_bytes || self.invocations.len() >= bounds.seal_invocations;
-        by_size || self.due_at_ms(commit_interval_ms).is_some_and(|at_ms| now_ms >= at_ms)
+        by_size || self.urgent || self.due_at_ms(commit_interval_ms).is_some_and(|at_ms| now_ms >= at_ms)
     }
 
-    /// Merges what a call did.
-    pub fn fold(
-        &mut self,
-        now_ms: u64,
-        time_ms: u64,
-        failed_attempts: u32,
-        batch: &Batch,
-        writes: WriteSet,
-        outputs: Vec<Output>,
-    ) {
+    /// Takes what a call did.
+    pub fn fold(&mut self, now_ms: u64, invocation: Invocation, writes: WriteSet, outputs: Vec<Output>) {
         self.since_ms.get_or_insert(now_ms);
         Arc::make_mut(&mut self.writes).merge(writes);
         self.output_bytes += outputs.iter().map(|output| output.data.len() + output.partition_key.len()).sum::<usize>();
         self.outputs.extend(outputs);
-        let runs = batch.runs.iter().map(|run| InvokedRun {
-            shard: run.shard.clone(),
-            after: run.after,
-            up_to: run.up_to,
-            records: run.len() as u32,
-        });
-        self.invocations.push(Invocation { time_ms, failed_attempts, runs: runs.collect() });
+        self.invocations.push(invocation);
+    }
+
+    /// Changes system state.
+    pub fn write(&mut self, now_ms: u64, key: StateKey, value: Option<Bytes>) {
+        self.since_ms.get_or_insert(now_ms);
+        Arc::make_mut(&mut self.writes).insert(key, value);
+    }
+
+    /// Something happened that is to be sealed with its age.
+    pub fn touch(&mut self, now_ms: u64) {
+        self.since_ms.get_or_insert(now_ms);
+    }
+
+    /// What is in it is sealed at the next chance.
+    pub fn hurry(&mut self) {
+        self.urgent = true;
     }
 
     /// All outputs of a commit are published: the next commit says so.
@@ -119,10 +124,11 @@ impl Open {
         Arc::make_mut(&mut self.writes).insert(codec::outbox_key(commit), None);
     }
 
-    /// Makes a commit of everything folded, with the positions reached by it.
-    pub fn seal(&mut self, header: Header, positions: Vec<(ShardKey, PositionEntry)>) -> Sealed {
+    /// Makes a commit of everything folded, with the positions reached by it and what else of system state changed.
+    pub fn seal(&mut self, header: Header, positions: Vec<(ShardKey, PositionEntry)>, system: WriteSet) -> Sealed {
         let open = std::mem::take(self);
         let mut writes = Arc::unwrap_or_clone(open.writes);
+        writes.merge(system);
         for (shard, entry) in &positions {
             writes.insert(codec::position_key(shard), Some(codec::encode_position(entry)));
         }

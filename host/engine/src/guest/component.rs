@@ -7,10 +7,10 @@ use std::sync::Arc;
 
 use pelton_core::id::Digest;
 use sha2::{Digest as _, Sha256};
-use wasmtime::component::Component;
 use wasmtime::component::types::ComponentItem;
+use wasmtime::component::{Component, InstancePre};
 
-use super::bindings::{flat, list};
+use super::bindings::{flat, list, timed};
 use super::instance::HostState;
 use super::runtime::GuestRuntime;
 
@@ -18,6 +18,11 @@ use super::runtime::GuestRuntime;
 const PROCESSOR: &str = "pelton:task/processor@0.1.0";
 /// The export of a task that takes flat batches.
 const BATCH_PROCESSOR: &str = "pelton:task/batch-processor@0.1.0";
+
+/// The export of a task that has timers.
+const TIMER_HANDLER: &str = "pelton:task/timer-handler@0.1.0";
+/// The import of a task that sets timers.
+const TIMERS: &str = "pelton:task/timers@0.1.0";
 
 /// Why bytes are not a component that can run as a task.
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +41,9 @@ pub enum ComponentError {
     /// It needs what no task is given.
     #[error("the component imports {0}, which tasks are not given; see wit/task.wit for what they are")]
     UnknownImport(String),
+    /// It could set timers that nothing would fire.
+    #[error("the component imports {TIMERS} and does not export {TIMER_HANDLER}, which its timers would be fired at")]
+    NoTimerHandler,
     /// It has the right names but not the right types, or does not compile.
     #[error("the component cannot be used: {0}")]
     Unusable(String),
@@ -61,11 +69,12 @@ pub struct Program {
     pub(super) runtime: Arc<GuestRuntime>,
     pub(super) digest: Digest,
     pub(super) kind: ProgramKind,
+    pub(super) timer_handler: Option<timed::TimerTaskIndices>,
 }
 
 pub(super) enum ProgramKind {
-    List(list::TaskPre<HostState>),
-    Flat(flat::BatchTaskPre<HostState>),
+    List(InstancePre<HostState>, list::TaskIndices),
+    Flat(InstancePre<HostState>, flat::BatchTaskIndices),
 }
 
 impl Program {
@@ -93,8 +102,8 @@ impl GuestRuntime {
             digest: program.digest,
             size_bytes: bytes.len() as u64,
             processor: match program.kind {
-                ProgramKind::List(_) => PROCESSOR,
-                ProgramKind::Flat(_) => BATCH_PROCESSOR,
+                ProgramKind::List(..) => PROCESSOR,
+                ProgramKind::Flat(..) => BATCH_PROCESSOR,
             },
             imports: kind.imports(&self.engine).map(|(name, _)| name.to_owned()).collect(),
             exports: kind.exports(&self.engine).map(|(name, _)| name.to_owned()).collect(),
@@ -140,6 +149,9 @@ impl GuestRuntime {
             let found = exports.into_iter().collect::<Vec<_>>().join(", ");
             return Err(ComponentError::NoProcessor(if found.is_empty() { "nothing".into() } else { found }));
         }
+        if kind.imports(&self.engine).any(|(name, _)| name == TIMERS) && !exports.contains(TIMER_HANDLER) {
+            return Err(ComponentError::NoTimerHandler);
+        }
         for (name, item) in kind.imports(&self.engine) {
             // Instances of types alone need nothing from the host.
             let is_known = matches!(item.ty, ComponentItem::Type(_)) || self.is_linked(name);
@@ -150,12 +162,16 @@ impl GuestRuntime {
         let instance =
             self.linker.instantiate_pre(component).map_err(|error| ComponentError::Unusable(format!("{error:#}")))?;
         let unusable = |error: wasmtime::Error| ComponentError::Unusable(format!("{error:#}"));
+        let handles = exports.contains(TIMER_HANDLER);
+        let timer_handler = handles.then(|| timed::TimerTaskIndices::new(&instance)).transpose().map_err(unusable)?;
         let kind = if flat {
-            ProgramKind::Flat(flat::BatchTaskPre::new(instance).map_err(unusable)?)
+            let indices = flat::BatchTaskIndices::new(&instance).map_err(unusable)?;
+            ProgramKind::Flat(instance, indices)
         } else {
-            ProgramKind::List(list::TaskPre::new(instance).map_err(unusable)?)
+            let indices = list::TaskIndices::new(&instance).map_err(unusable)?;
+            ProgramKind::List(instance, indices)
         };
-        Ok(Program { runtime: self.clone(), digest, kind })
+        Ok(Program { runtime: self.clone(), digest, kind, timer_handler })
     }
 
     /// Whether an interface of this name is given to tasks, in this version or one it is compatible with.
@@ -179,7 +195,8 @@ impl GuestRuntime {
             "wasi:filesystem/types",
             "wasi:filesystem/preopens",
         ];
-        const OWN: [&str; 4] = [
+        const OWN: [&str; 5] = [
+            TIMERS,
             "pelton:task/types@0.1.0",
             "pelton:task/state@0.1.0",
             "pelton:task/output@0.1.0",

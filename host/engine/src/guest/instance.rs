@@ -3,10 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use pelton_core::dead_letter::Timer;
 use pelton_core::id::{DeploymentNumber, Incarnation, TaskId};
 use pelton_core::output::Output;
 use pelton_core::record::Run;
 use pelton_core::slice::{HashRange, TaskCount};
+use pelton_core::timers::TimerChange;
 use pelton_core::write_set::WriteSet;
 use wasmtime::component::ResourceTable;
 use wasmtime::{ResourceLimiter, Store, Trap};
@@ -17,9 +19,12 @@ use super::bindings::flat::BatchTask;
 use super::bindings::flat::exports::pelton::task::batch_processor::Batch;
 use super::bindings::list::Task;
 use super::bindings::list::pelton::task::types;
+use super::bindings::timed::TimerTask;
+use super::bindings::timed::exports::pelton::task::timer_handler::DueTimer;
 use super::component::{Program, ProgramKind};
 use super::limits::{EPOCH_MS, MESSAGE_BYTES_MAX, TABLE_ELEMENTS_MAX};
 use super::state::LayeredState;
+use super::timers::CallTimers;
 use super::wasi::{self, Ambient};
 use crate::store::StateReader;
 
@@ -77,6 +82,8 @@ pub struct CallEffects {
     pub writes: WriteSet,
     /// Its outputs, in order.
     pub outputs: Vec<Output>,
+    /// What it did to timers.
+    pub timers: Vec<TimerChange>,
 }
 
 /// Why a call failed. The instance is gone with it.
@@ -124,6 +131,7 @@ pub struct HostState {
     pub(super) state: LayeredState,
     pub(super) outputs: Vec<Output>,
     pub(super) output_bytes: usize,
+    pub(super) timers: CallTimers,
     pub(super) read_only: bool,
     memory_refused: bool,
     wasi: WasiCtx,
@@ -157,6 +165,7 @@ enum Exports {
 pub struct Guest {
     store: Store<HostState>,
     exports: Exports,
+    timer_handler: Option<TimerTask>,
     ambient: Arc<Ambient>,
 }
 
@@ -174,6 +183,7 @@ impl Program {
             state: LayeredState::default(),
             outputs: Vec::new(),
             output_bytes: 0,
+            timers: CallTimers::default(),
             read_only: true,
             memory_refused: false,
             wasi: wasi::context(&ambient, whose.into(), seed),
@@ -182,21 +192,34 @@ impl Program {
         let mut store = Store::new(&self.runtime.engine, state);
         store.limiter(|state| state);
         begin(&mut store, &ambient, view, invocation, true);
-        let exports = match &self.kind {
-            ProgramKind::List(pre) => pre.instantiate(&mut store).map(Exports::List),
-            ProgramKind::Flat(pre) => pre.instantiate(&mut store).map(|task| Exports::Flat(task, Box::new(empty()))),
-        };
-        let exports = exports.map_err(|error| fault(&store, &error))?;
+        let (exports, timer_handler) = self.instantiate(&mut store).map_err(|error| fault(&store, &error))?;
         let init = match &exports {
             Exports::List(task) => task.pelton_task_processor().call_init(&mut store),
             Exports::Flat(task, _) => task.pelton_task_batch_processor().call_init(&mut store),
         };
         store.data_mut().state.end();
         match init {
-            Ok(Ok(())) => Ok(Guest { store, exports, ambient }),
+            Ok(Ok(())) => Ok(Guest { store, exports, timer_handler, ambient }),
             Ok(Err(message)) => Err(GuestFault::Init(cut(message))),
             Err(error) => Err(fault(&store, &error)),
         }
+    }
+}
+
+impl Program {
+    fn instantiate(&self, store: &mut Store<HostState>) -> wasmtime::Result<(Exports, Option<TimerTask>)> {
+        let (exports, instance) = match &self.kind {
+            ProgramKind::List(pre, exports) => {
+                let instance = pre.instantiate(&mut *store)?;
+                (Exports::List(exports.load(&mut *store, &instance)?), instance)
+            }
+            ProgramKind::Flat(pre, exports) => {
+                let instance = pre.instantiate(&mut *store)?;
+                (Exports::Flat(exports.load(&mut *store, &instance)?, Box::new(empty())), instance)
+            }
+        };
+        let handler = self.timer_handler.as_ref().map(|handler| handler.load(&mut *store, &instance)).transpose()?;
+        Ok((exports, handler))
     }
 }
 
@@ -210,9 +233,11 @@ impl Guest {
         runs: &[Run],
         streams: &Arc<[String]>,
         invocation: Invocation,
+        timers: usize,
         view: View,
     ) -> Result<(Self, CallEffects), GuestFault> {
         begin(&mut self.store, &self.ambient, view, invocation, false);
+        self.store.data_mut().timers.begin(timers);
         let answer = match &mut self.exports {
             Exports::List(task) => {
                 let records = arena::list(runs, streams);
@@ -223,8 +248,37 @@ impl Guest {
                 task.pelton_task_batch_processor().call_process(&mut self.store, batch)
             }
         };
+        self.ended(answer)
+    }
+
+    /// Calls the logic with timers that are due. The guest comes back only if it succeeded.
+    ///
+    /// # Errors
+    /// As for [`Guest::process`].
+    pub fn fire(
+        mut self,
+        due: &[Timer],
+        invocation: Invocation,
+        timers: usize,
+        view: View,
+    ) -> Result<(Self, CallEffects), GuestFault> {
+        let Some(handler) = &self.timer_handler else {
+            return Err(GuestFault::Trap("it has timers, and this component has no timer-handler to fire them".into()));
+        };
+        begin(&mut self.store, &self.ambient, view, invocation, false);
+        self.store.data_mut().timers.begin(timers);
+        let due: Vec<_> = due.iter().map(|timer| DueTimer { name: timer.name.clone(), due: timer.due_ms }).collect();
+        let answer = handler.pelton_task_timer_handler().call_fire(&mut self.store, &due);
+        self.ended(answer)
+    }
+
+    fn ended(
+        mut self,
+        answer: wasmtime::Result<Result<(), types::Failure>>,
+    ) -> Result<(Self, CallEffects), GuestFault> {
         let state = self.store.data_mut();
-        let effects = CallEffects { writes: state.state.end(), outputs: std::mem::take(&mut state.outputs) };
+        let outputs = std::mem::take(&mut state.outputs);
+        let effects = CallEffects { writes: state.state.end(), outputs, timers: state.timers.end() };
         match answer {
             Ok(Ok(())) => Ok((self, effects)),
             Ok(Err(types::Failure { kind, index, message })) => {

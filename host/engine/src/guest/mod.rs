@@ -4,6 +4,7 @@
 mod interfaces;
 mod limits;
 mod state;
+mod timers;
 mod wasi;
 
 mod arena;
@@ -31,6 +32,13 @@ pub(crate) mod bindings {
                 "pelton:task/output": super::list::pelton::task::output,
                 "pelton:task/context": super::list::pelton::task::context,
             },
+        });
+    }
+    pub mod timed {
+        wasmtime::component::bindgen!({
+            path: "../../wit",
+            world: "timer-task",
+            with: { "pelton:task/types": super::list::pelton::task::types },
         });
     }
 }

@@ -43,6 +43,8 @@ impl GuestRuntime {
         let engine = Engine::new(&config(instances_max)).map_err(RuntimeError::of)?;
         let mut linker = Linker::new(&engine);
         wasi::link(&mut linker).map_err(RuntimeError::of)?;
+        bindings::timed::TimerTask::add_to_linker::<_, wasmtime::component::HasSelf<_>>(&mut linker, |state| state)
+            .map_err(RuntimeError::of)?;
         bindings::list::Task::add_to_linker::<_, wasmtime::component::HasSelf<_>>(&mut linker, |state| state)
             .map_err(RuntimeError::of)?;
         let stopping = Arc::new(AtomicBool::new(false));

@@ -4,14 +4,16 @@ use pelton_core::id::{ShardKey, TaskId};
 use pelton_core::position::Position;
 use pelton_core::write_set::USER_SPACE;
 
+use pelton_core::counts::Counts;
+
 use super::{Oracle, Verdict};
 use crate::store::State;
 
 impl Oracle {
     /// What is not folded or published yet, if anything.
     pub fn unfinished(&self) -> Option<String> {
-        if self.folded < self.expected {
-            return Some(format!("{} of {} records are folded", self.folded, self.expected));
+        if self.accounted < self.expected {
+            return Some(format!("{} of {} records are accounted for", self.accounted, self.expected));
         }
         let mut outputs = self.tasks.iter().flat_map(|history| &history.outputs);
         let unpublished = outputs.find(|(_, emitted)| !emitted.published);
@@ -36,10 +38,8 @@ impl Oracle {
             return Err(format!("everything is folded and published in the end: {unfinished}"));
         }
         for (key, puts) in self.puts.clone() {
-            let task = self.owner(&key);
-            let history = &mut self.tasks[usize::from(task.0)];
-            let next = history.next.entry(key.clone()).or_default();
-            while self.before_start.contains(&(key.clone(), *next)) {
+            let next = self.next.entry(key.clone()).or_default();
+            while self.before_start.contains(&(key.clone(), *next)) || self.not_due.contains(&(key.clone(), *next)) {
                 *next += 1;
             }
             ensure!(*next == puts, "no record is lost: {key} was folded up to {next} of {puts}");
@@ -54,6 +54,23 @@ impl Oracle {
             entry.is_some_and(|entry| entry.position == Position::ShardEnd)
         };
         touching.iter().all(passed)
+    }
+
+    /// How many records became what, by task's counts, added up; and how many are lost as dead letters say.
+    pub fn fates(&self) -> (Counts, u64) {
+        let mut sum = Counts::default();
+        for counts in self.tasks.iter().map(|history| &history.counts) {
+            sum.folded += counts.folded;
+            sum.malformed += counts.malformed;
+            sum.dead_letters += counts.dead_letters;
+            sum.dead_records += counts.dead_records;
+            sum.redriven += counts.redriven;
+            sum.timers_fired += counts.timers_fired;
+            for (oddity, records) in &counts.dropped {
+                *sum.dropped.entry(*oddity).or_default() += records;
+            }
+        }
+        (sum, self.lost)
     }
 
     /// How many commits all histories have.

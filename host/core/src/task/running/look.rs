@@ -1,11 +1,14 @@
 //! What a running task shows of itself. Nothing here changes it.
 
 use super::{Calling, Running};
+use crate::counts::Counts;
+use crate::dead_letter::DeadLetters;
 use crate::id::TaskId;
 use crate::intake::Intake;
 use crate::limits::OUTBOX_CLEAR_MS;
 use crate::outbox::Outbox;
 use crate::snapshot::StateMark;
+use crate::timers::Timers;
 
 impl Running {
     /// The task this is.
@@ -40,7 +43,23 @@ impl Running {
 
     /// How often the batch at hand failed, and with what last.
     pub fn failing(&self) -> Option<(u32, &str)> {
-        self.fault.as_deref().map(|fault| (self.attempts, fault))
+        let attempts = self.attempts.as_ref().map_or(self.failures, |attempts| attempts.attempts);
+        self.fault.as_deref().map(|fault| (attempts, fault))
+    }
+
+    /// What became of every record since the job was created.
+    pub fn counts(&self) -> &Counts {
+        &self.counts
+    }
+
+    /// Dead letters that stand.
+    pub fn letters(&self) -> &DeadLetters {
+        &self.letters
+    }
+
+    /// Timers that are set.
+    pub fn timers(&self) -> &Timers {
+        &self.timers
     }
 
     /// Whether records wait for their fold, or folded ones for their commit.

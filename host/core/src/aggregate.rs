@@ -8,8 +8,11 @@
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use md5::{Digest as _, Md5};
-use pelton_core::output::{OutputId, Package};
 use prost::Message as _;
+
+use crate::id::{CommitNumber, TaskId};
+use crate::output::{OutputId, Package};
+use crate::slice::HashKey;
 
 const MAGIC: [u8; 4] = [0xF3, 0x89, 0x9A, 0xC2];
 const DIGEST_BYTES: usize = 16;
@@ -63,6 +66,16 @@ pub fn id_text(id: &OutputId) -> String {
     format!("{}/{}/{}/{}", id.incarnation, id.task, id.commit, id.index)
 }
 
+/// Reads what [`id_text`] wrote; none for anything else.
+pub fn parse_id(text: &str) -> Option<OutputId> {
+    let mut fields = text.split('/');
+    let incarnation = fields.next()?.parse().ok()?;
+    let task = TaskId(fields.next()?.parse().ok()?);
+    let commit = CommitNumber(fields.next()?.parse().ok()?);
+    let index = fields.next()?.parse().ok()?;
+    fields.next().is_none().then_some(OutputId { incarnation, task, commit, index })
+}
+
 /// Packs a package's outputs, each tagged with its id.
 pub fn pack(package: &Package) -> Bytes {
     let record = |(id, data): &(OutputId, Bytes)| UserRecord {
@@ -84,28 +97,53 @@ pub fn pack(package: &Package) -> Bytes {
     packed.freeze()
 }
 
-/// Whether data is an aggregate: the magic, and a message whose MD5 is right.
-pub fn is_aggregate(data: &[u8]) -> bool {
-    message(data).is_some()
+/// Whether data begins as an aggregate does. Most records are told apart by this alone.
+pub fn has_magic(data: &[u8]) -> bool {
+    data.starts_with(&MAGIC)
 }
 
-/// Takes an aggregate apart; none when the data is not one.
-pub fn unpack(data: &[u8]) -> Option<AggregatedRecord> {
-    AggregatedRecord::decode(message(data)?).ok()
-}
-
-/// The protobuf message in an aggregate.
-fn message(data: &[u8]) -> Option<&[u8]> {
+/// Takes an aggregate apart, its data shared with the original; none when it is not whole: wrong digest, not the message, or
+/// a record that refers to a key that is not there.
+pub fn unpack(data: &Bytes) -> Option<AggregatedRecord> {
     let rest = data.strip_prefix(&MAGIC)?;
     let (message, digest) = rest.split_at_checked(rest.len().checked_sub(DIGEST_BYTES)?)?;
-    (!message.is_empty() && Md5::digest(message).as_slice() == digest).then_some(message)
+    if message.is_empty() || Md5::digest(message).as_slice() != digest {
+        return None;
+    }
+    let aggregate = AggregatedRecord::decode(data.slice(MAGIC.len()..data.len() - DIGEST_BYTES)).ok()?;
+    aggregate.records.iter().all(|record| aggregate.refers_well(record)).then_some(aggregate)
+}
+
+impl AggregatedRecord {
+    fn refers_well(&self, record: &UserRecord) -> bool {
+        let hash_key = record.explicit_hash_key_index;
+        self.partition_key(record).is_some() && (hash_key.is_none() || self.explicit_hash_key(record).is_some())
+    }
+
+    /// The partition key of one of the records.
+    pub fn partition_key(&self, record: &UserRecord) -> Option<&str> {
+        self.partition_key_table.get(usize::try_from(record.partition_key_index).ok()?).map(String::as_str)
+    }
+
+    /// The hash key that the producer chose for one of the records, if it chose one.
+    pub fn explicit_hash_key(&self, record: &UserRecord) -> Option<HashKey> {
+        let index = usize::try_from(record.explicit_hash_key_index?).ok()?;
+        self.explicit_hash_key_table.get(index)?.parse().ok().map(HashKey)
+    }
+}
+
+impl UserRecord {
+    /// The name that a Pelton job gave the record, if it came from one.
+    pub fn output_id(&self) -> Option<OutputId> {
+        let tag = self.tags.iter().find(|tag| tag.key == ID_TAG)?;
+        parse_id(tag.value.as_deref()?)
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use pelton_core::id::{CommitNumber, Incarnation, TaskId};
-
     use super::*;
+    use crate::id::Incarnation;
 
     #[test]
     fn what_is_packed_comes_back_with_its_ids() {
@@ -117,11 +155,13 @@ mod tests {
         assert_eq!(record.records[1].data, "two");
         let value = record.records[1].tags[0].value.as_deref();
         assert_eq!(value, Some("07070707070707070707070707070707/3/9/2"));
+        assert_eq!(record.records[1].output_id(), Some(OutputId { index: 2, ..id }));
+        assert_eq!(parse_id("07070707070707070707070707070707/3/9/2/1"), None);
         let mut damaged = packed.to_vec();
         *damaged.last_mut().unwrap() ^= 1;
-        assert!(is_aggregate(&packed) && !is_aggregate(&damaged) && unpack(&damaged).is_none());
+        assert!(has_magic(&damaged) && unpack(&damaged.into()).is_none());
         for short in 0..=MAGIC.len() + DIGEST_BYTES {
-            assert!(!is_aggregate(&packed[..short]), "{short} bytes");
+            assert!(unpack(&packed.slice(..short)).is_none(), "{short} bytes");
         }
     }
 }

@@ -1,0 +1,103 @@
+//! Which shards a task reads, and when: those that touch its slice, each once its parents are passed.
+
+use std::collections::BTreeSet;
+
+use super::{Intake, Progress, Want};
+use crate::id::{ShardId, ShardKey};
+use crate::job::JobMeta;
+use crate::position::{Position, PositionEntry};
+use crate::shard::{Shard, ShardMap};
+
+impl Intake {
+    /// The shards that need a reader now and had none asked for: those whose parents are all passed.
+    pub fn wants(&mut self, map: &ShardMap, meta: &JobMeta) -> Vec<Want> {
+        let behind = self.ancestors_of_known(map);
+        let mut wants = Vec::new();
+        for (key, shard) in map.touching(self.rules.reads) {
+            if !self.shards.contains_key(key) {
+                if behind.contains(key) || !self.parents_passed(key, shard, map, meta) {
+                    continue;
+                }
+                self.shards.insert(key.clone(), self.opening(key, shard, meta));
+            }
+            let progress = self.shards.get_mut(key).expect("it was just put there");
+            if progress.taken != Position::ShardEnd && !progress.wanted {
+                progress.wanted = true;
+                wants.push(progress.want(key));
+            }
+        }
+        wants
+    }
+
+    /// Every shard that some shard with a position descends from: never opened again.
+    fn ancestors_of_known(&self, map: &ShardMap) -> BTreeSet<ShardKey> {
+        let mut ancestors = BTreeSet::new();
+        let mut open: Vec<ShardKey> = self.shards.keys().cloned().collect();
+        while let Some(key) = open.pop() {
+            for parent in map.get(&key).iter().flat_map(|shard| &shard.parents) {
+                let parent = ShardKey { stream: key.stream, shard: parent.clone() };
+                if ancestors.insert(parent.clone()) {
+                    open.push(parent);
+                }
+            }
+        }
+        ancestors
+    }
+
+    fn parents_passed(&self, key: &ShardKey, shard: &Shard, map: &ShardMap, meta: &JobMeta) -> bool {
+        shard.parents.iter().all(|parent| {
+            let parent = ShardKey { stream: key.stream, shard: parent.clone() };
+            match (self.shards.get(&parent), map.get(&parent)) {
+                (Some(progress), _) => progress.taken == Position::ShardEnd,
+                (None, Some(parent)) => !parent.range.touches(&self.rules.reads),
+                // It expired before the job began, or all that this task needed of it came through the other parent.
+                (None, None) => meta.lies_before_start(&parent) || self.covered_without(&parent, key, shard, map),
+            }
+        })
+    }
+
+    /// Whether a parent whose range is known, begun or not, holds all that the shard and the slice share.
+    fn covered_without(&self, unlisted: &ShardKey, key: &ShardKey, shard: &Shard, map: &ShardMap) -> bool {
+        let start = shard.range.start.max(self.rules.reads.start);
+        let end = shard.range.end.min(self.rules.reads.end);
+        let others = shard.parents.iter().filter(|parent| **parent != unlisted.shard);
+        let range = |parent: &ShardId| {
+            let parent = ShardKey { stream: key.stream, shard: parent.clone() };
+            let begun = self.shards.get(&parent).map(|progress| progress.passed.range);
+            begun.or_else(|| map.get(&parent).map(|shard| shard.range))
+        };
+        others.filter_map(range).any(|range| range.contains(start) && range.contains(end))
+    }
+
+    fn opening(&self, key: &ShardKey, shard: &Shard, meta: &JobMeta) -> Progress {
+        let (position, mut unread_from_ms) = meta.opening(key);
+        for parent in &shard.parents {
+            let parent = ShardKey { stream: key.stream, shard: parent.clone() };
+            if let Some(progress) = self.shards.get(&parent) {
+                unread_from_ms = unread_from_ms.max(progress.passed.unread_from_ms);
+            }
+        }
+        Progress::at(PositionEntry { position, unread_from_ms, range: shard.range })
+    }
+
+    /// Shards that this task still has to read and no listing shows: those begun and not read to their end, and parents never
+    /// begun of what waits for them. Whether they are gone is for Kinesis to say, not for a listing.
+    pub fn orphans(&self, map: &ShardMap, meta: &JobMeta) -> BTreeSet<ShardKey> {
+        let behind = self.ancestors_of_known(map);
+        let unknown =
+            map.touching(self.rules.reads).filter(|(key, _)| !self.shards.contains_key(key) && !behind.contains(key));
+        let waiting = unknown.flat_map(|(key, shard)| {
+            let parents = shard.parents.iter().map(|parent| ShardKey { stream: key.stream, shard: parent.clone() });
+            parents.map(move |parent| (key.clone(), parent, shard))
+        });
+        let never_begun = waiting.filter(|(key, parent, shard)| {
+            map.get(parent).is_none()
+                && !self.shards.contains_key(parent)
+                && !meta.lies_before_start(parent)
+                && !self.covered_without(parent, key, shard, map)
+        });
+        let begun = self.shards.iter().filter(|(_, progress)| progress.taken != Position::ShardEnd);
+        let begun = begun.map(|(key, _)| key).filter(|key| map.get(key).is_none() && !behind.contains(*key));
+        never_begun.map(|(_, parent, _)| parent).chain(begun.cloned()).collect()
+    }
+}

@@ -1,0 +1,211 @@
+//! What is not folded: dead letters written, folded after all or forgotten, drops counted, gaps passed.
+
+use super::{OnGap, Running};
+use crate::cause::StopCause;
+use crate::codec;
+use crate::dead_letter::{Content, DeadLetter, LetterCause};
+use crate::intake::Batch;
+use crate::policy::{Fate, Oddity};
+use crate::position::Position;
+use crate::record::{Fetch, Gap, Run};
+use crate::task::effect::{Effect, Failure, FailureKind, Work};
+
+impl Running {
+    /// Moves the positions past a batch, and accounts for what of it was not for the logic.
+    pub(super) fn pass(&mut self, now_ms: u64, batch: &Batch) {
+        for run in &batch.runs {
+            for (record, fate) in run.set_aside() {
+                match fate {
+                    Fate::Drop(oddity) => {
+                        self.counts.drop_one(oddity);
+                        self.counts_changed = true;
+                        self.open.touch(now_ms);
+                    }
+                    Fate::DeadLetter(oddity) => {
+                        let content = Content::Record(run.shard.clone(), record.clone());
+                        let letter = self.letter(LetterCause::Odd(oddity), explain(oddity).into(), 0, content);
+                        self.add_letter(now_ms, &letter);
+                    }
+                }
+            }
+        }
+        self.intake.passed(batch);
+    }
+
+    /// Passes a gap, after a dead letter that says so, or stops before it.
+    pub(super) fn pass_gap(&mut self, now_ms: u64, batch: &Batch, effects: &mut Vec<Effect>) {
+        let (run, gap) = batch.gap().expect("it was just asked");
+        let letter = self.gap_letter(run, gap);
+        let known = self.letters.gap(&run.shard, run.after);
+        if known.is_none() {
+            self.add_letter(now_ms, &letter);
+        }
+        match self.rules.on_gap {
+            OnGap::Continue => {
+                if let Some(number) = known {
+                    // It has grown since.
+                    self.put_letter(now_ms, number, &letter);
+                }
+                self.intake.passed(batch);
+                self.open.touch(now_ms);
+                effects.push(Effect::LookForShards);
+            }
+            OnGap::Stop => {
+                self.intake.put_back(batch);
+                self.drain(StopCause::Gap { shard: run.shard.clone(), from: run.after, what: gap.to_string() });
+            }
+        }
+    }
+
+    fn gap_letter(&self, run: &Run, gap: Gap) -> DeadLetter {
+        let to = match gap {
+            Gap::Until(ms) => Position::AtTimestamp(ms),
+            Gap::ToEnd => Position::ShardEnd,
+        };
+        let content = Content::Gap { shard: run.shard.clone(), from: run.after, to };
+        self.letter(LetterCause::Gap, gap.to_string(), 0, content)
+    }
+
+    pub(super) fn letter(&self, cause: LetterCause, message: String, attempts: u32, content: Content) -> DeadLetter {
+        DeadLetter { cause, message, attempts, at_ms: self.clock_ms, content }
+    }
+
+    /// What of a batch finds no room among the dead letters, if any.
+    pub(super) fn lacks_room(&self, batch: &Batch) -> Option<String> {
+        let (mut letters, mut bytes, mut first) = (0, 0, None);
+        for run in &batch.runs {
+            for (record, fate) in run.set_aside() {
+                if let Fate::DeadLetter(oddity) = fate {
+                    letters += 1;
+                    bytes += (record.data.len() + record.partition_key.len() + LETTER_OVERHEAD_BYTES) as u64;
+                    first.get_or_insert_with(|| format!("{} at {} of {}", oddity.name(), record.place, run.shard));
+                }
+            }
+            if run.gap.is_some() && self.letters.gap(&run.shard, run.after).is_none() {
+                letters += 1;
+                bytes += LETTER_OVERHEAD_BYTES as u64;
+                first.get_or_insert_with(|| format!("gap after {} of {}", run.after, run.shard));
+            }
+        }
+        first.filter(|_| !self.letters.has_room(self.rules.letters, letters, bytes))
+    }
+
+    pub(super) fn has_room_for(&self, letter: &DeadLetter) -> bool {
+        self.letters.has_room(self.rules.letters, 1, codec::encode_dead_letter(letter).len() as u64)
+    }
+
+    pub(super) fn letters_full(&mut self, what: String) {
+        let bounds = self.rules.letters;
+        self.drain(StopCause::DeadLettersFull {
+            letters: self.letters.len(),
+            bytes: self.letters.bytes(),
+            letters_max: bounds.letters_max,
+            bytes_max: bounds.bytes_max,
+            what,
+        });
+    }
+
+    pub(super) fn add_letter(&mut self, now_ms: u64, letter: &DeadLetter) {
+        let number = self.counts.dead_letters;
+        self.counts.dead_letters += 1;
+        self.counts.dead_records += u64::from(matches!(letter.content, Content::Record(..)));
+        self.counts_changed = true;
+        self.put_letter(now_ms, number, letter);
+    }
+
+    fn put_letter(&mut self, now_ms: u64, number: u64, letter: &DeadLetter) {
+        let value = codec::encode_dead_letter(letter);
+        self.letters.note(number, value.len() as u64, letter);
+        self.open.write(now_ms, codec::dead_letter_key(number), Some(value));
+    }
+
+    pub(super) fn remove_letter(&mut self, now_ms: u64, number: u64) {
+        let stood = self.letters.remove(number);
+        assert!(stood, "a letter is given to the logic only while it stands");
+        self.open.write(now_ms, codec::dead_letter_key(number), None);
+    }
+
+    /// Somebody asks for a letter to be given to the logic; once, however often they ask.
+    pub(super) fn redrive(&mut self, number: u64, letter: Box<DeadLetter>) {
+        let asked = self.redrives.iter().any(|(waiting, _)| *waiting == number);
+        let is_gap = matches!(letter.content, Content::Gap { .. });
+        if !asked && !is_gap && self.draining.is_none() {
+            self.redrives.push_back((number, letter));
+        }
+    }
+
+    /// Somebody asks for a letter to be forgotten. One that is being given to the logic right now is left to that.
+    pub(super) fn forget(&mut self, now_ms: u64, number: u64) {
+        let is_called = match &self.calling {
+            super::Calling::Under(work, _) => matches!(work.as_ref(), Work::Redrive(called, ..) if *called == number),
+            super::Calling::Idle | super::Calling::Paused(_) => false,
+        };
+        if self.draining.is_none() && !is_called && self.letters.contains(number) {
+            self.remove_letter(now_ms, number);
+        }
+    }
+
+    pub(super) fn next_redrive(&mut self) -> Option<Work> {
+        loop {
+            let (number, letter) = self.redrives.pop_front()?;
+            if !self.letters.contains(number) {
+                continue;
+            }
+            let given = match &letter.content {
+                Content::Timer(timer) => Work::Timers(vec![timer.clone()]),
+                Content::Record(shard, record) => {
+                    let (after, up_to) = (Position::After(record.place), Position::After(record.place));
+                    let fetch = Fetch { records: vec![record.clone()], order: vec![0], ..Fetch::default() };
+                    let run = Run {
+                        after,
+                        up_to,
+                        unread_from_ms: 0,
+                        shard: shard.clone(),
+                        fetch: Some(fetch.into()),
+                        span: 0..1,
+                        asides: 0..0,
+                        gap: None,
+                    };
+                    Work::Records(Batch { runs: vec![run] })
+                }
+                Content::Gap { .. } => continue,
+            };
+            return Some(Work::Redrive(number, letter, Box::new(given)));
+        }
+    }
+
+    /// The logic failed with a dead letter: it stays one, and says so.
+    pub(super) fn redrive_failed(&mut self, now_ms: u64, number: u64, letter: &DeadLetter, failure: Failure) {
+        let cause = match failure.kind {
+            FailureKind::Poison => LetterCause::Poison,
+            FailureKind::Retry | FailureKind::Fatal => LetterCause::Failed,
+        };
+        // Whoever asked may have seen it before an attempt that failed since.
+        let attempts = self.letters.attempts(number).expect("a letter is given to the logic only while it stands") + 1;
+        let letter = DeadLetter {
+            cause,
+            message: failure.message,
+            attempts,
+            at_ms: self.clock_ms,
+            content: letter.content.clone(),
+        };
+        self.put_letter(now_ms, number, &letter);
+        self.fault = None;
+    }
+}
+
+/// What a letter takes beyond its record's data and key, at most, in bytes.
+const LETTER_OVERHEAD_BYTES: usize = 512;
+
+fn explain(oddity: Oddity) -> &'static str {
+    match oddity {
+        Oddity::OutOfRange => {
+            "its partition key hashes outside the shard that delivered it: it was put with an ExplicitHashKey; out-of-range can also be drop, process or read-all"
+        }
+        Oddity::Stray => {
+            "its effective hash lies outside the shard that delivered its aggregate: the KPL sends such a record again, others do not; aggregates can also be per-sub-record, kcl-compatible or accept-all"
+        }
+        Oddity::WithStray => "its aggregate holds a stray",
+        Oddity::Repeat => "the job upstream sent it before",
+    }
+}

@@ -1,0 +1,229 @@
+//! The single-threaded fold: each commit's invocations done again over what the records mean, and compared.
+
+use pelton_core::codec::{self, SystemEntry};
+use pelton_core::commit::{Commit, Invocation, InvocationKind, InvokedRun};
+use pelton_core::dead_letter::{Content, Timer};
+use pelton_core::id::{ShardKey, TaskId};
+use pelton_core::output::OutputId;
+use pelton_core::position::Position;
+use pelton_core::record::Record;
+use pelton_core::snapshot::StateMark;
+use pelton_core::write_set::{SYSTEM_SPACE, USER_SPACE};
+
+use super::system::Step;
+use super::{Oracle, Verdict, put_of};
+use crate::guest::{self, Done};
+use crate::kinesis::Kinesis;
+use crate::store::write;
+
+impl Oracle {
+    pub(super) fn folds(&mut self, task: TaskId, commit: &Commit, kinesis: &Kinesis) -> Verdict {
+        let at = format!("commit {} of task {task}", commit.number);
+        let mut step = Step::default();
+        self.note_gaps(task, commit, kinesis)?;
+        self.lost_unseen(task, commit, kinesis)?;
+        for invocation in &commit.invocations {
+            let history = &mut self.tasks[usize::from(task.0)];
+            ensure!(invocation.time_ms >= history.clock_ms, "invocation time never falls: {at}");
+            history.clock_ms = invocation.time_ms;
+            self.invoked(task, invocation, &mut step, kinesis).map_err(|wrong| format!("{wrong}: {at}"))?;
+        }
+        let history = &mut self.tasks[usize::from(task.0)];
+        let mark = StateMark {
+            number: commit.number,
+            id: commit.id,
+            epoch: commit.epoch,
+            last_step_id: commit.id,
+            log_bytes: 0,
+        };
+        let touched = &step.done.writes;
+        write(&mut history.state, &pelton_core::task::Applied { writes: commit.writes.clone().into(), mark });
+        write(&mut history.model, &pelton_core::task::Applied { writes: touched.clone().into(), mark });
+        let written: Vec<_> = commit.writes.iter().filter(|(key, _)| key[0] == USER_SPACE).collect();
+        let expected: Vec<_> = touched.iter().collect();
+        ensure!(written == expected, "state is the fold of the records: {at} writes {written:?}, not {expected:?}");
+        self.system(task, commit, &step, kinesis).map_err(|wrong| format!("{wrong}: {at}"))
+    }
+
+    /// Gaps that a commit tells of excuse what it misses itself.
+    fn note_gaps(&mut self, task: TaskId, commit: &Commit, kinesis: &Kinesis) -> Verdict {
+        for (key, value) in commit.writes.iter().filter(|(key, _)| key[0] != USER_SPACE && key[1] == b'd') {
+            let Some(value) = value else { continue };
+            let letter =
+                codec::decode_dead_letter(value.clone()).map_err(|error| format!("{key:?} decodes: {error}"))?;
+            if let Content::Gap { shard, from, to } = &letter.content {
+                let (shard, from, to) = (shard.clone(), *from, *to);
+                self.tasks[usize::from(task.0)].gaps.push(letter.content);
+                if to == Position::ShardEnd {
+                    self.lost_after(task, &shard, from, kinesis);
+                    self.lost_before(task, &shard, kinesis);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What a commit passes and no call of it was given is lost, where it may be.
+    fn lost_unseen(&mut self, task: TaskId, commit: &Commit, kinesis: &Kinesis) -> Verdict {
+        for (key, value) in commit.writes.iter().filter(|(key, _)| key[..2] == [SYSTEM_SPACE, b'p']) {
+            let Some(value) = value else { continue };
+            let entry =
+                codec::decode_system(key, value.clone()).map_err(|error| format!("{key:?} decodes: {error}"))?;
+            let SystemEntry::Position(shard, entry) = entry else { continue };
+            let before = self.tasks[usize::from(task.0)].positions.get(&shard);
+            let before = before.map_or(Position::TrimHorizon, |entry| entry.position);
+            let given = commit.invocations.iter().flat_map(|invocation| &invocation.runs);
+            let given: Vec<_> = given.filter(|run| run.shard == shard).collect();
+            for meant in kinesis.between(&shard, before, entry.position) {
+                let record = &meant.record;
+                let is_given =
+                    given.iter().any(|run| !run.after.covers(record.place) && run.up_to.covers(record.place));
+                let (owner, fate) = self.judged[&(shard.clone(), record.place)];
+                let gone = self.is_excused(task, &shard, record, kinesis) && kinesis.is_gone(&shard, record.place);
+                let (key, count) = put_of(record);
+                let is_due = !self.before_start.contains(&(key.clone(), count));
+                if owner == task && fate.is_none() && is_due && gone && !is_given {
+                    self.lost(&key, count);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// With a shard that is gone went those before it that were never begun.
+    fn lost_before(&mut self, task: TaskId, shard: &ShardKey, kinesis: &Kinesis) {
+        for parent in &kinesis.shard(shard).shard.parents {
+            let parent = ShardKey { stream: shard.stream, shard: parent.clone() };
+            if !self.is_lost(task, &parent, kinesis) {
+                continue;
+            }
+            self.lost_after(task, &parent, Position::TrimHorizon, kinesis);
+            self.lost_before(task, &parent, kinesis);
+        }
+    }
+
+    /// What comes after a position of a shard that is gone is lost.
+    fn lost_after(&mut self, task: TaskId, shard: &ShardKey, from: Position, kinesis: &Kinesis) {
+        for meant in kinesis.between(shard, from, Position::ShardEnd) {
+            let (owner, fate) = self.judged[&(shard.clone(), meant.record.place)];
+            let (key, count) = put_of(&meant.record);
+            if owner == task && fate.is_none() && !self.before_start.contains(&(key.clone(), count)) {
+                self.lost(&key, count);
+            }
+        }
+    }
+
+    fn invoked(&mut self, task: TaskId, invocation: &Invocation, step: &mut Step, kinesis: &Kinesis) -> Verdict {
+        let at = usize::from(task.0);
+        let time_ms = invocation.time_ms;
+        match &invocation.kind {
+            InvocationKind::Records => {
+                for run in &invocation.runs {
+                    for record in self.due(task, run, kinesis)? {
+                        self.fold(task, &record, time_ms, &mut step.done)?;
+                    }
+                }
+            }
+            InvocationKind::SetAside(None) => {
+                let mut given = Vec::new();
+                for run in &invocation.runs {
+                    let due = self.due(task, run, kinesis)?;
+                    given.extend(due.into_iter().map(|record| Content::Record(run.shard.clone(), record)));
+                }
+                ensure!(given.len() == 1, "one record at a time is set aside: {given:?}");
+                if let Some(Content::Record(_, record)) = given.first() {
+                    self.not_due.insert(put_of(record));
+                }
+                step.set_aside.extend(given);
+            }
+            InvocationKind::SetAside(Some(timer)) => {
+                self.fires(task, std::slice::from_ref(timer), time_ms)?;
+                step.set_aside.push(Content::Timer(timer.clone()));
+            }
+            InvocationKind::Timers(timers) => {
+                self.fires(task, timers, time_ms)?;
+                timers.iter().for_each(|timer| guest::fire(timer, &self.tasks[at].model, &mut step.done));
+                self.tasks[at].counts.timers_fired += timers.len() as u64;
+            }
+            InvocationKind::Redrive(number) => {
+                let letter = self.tasks[at].letters.get(number).cloned();
+                let letter = letter.ok_or_else(|| format!("a letter is folded only while it stands: {number}"))?;
+                ensure!(step.redriven.insert(*number), "a letter is folded once: {number}");
+                let model = &self.tasks[at].model;
+                match &letter.content {
+                    Content::Record(_, record) => guest::fold(record, time_ms, self.big, model, &mut step.done),
+                    Content::Timer(timer) => guest::fire(timer, model, &mut step.done),
+                    Content::Gap { .. } => return Err(format!("a gap cannot be folded: {number}")),
+                }
+                self.tasks[at].counts.redriven += 1;
+            }
+        }
+        for (name, due_ms) in std::mem::take(&mut step.done.timers) {
+            match due_ms {
+                Some(due_ms) => drop(self.tasks[at].timers.insert(name, due_ms)),
+                None => drop(self.tasks[at].timers.remove(&name)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Timers fire when they are set and due, in their order.
+    fn fires(&mut self, task: TaskId, timers: &[Timer], time_ms: u64) -> Verdict {
+        ensure!(timers.is_sorted(), "timers fire in their order: {timers:?}");
+        for timer in timers {
+            let set = self.tasks[usize::from(task.0)].timers.remove(&timer.name);
+            ensure!(set == Some(timer.due_ms), "a timer fires once, as it was set: {timer:?}, not {set:?}");
+            ensure!(timer.due_ms <= time_ms, "a timer fires no earlier than it is due: {timer:?} at {time_ms}");
+        }
+        Ok(())
+    }
+
+    /// The records of a run that logic was given, by the oracle's judgement.
+    fn due(&mut self, task: TaskId, run: &InvokedRun, kinesis: &Kinesis) -> Result<Vec<Record>, String> {
+        let mut due = Vec::new();
+        for meant in kinesis.between(&run.shard, run.after, run.up_to) {
+            let (owner, fate) = self.judged[&(run.shard.clone(), meant.record.place)];
+            if owner != task || fate.is_some() {
+                continue;
+            }
+            let seen = |id: &OutputId| self.tasks[usize::from(task.0)].seen.contains_key(id);
+            let here = |id: &OutputId| due.iter().any(|one: &Record| one.output.as_deref() == Some(id));
+            if !meant.record.output.as_deref().is_some_and(|id| seen(id) || here(id)) {
+                due.push(meant.record.clone());
+            }
+        }
+        // What is missing is the oldest, and gone.
+        let missing = due.len().saturating_sub(run.records as usize);
+        for record in due.drain(..missing) {
+            let (key, count) = put_of(&record);
+            let excused =
+                self.is_excused(task, &run.shard, &record, kinesis) && kinesis.is_gone(&run.shard, record.place);
+            ensure!(excused, "a run is all of the task's records: {key}#{count} of {} is missing", run.shard);
+            self.lost(&key, count);
+        }
+        ensure!(due.len() == run.records as usize, "a run has no other records: {} in {}", run.records, run.shard);
+        for record in &due {
+            if let Some(id) = record.output.as_deref() {
+                let place = (run.shard.clone(), record.place);
+                self.tasks[usize::from(task.0)].seen.insert(*id, place);
+            }
+        }
+        Ok(due)
+    }
+
+    fn fold(&mut self, task: TaskId, record: &Record, time_ms: u64, done: &mut Done) -> Verdict {
+        let (key, count) = put_of(record);
+        let next = self.next.entry(key.clone()).or_default();
+        while self.before_start.contains(&(key.clone(), *next)) || self.not_due.contains(&(key.clone(), *next)) {
+            *next += 1;
+        }
+        ensure!(count == *next, "each record once and in order: {key}#{count} was folded where {key}#{next} was due");
+        *next += 1;
+        self.accounted += 1;
+        let history = &mut self.tasks[usize::from(task.0)];
+        history.counts.folded += 1;
+        history.counts.malformed += u64::from(record.data.first() == Some(&0xF3));
+        guest::fold(record, time_ms, self.big, &history.model, done);
+        Ok(())
+    }
+}

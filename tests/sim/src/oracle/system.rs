@@ -1,0 +1,264 @@
+//! What a commit says beside the state that logic wrote: positions, outputs, dead letters, counts, timers, attempts. Nothing is
+//! passed that is not accounted for in the same commit.
+
+use std::collections::BTreeSet;
+
+use pelton_core::codec::{self, SystemEntry};
+use pelton_core::commit::Commit;
+use pelton_core::dead_letter::{Content, DeadLetter, LetterCause};
+use pelton_core::id::{ShardKey, TaskId};
+use pelton_core::policy::{Fate, Oddity};
+use pelton_core::position::{Position, PositionEntry, RecordPlace};
+use pelton_core::record::Record;
+use pelton_core::write_set::USER_SPACE;
+
+use super::{Emitted, Oracle, Verdict, put_of};
+use crate::guest::{self, Done};
+use crate::kinesis::Kinesis;
+
+/// What the invocations of one commit come to.
+#[derive(Debug, Default)]
+pub(super) struct Step {
+    /// What logic did.
+    pub done: Done,
+    /// Records and timers that became dead letters because logic failed with them.
+    pub set_aside: Vec<Content>,
+    /// Dead letters folded after all.
+    pub redriven: BTreeSet<u64>,
+}
+
+/// A letter that the commit must write: of which record, and why.
+type Expected = (ShardKey, RecordPlace, Oddity);
+
+impl Oracle {
+    pub(super) fn system(&mut self, task: TaskId, commit: &Commit, step: &Step, kinesis: &Kinesis) -> Verdict {
+        let at = usize::from(task.0);
+        let (mut emitted, mut letters, mut moved, mut counts) = (Vec::new(), Vec::new(), Vec::new(), None);
+        let mut gone = BTreeSet::new();
+        for (key, value) in commit.writes.iter().filter(|(key, _)| key[0] != USER_SPACE) {
+            let Some(value) = value else {
+                match key[1] {
+                    b'd' => drop(gone.insert(u64::from_be_bytes(key[2..].try_into().expect("a letter's number")))),
+                    b'a' => self.tasks[at].attempts = None,
+                    b't' => {
+                        let name = String::from_utf8(key[2..].to_vec()).expect("names are text");
+                        self.tasks[at].stored_timers.remove(&name);
+                    }
+                    _ => {}
+                }
+                continue;
+            };
+            match codec::decode_system(key, value.clone()).map_err(|error| format!("system state decodes: {error}"))? {
+                SystemEntry::Position(shard, entry) => moved.push((shard, entry)),
+                SystemEntry::Outbox(number, outputs) => {
+                    ensure!(number == commit.number, "a commit's outputs are its own: {number}");
+                    emitted = outputs;
+                }
+                SystemEntry::DeadLetter(number, _, letter) => letters.push((number, *letter)),
+                SystemEntry::Counts(stored) => counts = Some(stored),
+                SystemEntry::Timer(timer) => drop(self.tasks[at].stored_timers.insert(timer.name, timer.due_ms)),
+                SystemEntry::Attempts(attempts) => {
+                    let before = self.tasks[at].attempts.replace(attempts.clone());
+                    let before = before.filter(|before| before.suspect == attempts.suspect);
+                    let known = before.map_or(0, |before| before.attempts);
+                    ensure!(
+                        attempts.attempts == known + 1,
+                        "attempts survive: {} after {known} at {}",
+                        attempts.attempts,
+                        attempts.suspect
+                    );
+                }
+                SystemEntry::Clock(_) | SystemEntry::Seen(..) => {}
+            }
+        }
+        // Gaps excuse what is missing, so they come first.
+        self.letters(task, letters, gone, step, kinesis, &moved)?;
+        for (shard, entry) in moved {
+            self.position(task, &shard, entry, kinesis)?;
+        }
+        self.lineage(task, commit, kinesis)?;
+        let outputs = &step.done.outputs;
+        ensure!(emitted == *outputs, "outputs are those of the fold: {emitted:?}, not {outputs:?}");
+        let history = &mut self.tasks[at];
+        for (index, output) in emitted.into_iter().enumerate() {
+            history.outputs.insert((commit.number, index as u32), Emitted { output, published: false });
+        }
+        let (stored, timers) = (&history.stored_timers, &history.timers);
+        ensure!(stored == timers, "timers are those that logic set: {stored:?}, not {timers:?}");
+        let known = counts.unwrap_or_else(|| history.stored_counts.clone());
+        ensure!(known == history.counts, "what became of records is counted: {known:?}, not {:?}", history.counts);
+        history.stored_counts = known;
+        Ok(())
+    }
+
+    /// Every dead letter is due, and every one that is due is written; counts drops on the way.
+    fn letters(
+        &mut self,
+        task: TaskId,
+        letters: Vec<(u64, DeadLetter)>,
+        gone: BTreeSet<u64>,
+        step: &Step,
+        kinesis: &Kinesis,
+        moved: &[(ShardKey, PositionEntry)],
+    ) -> Verdict {
+        let mut expected = self.passed(task, kinesis, moved);
+        let mut set_aside = step.set_aside.clone();
+        let at = usize::from(task.0);
+        for (number, letter) in letters {
+            let history = &mut self.tasks[at];
+            if let Some(before) = history.letters.get_mut(&number) {
+                let again = match (&before.content, &letter.content) {
+                    (Content::Gap { from, .. }, Content::Gap { from: same, .. }) => from == same,
+                    (content, same) => letter.attempts > before.attempts && content == same,
+                };
+                ensure!(again, "a letter changes only by another attempt: {before:?} to {letter:?}");
+                *before = letter;
+                continue;
+            }
+            ensure!(number == history.counts.dead_letters, "letters are numbered one after another: {number}");
+            let is_due = match (&letter.content, letter.cause) {
+                (Content::Record(shard, record), LetterCause::Odd(oddity)) => {
+                    let due = (shard.clone(), record.place, oddity);
+                    expected.iter().position(|one| *one == due).map(|one| expected.swap_remove(one)).is_some()
+                }
+                (Content::Gap { .. }, LetterCause::Gap) => self.retention_ms.is_some(),
+                (content, LetterCause::Poison | LetterCause::Failed) => {
+                    let poison = matches!(content, Content::Record(_, record) if guest::is_poison(record));
+                    let found = set_aside.iter().position(|one| one == content);
+                    found.map(|one| set_aside.swap_remove(one)).is_some()
+                        && (letter.cause == LetterCause::Failed || poison)
+                }
+                _ => false,
+            };
+            ensure!(is_due, "a letter has its reason: {letter:?}");
+            history.counts.dead_letters += 1;
+            if let Content::Record(..) = &letter.content {
+                history.counts.dead_records += 1;
+                self.accounted += 1;
+            }
+            history.letters.insert(number, letter);
+        }
+        ensure!(expected.is_empty() && set_aside.is_empty(), "nothing is passed unsaid: {expected:?} {set_aside:?}");
+        for number in &step.redriven {
+            ensure!(gone.contains(number), "a letter that was folded is one no more: {number}");
+        }
+        for number in gone {
+            ensure!(self.tasks[at].letters.remove(&number).is_some(), "a letter is removed once: {number}");
+        }
+        Ok(())
+    }
+
+    /// What the positions of a commit pass that is not for logic: the letters due; drops are counted at once.
+    fn passed(&mut self, task: TaskId, kinesis: &Kinesis, moved: &[(ShardKey, PositionEntry)]) -> Vec<Expected> {
+        let mut expected = Vec::new();
+        for (shard, entry) in moved {
+            let before = self.tasks[usize::from(task.0)].positions.get(shard);
+            let before = before.map_or(self.meta.opening(shard).0, |entry| entry.position);
+            for meant in kinesis.between(shard, before, entry.position) {
+                let (owner, fate) = self.judged[&(shard.clone(), meant.record.place)];
+                if owner != task || self.before_start.contains(&put_of(&meant.record)) {
+                    continue;
+                }
+                let dropped = match fate {
+                    Some(Fate::DeadLetter(oddity)) => {
+                        expected.push((shard.clone(), meant.record.place, oddity));
+                        continue;
+                    }
+                    Some(Fate::Drop(oddity)) => oddity,
+                    None if self.is_repeat(task, shard, &meant.record) => Oddity::Repeat,
+                    None => continue,
+                };
+                self.tasks[usize::from(task.0)].counts.drop_one(dropped);
+                self.accounted += 1;
+            }
+        }
+        expected
+    }
+
+    fn is_repeat(&self, task: TaskId, shard: &ShardKey, record: &Record) -> bool {
+        let Some(id) = record.output.as_deref() else { return false };
+        let first = self.tasks[usize::from(task.0)].seen.get(id);
+        first.is_some_and(|first| *first != (shard.clone(), record.place))
+    }
+
+    /// Everything of the task's up to a position is accounted for, and nothing after it is folded.
+    fn position(&mut self, task: TaskId, shard: &ShardKey, entry: PositionEntry, kinesis: &Kinesis) -> Verdict {
+        let before = self.tasks[usize::from(task.0)].positions.insert(shard.clone(), entry);
+        let before = before.map_or(Position::TrimHorizon, |entry| entry.position);
+        ensure!(before <= entry.position, "positions never fall: {shard} from {before} to {}", entry.position);
+        for meant in kinesis.between(shard, before, Position::ShardEnd) {
+            let record = &meant.record;
+            let (owner, fate) = self.judged[&(shard.clone(), record.place)];
+            let (key, count) = put_of(record);
+            if owner != task || fate.is_some() || self.before_start.contains(&(key.clone(), count)) {
+                continue;
+            }
+            let passed = entry.position.covers(record.place);
+            let folded = match record.output.as_deref() {
+                Some(id) => self.tasks[usize::from(task.0)].seen.contains_key(id),
+                None => {
+                    self.not_due.contains(&(key.clone(), count))
+                        || self.next.get(&key).is_some_and(|next| count < *next)
+                }
+            };
+            let excused = self.is_excused(task, shard, record, kinesis);
+            if passed && !folded && excused && kinesis.is_gone(shard, record.place) {
+                self.lost(&key, count);
+                continue;
+            }
+            // An output may have come before by another shard, and what is lost is known before it is passed.
+            ensure!(
+                folded == passed || (folded && (record.output.is_some() || excused)),
+                "positions and state agree: {key}#{count} of {shard}, passed up to {}",
+                entry.position
+            );
+            ensure!(
+                passed
+                    || excused
+                    || record.arrived_ms >= entry.unread_from_ms
+                    || record.arrived_ms < self.meta.created_ms,
+                "the bound on unread records holds: {key}#{count} of {shard} arrived {} < {}",
+                record.arrived_ms,
+                entry.unread_from_ms
+            );
+        }
+        Ok(())
+    }
+
+    /// Whether a dead letter says that a record may be gone. One from before the job began may go without a word: the job begins
+    /// with the oldest that is kept.
+    pub(super) fn is_excused(&self, task: TaskId, shard: &ShardKey, record: &Record, kinesis: &Kinesis) -> bool {
+        let before_creation = record.arrived_ms < self.meta.created_ms;
+        before_creation
+            || self.tasks[usize::from(task.0)].gaps.iter().any(|gap| match gap {
+                Content::Gap { shard: of, from, to } if of == shard && !from.covers(record.place) => match to {
+                    Position::AtTimestamp(until_ms) => record.arrived_ms < *until_ms,
+                    _ => true,
+                },
+                // Whatever came before a shard that is gone and was never begun went with it, where it was never begun either.
+                Content::Gap { shard: of, from, to: Position::ShardEnd } if from.is_start() => {
+                    let begun = self.tasks[usize::from(task.0)].positions.contains_key(shard);
+                    !begun && kinesis.descends(of, shard)
+                }
+                _ => false,
+            })
+    }
+
+    /// Whether a shard that was never begun went with one that a dead letter says is gone.
+    pub(super) fn is_lost(&self, task: TaskId, shard: &ShardKey, kinesis: &Kinesis) -> bool {
+        let history = &self.tasks[usize::from(task.0)];
+        let gone = history.gaps.iter().any(|gap| match gap {
+            Content::Gap { shard: of, from, to: Position::ShardEnd } => from.is_start() && kinesis.descends(of, shard),
+            _ => false,
+        });
+        gone && kinesis.shard(shard).forgotten && !history.positions.contains_key(shard)
+    }
+
+    /// A record is gone, as a dead letter says.
+    pub(super) fn lost(&mut self, key: &str, count: u32) {
+        if self.not_due.insert((key.to_owned(), count)) {
+            self.accounted += 1;
+            self.lost += 1;
+        }
+    }
+}

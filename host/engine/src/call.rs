@@ -48,7 +48,7 @@ impl TaskCell {
 
 fn failure(fault: &GuestFault) -> Failure {
     let (kind, index) = match fault {
-        GuestFault::Init(_) => (FailureKind::Fatal, None),
+        GuestFault::Init(_) | GuestFault::TooLarge { .. } => (FailureKind::Fatal, None),
         GuestFault::Failed { kind, index, .. } => {
             let kind = match kind {
                 guest::FailureKind::Fatal => FailureKind::Fatal,
@@ -57,7 +57,7 @@ fn failure(fault: &GuestFault) -> Failure {
             };
             (kind, index.map(|index| index as usize))
         }
-        GuestFault::Deadline { .. } | GuestFault::Memory { .. } | GuestFault::Trap(_) => (FailureKind::Retry, None),
+        GuestFault::Deadline { .. } | GuestFault::Trap { .. } => (FailureKind::Retry, None),
     };
     Failure { kind, index, message: fault.to_string() }
 }

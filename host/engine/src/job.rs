@@ -15,7 +15,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, watch};
 
 use crate::cell::{IdlePassed, TaskCell, lock};
-use crate::guest::{Identity, Program};
+use crate::guest::{GuestLog, Identity, Program};
 use crate::hub::Hub;
 use crate::ports::{Changelog, Clock, IdlePositions, PortError, Sink, Source};
 use crate::scheduler::Scheduler;
@@ -297,6 +297,8 @@ fn identities(spec: &JobSpec) -> Vec<Identity> {
         incarnation: spec.meta.incarnation,
         memory_bytes_max: spec.settings.memory_bytes_max,
         batch_timeout_ms: spec.settings.batch_timeout_ms,
+        limits: spec.settings.guest_limits,
+        log: Arc::new(GuestLog::new(format!("job {job} task {task}"), spec.settings.guest_limits.log_lines_max)),
     };
     spec.meta.tasks.tasks().map(identity).collect()
 }

@@ -39,7 +39,7 @@ pub mod fault;
 pub mod guest;
 pub mod store;
 
-pub use guest::{ComponentError, ComponentReport, GuestRuntime, Program, RuntimeError, digest_of};
+pub use guest::{ComponentError, ComponentReport, GuestLimits, GuestRuntime, Program, RuntimeError, digest_of};
 pub use host::Host;
 pub use job::{Job, Ports, random};
 pub use spec::{JobSettings, JobSpec};

@@ -8,6 +8,8 @@ use pelton_core::id::{DeploymentNumber, Digest, HostId};
 use pelton_core::job::JobMeta;
 use pelton_core::task::{LastStraw, OnGap};
 
+use crate::guest::GuestLimits;
+
 /// A job to run on this host.
 #[derive(Clone, Debug)]
 pub struct JobSpec {
@@ -40,6 +42,8 @@ pub struct JobSettings {
     pub batch_timeout_ms: u64,
     /// Most linear memory of a task's instance, in bytes. Default 64 MiB.
     pub memory_bytes_max: u64,
+    /// What else a task's instance may use.
+    pub guest_limits: GuestLimits,
     /// How often the logic is tried again with a record it failed with. Default 3.
     pub retries: u32,
     /// What becomes of the record then. Default: a dead letter.
@@ -58,6 +62,7 @@ impl Default for JobSettings {
             commit_interval_ms: 500,
             batch_timeout_ms: 5_000,
             memory_bytes_max: 64 << 20,
+            guest_limits: GuestLimits::default(),
             retries: 3,
             last_straw: LastStraw::DeadLetter,
             on_gap: OnGap::Stop,

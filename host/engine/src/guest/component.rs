@@ -23,6 +23,8 @@ const BATCH_PROCESSOR: &str = "pelton:task/batch-processor@0.1.0";
 const TIMER_HANDLER: &str = "pelton:task/timer-handler@0.1.0";
 /// The import of a task that sets timers.
 const TIMERS: &str = "pelton:task/timers@0.1.0";
+/// The import of which there are two by one name.
+const KEYVALUE_BATCH: &str = "wasi:keyvalue/batch@0.2.0-draft2";
 
 /// Why bytes are not a component that can run as a task.
 #[derive(Debug, thiserror::Error)]
@@ -159,9 +161,14 @@ impl GuestRuntime {
                 return Err(ComponentError::UnknownImport(name.to_owned()));
             }
         }
-        let instance =
-            self.linker.instantiate_pre(component).map_err(|error| ComponentError::Unusable(format!("{error:#}")))?;
         let unusable = |error: wasmtime::Error| ComponentError::Unusable(format!("{error:#}"));
+        let linked = self.linker.instantiate_pre(component);
+        let is_batch = |(name, _): (&str, _)| name == KEYVALUE_BATCH;
+        let instance = match linked {
+            Err(_) if kind.imports(&self.engine).any(is_batch) => self.older_linker.instantiate_pre(component),
+            linked => linked,
+        };
+        let instance = instance.map_err(unusable)?;
         let handles = exports.contains(TIMER_HANDLER);
         let timer_handler = handles.then(|| timed::TimerTaskIndices::new(&instance)).transpose().map_err(unusable)?;
         let kind = if flat {
@@ -195,6 +202,17 @@ impl GuestRuntime {
             "wasi:filesystem/types",
             "wasi:filesystem/preopens",
         ];
+        // Prereleases are compatible with nothing but themselves.
+        const DRAFTS: [&str; 8] = [
+            KEYVALUE_BATCH,
+            "wasi:keyvalue/store@0.2.0-draft2",
+            "wasi:keyvalue/atomics@0.2.0-draft2",
+            "wasi:keyvalue/store@0.2.0-draft",
+            "wasi:keyvalue/atomics@0.2.0-draft",
+            "wasi:keyvalue/batch@0.2.0-draft",
+            "wasi:logging/logging@0.1.0-draft",
+            "wasi:config/store@0.2.0-rc.1",
+        ];
         const OWN: [&str; 5] = [
             TIMERS,
             "pelton:task/types@0.1.0",
@@ -205,7 +223,7 @@ impl GuestRuntime {
         let (interface, version) = name.split_once('@').unwrap_or((name, ""));
         let terminals = ["wasi:cli/terminal-stdin", "wasi:cli/terminal-stdout", "wasi:cli/terminal-stderr"];
         let wasi = GIVEN.contains(&interface) || terminals.contains(&interface);
-        OWN.contains(&name) || (wasi && version.starts_with("0.2."))
+        OWN.contains(&name) || DRAFTS.contains(&name) || (wasi && version.starts_with("0.2."))
     }
 
     fn cache_file(&self, digest: Digest) -> PathBuf {

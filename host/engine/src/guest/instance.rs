@@ -11,7 +11,7 @@ use pelton_core::slice::{HashRange, TaskCount};
 use pelton_core::timers::TimerChange;
 use pelton_core::write_set::WriteSet;
 use wasmtime::component::ResourceTable;
-use wasmtime::{ResourceLimiter, Store, Trap};
+use wasmtime::{Store, Trap};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
 use super::arena;
@@ -21,11 +21,16 @@ use super::bindings::list::Task;
 use super::bindings::list::pelton::task::types;
 use super::bindings::timed::TimerTask;
 use super::bindings::timed::exports::pelton::task::timer_handler::DueTimer;
+use super::clock::Ambient;
 use super::component::{Program, ProgramKind};
-use super::limits::{EPOCH_MS, MESSAGE_BYTES_MAX, TABLE_ELEMENTS_MAX};
+use super::growth::Growth;
+use super::limits::{
+    CALL_BYTES_MAX, EPOCH_MS, GuestLimits, HANDLES_MAX, Limit, MESSAGE_BYTES_MAX, RESOURCES_MAX, Refused,
+};
+use super::log::GuestLog;
 use super::state::LayeredState;
 use super::timers::CallTimers;
-use super::wasi::{self, Ambient};
+use super::wasi;
 use crate::store::StateReader;
 
 pub use super::bindings::list::pelton::task::types::FailureKind;
@@ -53,6 +58,10 @@ pub struct Identity {
     pub memory_bytes_max: u64,
     /// Longest a call may run, in milliseconds.
     pub batch_timeout_ms: u64,
+    /// What else it may use.
+    pub limits: GuestLimits,
+    /// Where its lines go.
+    pub log: Arc<GuestLog>,
 }
 
 /// What a call reads through, below its own writes.
@@ -90,7 +99,7 @@ pub struct CallEffects {
 #[derive(Debug, thiserror::Error)]
 pub enum GuestFault {
     /// It says so itself.
-    #[error("the logic failed{}: {message}", at(*.index))]
+    #[error("the logic failed{}: {message}{}", at(*.index), also(*.refused))]
     Failed {
         /// What it asks for.
         kind: FailureKind,
@@ -98,27 +107,38 @@ pub enum GuestFault {
         index: Option<u32>,
         /// Its words.
         message: String,
+        /// What it was refused before.
+        refused: Option<Refused>,
     },
     /// Its `init` says that it cannot begin.
     #[error("its init failed: {0}")]
     Init(String),
+    /// It needs more than it may have in order to begin.
+    #[error("it cannot be started: {refused} ({detail})")]
+    TooLarge {
+        /// What it needs.
+        refused: Refused,
+        /// What became of it.
+        detail: String,
+    },
     /// It ran for too long.
-    #[error("the call was cut off after {limit_ms} ms, the batch-timeout")]
+    #[error("the call was cut off after {limit_ms} ms, the `batch-timeout` in [jobs.NAME.limits]")]
     Deadline {
         /// The limit, in milliseconds.
         limit_ms: u64,
     },
-    /// It trapped after more memory was refused to it.
-    #[error("it asked for more memory than its limit of {limit_bytes} bytes, and trapped: {trap}")]
-    Memory {
-        /// The limit, in bytes.
-        limit_bytes: u64,
-        /// The trap.
-        trap: String,
-    },
     /// It trapped.
-    #[error("it trapped: {0}")]
-    Trap(String),
+    #[error("it trapped: {trap}{}", also(*.refused))]
+    Trap {
+        /// How.
+        trap: String,
+        /// What it was refused before.
+        refused: Option<Refused>,
+    },
+}
+
+fn also(refused: Option<Refused>) -> String {
+    refused.map(|refused| format!("; before that {refused}")).unwrap_or_default()
 }
 
 fn at(index: Option<u32>) -> String {
@@ -133,26 +153,17 @@ pub struct HostState {
     pub(super) output_bytes: usize,
     pub(super) timers: CallTimers,
     pub(super) read_only: bool,
-    memory_refused: bool,
+    pub(super) growth: Growth,
+    /// Where listings of keys stopped in this call, by number from 1.
+    pub(super) cursors: Vec<Vec<u8>>,
+    pub(super) ambient: Arc<Ambient>,
     wasi: WasiCtx,
-    resources: ResourceTable,
+    pub(super) resources: ResourceTable,
 }
 
 impl WasiView for HostState {
     fn ctx(&mut self) -> WasiCtxView<'_> {
         WasiCtxView { ctx: &mut self.wasi, table: &mut self.resources }
-    }
-}
-
-impl ResourceLimiter for HostState {
-    fn memory_growing(&mut self, _: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
-        let granted = desired as u64 <= self.identity.memory_bytes_max;
-        self.memory_refused |= !granted;
-        Ok(granted)
-    }
-
-    fn table_growing(&mut self, _: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
-        Ok(desired <= TABLE_ELEMENTS_MAX)
     }
 }
 
@@ -176,8 +187,9 @@ impl Program {
     /// When it traps, takes too long or says that it cannot begin.
     pub fn start(&self, identity: &Identity, view: View, invocation: Invocation) -> Result<Guest, GuestFault> {
         let ambient = Arc::new(Ambient::default());
-        let whose = format!("job {} task {}", identity.job, identity.task);
         let seed = u128::from_be_bytes(identity.incarnation.0) ^ u128::from(identity.task.0);
+        let mut resources = ResourceTable::new();
+        resources.set_max_capacity(RESOURCES_MAX);
         let state = HostState {
             identity: identity.clone(),
             state: LayeredState::default(),
@@ -185,14 +197,18 @@ impl Program {
             output_bytes: 0,
             timers: CallTimers::default(),
             read_only: true,
-            memory_refused: false,
-            wasi: wasi::context(&ambient, whose.into(), seed),
-            resources: ResourceTable::new(),
+            growth: Growth::new(identity.memory_bytes_max, identity.limits),
+            cursors: Vec::new(),
+            wasi: wasi::context(&ambient, identity.log.clone(), seed),
+            ambient: ambient.clone(),
+            resources,
         };
         let mut store = Store::new(&self.runtime.engine, state);
-        store.limiter(|state| state);
+        store.limiter(|state| &mut state.growth);
+        store.set_hostcall_fuel(CALL_BYTES_MAX);
+        store.set_max_component_handles(HANDLES_MAX);
         begin(&mut store, &ambient, view, invocation, true);
-        let (exports, timer_handler) = self.instantiate(&mut store).map_err(|error| fault(&store, &error))?;
+        let (exports, timer_handler) = self.instantiate(&mut store).map_err(|error| unstarted(&store, &error))?;
         let init = match &exports {
             Exports::List(task) => task.pelton_task_processor().call_init(&mut store),
             Exports::Flat(task, _) => task.pelton_task_batch_processor().call_init(&mut store),
@@ -263,7 +279,8 @@ impl Guest {
         view: View,
     ) -> Result<(Self, CallEffects), GuestFault> {
         let Some(handler) = &self.timer_handler else {
-            return Err(GuestFault::Trap("it has timers, and this component has no timer-handler to fire them".into()));
+            let trap = "it has timers, and this component has no timer-handler to fire them".into();
+            return Err(GuestFault::Trap { trap, refused: None });
         };
         begin(&mut self.store, &self.ambient, view, invocation, false);
         self.store.data_mut().timers.begin(timers);
@@ -277,12 +294,14 @@ impl Guest {
         answer: wasmtime::Result<Result<(), types::Failure>>,
     ) -> Result<(Self, CallEffects), GuestFault> {
         let state = self.store.data_mut();
+        state.identity.log.settle();
+        let refused = state.growth.refused;
         let outputs = std::mem::take(&mut state.outputs);
         let effects = CallEffects { writes: state.state.end(), outputs, timers: state.timers.end() };
         match answer {
             Ok(Ok(())) => Ok((self, effects)),
             Ok(Err(types::Failure { kind, index, message })) => {
-                Err(GuestFault::Failed { kind, index, message: cut(message) })
+                Err(GuestFault::Failed { kind, index, message: cut(message), refused })
             }
             Err(error) => Err(fault(&self.store, &error)),
         }
@@ -295,11 +314,12 @@ fn begin(store: &mut Store<HostState>, ambient: &Ambient, view: View, invocation
     // One tick more, because the present one is partly over.
     store.set_epoch_deadline(timeout_ms.div_ceil(EPOCH_MS) + 1);
     let state = store.data_mut();
-    state.state.begin(view, read_only);
+    state.state.begin(view, &state.identity.limits, read_only);
     state.outputs.clear();
     state.output_bytes = 0;
     state.read_only = read_only;
-    state.memory_refused = false;
+    state.growth.refused = None;
+    state.cursors.clear();
 }
 
 fn empty() -> Batch {
@@ -311,10 +331,20 @@ fn fault(store: &Store<HostState>, error: &wasmtime::Error) -> GuestFault {
     if error.downcast_ref::<Trap>() == Some(&Trap::Interrupt) {
         return GuestFault::Deadline { limit_ms: state.identity.batch_timeout_ms };
     }
-    let trap = cut(format!("{error:#}"));
-    match state.memory_refused {
-        true => GuestFault::Memory { limit_bytes: state.identity.memory_bytes_max, trap },
-        false => GuestFault::Trap(trap),
+    GuestFault::Trap { trap: cut(format!("{error:#}")), refused: state.growth.refused }
+}
+
+/// Why an instance did not come to be. One that needs more than it may have will not come to be later either.
+fn unstarted(store: &Store<HostState>, error: &wasmtime::Error) -> GuestFault {
+    let state = store.data();
+    let detail = cut(format!("{error:#}"));
+    // The engine counts the parts by itself, and tells in no other way.
+    let parts = detail.contains("resource limit exceeded");
+    let parts =
+        parts.then(|| Refused { limit: Limit::CoreParts, allowed: state.identity.limits.core_parts_max.into() });
+    match parts.or(state.growth.refused) {
+        Some(refused) => GuestFault::TooLarge { refused, detail },
+        None => fault(store, error),
     }
 }
 

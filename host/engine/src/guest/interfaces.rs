@@ -5,7 +5,7 @@ use pelton_core::output::{OUTPUT_BYTES_MAX, Output, PARTITION_KEY_CHARS_MAX};
 
 use super::bindings::list::pelton::task::{context, output, state, types};
 use super::instance::HostState;
-use super::limits::BATCH_OUTPUT_BYTES_MAX;
+use super::limits::{Limit, OUTPUT_BYTES, Refused};
 
 impl types::Host for HostState {}
 
@@ -15,19 +15,20 @@ impl state::Host for HostState {
     }
 
     fn get_many(&mut self, keys: Vec<Vec<u8>>) -> Result<Vec<Option<Vec<u8>>>, state::Error> {
-        self.state.get_many(&keys)
+        let answer = self.state.get_many(keys.iter().map(Vec::as_slice));
+        self.noted(answer)
     }
 
     fn put(&mut self, key: Vec<u8>, value: Vec<u8>) -> Result<(), state::Error> {
-        self.state.write(vec![state::Write { key, value: Some(value) }])
+        self.write(vec![state::Write { key, value: Some(value) }])
     }
 
     fn delete(&mut self, key: Vec<u8>) -> Result<(), state::Error> {
-        self.state.write(vec![state::Write { key, value: None }])
+        self.write(vec![state::Write { key, value: None }])
     }
 
     fn write_many(&mut self, writes: Vec<state::Write>) -> Result<(), state::Error> {
-        self.state.write(writes)
+        self.write(writes)
     }
 
     fn scan(
@@ -53,6 +54,24 @@ impl output::Host for HostState {
 }
 
 impl HostState {
+    fn write(&mut self, writes: Vec<state::Write>) -> Result<(), state::Error> {
+        let answer = self.state.write(writes);
+        self.noted(answer)
+    }
+
+    /// Takes note of a refusal by a limit, to be told if the call fails.
+    pub(super) fn noted<T>(&mut self, answer: Result<T, state::Error>) -> Result<T, state::Error> {
+        let refused = match &answer {
+            Err(state::Error::BatchFull(allowed)) => Some((Limit::BatchWrites, *allowed)),
+            Err(state::Error::AnswerSize(allowed)) => Some((Limit::Answer, *allowed)),
+            Err(state::Error::KeySize(_) | state::Error::ValueSize(_) | state::Error::Store(_)) | Ok(_) => None,
+        };
+        if let Some((limit, allowed)) = refused.filter(|_| !self.read_only) {
+            self.growth.refused = Some(Refused { limit, allowed });
+        }
+        answer
+    }
+
     fn emit_all(&mut self, output: String, messages: Vec<output::Message>) -> Result<(), output::Error> {
         if !self.identity.outputs.contains(&output) {
             return Err(output::Error::UnknownOutput(output));
@@ -66,11 +85,16 @@ impl HostState {
             if message.data.len() > OUTPUT_BYTES_MAX {
                 return Err(output::Error::DataSize(message.data.len() as u64));
             }
-            bytes += message.data.len() + message.partition_key.len();
+            bytes += message.data.len() + message.partition_key.len() + OUTPUT_BYTES;
         }
-        if self.read_only || bytes > BATCH_OUTPUT_BYTES_MAX {
-            let limit = if self.read_only { 0 } else { BATCH_OUTPUT_BYTES_MAX };
-            return Err(output::Error::BatchFull(limit as u64));
+        if self.read_only {
+            return Err(output::Error::BatchFull(0));
+        }
+        let allowed = self.identity.limits.batch_output_bytes_max;
+        if bytes > allowed {
+            let allowed = allowed as u64;
+            self.growth.refused = Some(Refused { limit: Limit::BatchOutputs, allowed });
+            return Err(output::Error::BatchFull(allowed));
         }
         self.output_bytes = bytes;
         self.outputs.extend(messages.into_iter().map(|message| Output {

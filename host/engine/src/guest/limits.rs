@@ -1,28 +1,120 @@
-//! What a guest may use. Units stand last in the names.
+//! What a guest may use: what a job may set, and what holds for all. Units stand last in the names.
+
+use std::fmt;
 
 use pelton_core::limits::{COMMIT_BYTES_MAX, SEAL_BYTES};
 
-/// Keys and values that one batch may write.
+/// Keys and values that one batch may write, at most.
 pub const BATCH_WRITE_BYTES_MAX: usize = 64 * 1024 * 1024;
-/// Partition keys and data that one batch may emit.
+/// Partition keys and data that one batch may emit, at most.
 pub const BATCH_OUTPUT_BYTES_MAX: usize = 16 * 1024 * 1024;
-/// Values that one `get-many` may answer with.
+/// Values that one `get-many` may answer with, at most.
 pub const ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// What a write counts for beside its key and value: the host keeps it in a map.
+pub const WRITE_BYTES: usize = 64;
+/// What an output counts for beside its partition key and data.
+pub const OUTPUT_BYTES: usize = 32;
+/// What a key counts for in an answer beside its value: however small the values, looking them up ends.
+pub const ANSWER_KEY_BYTES: usize = 128;
 /// Entries that one `scan` may answer with.
 pub const SCAN_ENTRIES_MAX: usize = 10_000;
 /// A `scan` answers with no further entry past this many bytes.
 pub const SCAN_BYTES: usize = 1024 * 1024;
 /// A failure's message is cut to this.
 pub const MESSAGE_BYTES_MAX: usize = 4 * 1024;
-/// A line of a guest's standard output or error is cut to this.
+/// A guest's line in the log is cut to this.
 pub const LOG_LINE_BYTES_MAX: usize = 4 * 1024;
-/// Elements of an instance's tables.
+/// Lines that a task may be allowed to log in a second, at most.
+pub const LOG_LINES_MAX: u32 = 100_000;
+/// Elements of one table of an instance.
 pub const TABLE_ELEMENTS_MAX: usize = 100_000;
 /// Core instances, memories and tables of one component instance: enough for guests of interpreted languages.
 pub const CORE_PARTS_MAX: u32 = 40;
 /// Largest memory any job may grant.
 pub const MEMORY_BYTES_MAX: usize = 4 * 1024 * 1024 * 1024;
+/// What a guest may hand to one host call: all that a batch may write, with room for what lists take.
+pub const CALL_BYTES_MAX: usize = BATCH_WRITE_BYTES_MAX + 16 * 1024 * 1024;
+/// Things the host keeps for a guest behind handles: streams, pollables, compare-and-swaps.
+pub const RESOURCES_MAX: usize = 1_000;
+/// Handles of all kinds that a guest may hold.
+pub const HANDLES_MAX: usize = 10_000;
+/// Random bytes that one call may ask for.
+pub const RANDOM_BYTES_MAX: u64 = 1024 * 1024;
+/// Bytes that one write to standard output or error may have.
+pub const STDIO_WRITE_BYTES_MAX: usize = 64 * 1024;
+/// Cursors of listed keys that are remembered during a call, for guests whose cursors are numbers.
+pub const CURSORS_MAX: usize = 10_000;
 /// The engine's epoch moves on this often; deadlines are counted in it.
 pub const EPOCH_MS: u64 = 5;
 
 const _: () = assert!(BATCH_WRITE_BYTES_MAX + BATCH_OUTPUT_BYTES_MAX + SEAL_BYTES < COMMIT_BYTES_MAX);
+
+/// What a job allows each of its tasks' instances, beside memory and time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GuestLimits {
+    /// Elements of all its tables together. Default 100,000.
+    pub table_elements_max: usize,
+    /// Its core instances, memories and tables, of each. Default and most 40.
+    pub core_parts_max: u32,
+    /// Keys and values that a batch may write, in bytes, with 64 for each write. Default and most 64 MiB.
+    pub batch_write_bytes_max: usize,
+    /// Partition keys and data that a batch may emit, in bytes, with 32 for each output. Default and most 16 MiB.
+    pub batch_output_bytes_max: usize,
+    /// Values that one answer may have, in bytes, with 128 for each key. Default and most 16 MiB.
+    pub answer_bytes_max: usize,
+    /// Lines that a task may log in a second. Default 100.
+    pub log_lines_max: u32,
+}
+
+impl Default for GuestLimits {
+    fn default() -> Self {
+        Self {
+            table_elements_max: TABLE_ELEMENTS_MAX,
+            core_parts_max: CORE_PARTS_MAX,
+            batch_write_bytes_max: BATCH_WRITE_BYTES_MAX,
+            batch_output_bytes_max: BATCH_OUTPUT_BYTES_MAX,
+            answer_bytes_max: ANSWER_BYTES_MAX,
+            log_lines_max: 100,
+        }
+    }
+}
+
+/// A limit of a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Limit {
+    /// Linear memory.
+    Memory,
+    /// Elements of tables.
+    TableElements,
+    /// Core instances, memories, tables.
+    CoreParts,
+    /// Writes of a batch.
+    BatchWrites,
+    /// Outputs of a batch.
+    BatchOutputs,
+    /// Values in an answer.
+    Answer,
+}
+
+/// What a guest was refused: it says so when it fails for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// By which limit.
+    pub limit: Limit,
+    /// How much that allows.
+    pub allowed: u64,
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (what, unit, key) = match self.limit {
+            Limit::Memory => ("memory", " bytes", "memory"),
+            Limit::TableElements => ("elements of tables", "", "table-elements"),
+            Limit::CoreParts => ("core instances, memories or tables", " of each", "core-parts"),
+            Limit::BatchWrites => ("writes in a batch", " bytes", "batch-writes"),
+            Limit::BatchOutputs => ("outputs in a batch", " bytes", "batch-outputs"),
+            Limit::Answer => ("values in one answer", " bytes", "answer"),
+        };
+        write!(f, "it asked for more {what} than its limit of {}{unit}, `{key}` in [jobs.NAME.limits]", self.allowed)
+    }
+}

@@ -1,8 +1,16 @@
 //! Guests: components compiled once and run as isolated instances. A guest sees its own task's state and context, the time
 //! of its invocation, and nothing else.
 
+pub mod limits;
+
+mod bucket;
+mod clock;
+mod growth;
 mod interfaces;
-mod limits;
+mod keyvalue_draft;
+mod keyvalue_draft2;
+mod log;
+mod settings;
 mod state;
 mod timers;
 mod wasi;
@@ -14,9 +22,11 @@ mod runtime;
 
 pub use component::{ComponentError, ComponentReport, Program, digest_of};
 pub use instance::{CallEffects, FailureKind, Guest, GuestFault, Identity, Invocation, View};
+pub use limits::{GuestLimits, Limit, Refused};
+pub use log::GuestLog;
 pub use runtime::{GuestRuntime, RuntimeError};
 
-/// Bindings made from `wit/task.wit`.
+/// Bindings made from `wit`.
 #[allow(unsafe_code, missing_docs, unused_qualifications, clippy::all)]
 pub(crate) mod bindings {
     pub mod list {
@@ -39,6 +49,21 @@ pub(crate) mod bindings {
             path: "../../wit",
             world: "timer-task",
             with: { "pelton:task/types": super::list::pelton::task::types },
+        });
+    }
+    pub mod stores {
+        wasmtime::component::bindgen!({
+            path: "../../wit",
+            world: "store-task",
+            imports: {
+                "wasi:keyvalue/atomics@0.2.0-draft2.swap": trappable,
+                "wasi:keyvalue/atomics@0.2.0-draft2.[method]cas.current": trappable,
+            },
+            with: {
+                "wasi:keyvalue/store@0.2.0-draft.bucket": crate::guest::bucket::Bucket,
+                "wasi:keyvalue/store@0.2.0-draft2.bucket": crate::guest::bucket::Bucket,
+                "wasi:keyvalue/atomics@0.2.0-draft2.cas": crate::guest::bucket::Cas,
+            },
         });
     }
 }

@@ -10,12 +10,14 @@ use wasmtime::{Config, Engine, InstanceAllocationStrategy, PoolingAllocationConf
 
 use super::instance::HostState;
 use super::limits::{CORE_PARTS_MAX, EPOCH_MS, MEMORY_BYTES_MAX, TABLE_ELEMENTS_MAX};
-use super::{bindings, wasi};
+use super::{bindings, keyvalue_draft2, wasi};
 
 /// The wasm engine of a process.
 pub struct GuestRuntime {
     pub(super) engine: Engine,
     pub(super) linker: Linker<HostState>,
+    /// For guests whose `wasi:keyvalue/batch@0.2.0-draft2` is the older of the two there are.
+    pub(super) older_linker: Linker<HostState>,
     pub(super) cache_dir: PathBuf,
     stopping: Arc<AtomicBool>,
 }
@@ -47,9 +49,13 @@ impl GuestRuntime {
             .map_err(RuntimeError::of)?;
         bindings::list::Task::add_to_linker::<_, wasmtime::component::HasSelf<_>>(&mut linker, |state| state)
             .map_err(RuntimeError::of)?;
+        bindings::stores::StoreTask::add_to_linker::<_, wasmtime::component::HasSelf<_>>(&mut linker, |state| state)
+            .map_err(RuntimeError::of)?;
+        let mut older_linker = linker.clone();
+        keyvalue_draft2::link_older(&mut older_linker).map_err(RuntimeError::of)?;
         let stopping = Arc::new(AtomicBool::new(false));
         tick(engine.clone(), stopping.clone()).map_err(RuntimeError::of)?;
-        Ok(Arc::new(Self { engine, linker, cache_dir: cache_dir.into(), stopping }))
+        Ok(Arc::new(Self { engine, linker, older_linker, cache_dir: cache_dir.into(), stopping }))
     }
 }
 

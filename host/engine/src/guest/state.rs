@@ -8,7 +8,7 @@ use pelton_core::write_set::{KEY_BYTES_MAX, USER_SPACE, VALUE_BYTES_MAX, WriteSe
 
 use super::bindings::list::pelton::task::state::{Direction, Error, Page, Write};
 use super::instance::View;
-use super::limits::{ANSWER_BYTES_MAX, BATCH_WRITE_BYTES_MAX, SCAN_BYTES, SCAN_ENTRIES_MAX};
+use super::limits::{ANSWER_KEY_BYTES, GuestLimits, SCAN_BYTES, SCAN_ENTRIES_MAX, WRITE_BYTES};
 use crate::store::StoreError;
 
 /// The layers of one call.
@@ -19,16 +19,19 @@ pub struct LayeredState {
     view: Option<View>,
     /// Bytes the call may write.
     write_bytes_max: usize,
+    /// Bytes an answer may have.
+    answer_bytes_max: usize,
 }
 
 type Entry = (Bytes, Option<Bytes>);
 
 impl LayeredState {
     /// Begins a call; one that may not write has no room for writes.
-    pub fn begin(&mut self, view: View, read_only: bool) {
+    pub fn begin(&mut self, view: View, limits: &GuestLimits, read_only: bool) {
         self.layer = WriteSet::default();
         self.view = Some(view);
-        self.write_bytes_max = if read_only { 0 } else { BATCH_WRITE_BYTES_MAX };
+        self.write_bytes_max = if read_only { 0 } else { limits.batch_write_bytes_max };
+        self.answer_bytes_max = limits.answer_bytes_max;
     }
 
     /// Ends a call and gives what it wrote; the write sets below are let go.
@@ -48,18 +51,42 @@ impl LayeredState {
     }
 
     /// Several keys' values.
-    pub fn get_many(&self, keys: &[Vec<u8>]) -> Result<Vec<Option<Vec<u8>>>, Error> {
-        let mut bytes = 0;
+    pub fn get_many<'k>(&self, keys: impl ExactSizeIterator<Item = &'k [u8]>) -> Result<Vec<Option<Vec<u8>>>, Error> {
+        let full = Error::AnswerSize(self.answer_bytes_max as u64);
+        let mut bytes = keys.len().saturating_mul(ANSWER_KEY_BYTES);
+        if bytes > self.answer_bytes_max {
+            return Err(full);
+        }
         let mut values = Vec::with_capacity(keys.len());
         for key in keys {
             let value = self.get(key)?;
             bytes += value.as_ref().map_or(0, Vec::len);
-            if bytes > ANSWER_BYTES_MAX {
-                return Err(Error::AnswerSize(ANSWER_BYTES_MAX as u64));
+            if bytes > self.answer_bytes_max {
+                return Err(full);
             }
             values.push(value);
         }
         Ok(values)
+    }
+
+    /// A page of keys in rising order, after one; where there may be more, the last one looked at.
+    #[expect(clippy::type_complexity, reason = "keys, and a key")]
+    pub fn keys(&self, after: Option<&[u8]>) -> Result<(Vec<Vec<u8>>, Option<Vec<u8>>), Error> {
+        let (start, end) = (user_key(after.unwrap_or_default()), [USER_SPACE + 1]);
+        let low = if after.is_some() { Bound::Excluded(start.as_ref()) } else { Bound::Included(start.as_ref()) };
+        let high = Bound::Excluded(end.as_slice());
+        let (mut keys, mut bytes) = (Vec::new(), 0);
+        for entry in self.merged(low, high, true)? {
+            let (key, value) = entry.map_err(store_error)?;
+            let Some(value) = value else { continue };
+            if keys.len() >= SCAN_ENTRIES_MAX || bytes > SCAN_BYTES {
+                let last = keys.last().cloned();
+                return Ok((keys, last));
+            }
+            bytes += key.len() + value.len();
+            keys.push(key[1..].to_vec());
+        }
+        Ok((keys, None))
     }
 
     fn find(&self, key: &[u8]) -> Result<Option<Bytes>, Error> {
@@ -73,7 +100,7 @@ impl LayeredState {
 
     /// Takes writes, all or none.
     pub fn write(&mut self, writes: Vec<Write>) -> Result<(), Error> {
-        let mut bytes = self.layer.bytes();
+        let mut bytes = self.layer.bytes() + (self.layer.len() + writes.len()) * WRITE_BYTES;
         for write in &writes {
             check_key(&write.key)?;
             let value = write.value.as_ref().map_or(0, Vec::len);

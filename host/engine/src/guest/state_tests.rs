@@ -23,7 +23,7 @@ fn state(local: &str, sealed: &str, open: &str, own: &str) -> LayeredState {
     store.apply(&layer(local), StateMark::default()).unwrap();
     let view = View { open: Arc::new(layer(open)), sealed: Some(Arc::new(layer(sealed))), local: store.reader() };
     let mut state = LayeredState::default();
-    state.begin(view, false);
+    state.begin(view, &GuestLimits::default(), false);
     state.layer = layer(own);
     state
 }
@@ -47,7 +47,7 @@ fn scanned(state: &LayeredState, start: &str, end: Option<&str>, direction: Dire
 fn the_uppermost_layer_that_knows_a_key_tells_its_value() {
     let state = state("a=local b=local c=local d=local", "b=sealed c=sealed d=sealed", "c=open d=open", "d- e=own");
     let keys: Vec<Vec<u8>> = ["a", "b", "c", "d", "e", "f"].iter().map(|key| key.as_bytes().to_vec()).collect();
-    let values = state.get_many(&keys).unwrap();
+    let values = state.get_many(keys.iter().map(Vec::as_slice)).unwrap();
     let values: Vec<_> = values.into_iter().map(|value| value.map(|value| String::from_utf8(value).unwrap())).collect();
     let values: Vec<_> = values.iter().map(Option::as_deref).collect();
     assert_eq!(values, [Some("local"), Some("sealed"), Some("open"), None, Some("own"), None]);

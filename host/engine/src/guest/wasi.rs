@@ -1,102 +1,31 @@
-//! The part of WASI 0.2 that a guest gets, and none of it leads outside: clocks that tell the invocation's time, random
-//! numbers from its seed, standard output and error to the log. There are no files, sockets, arguments or variables.
+//! The part of WASI 0.2 that a guest gets, and none of it leads outside: the clocks and random numbers of its invocation,
+//! standard output and error to the log. There are no files, sockets, arguments or variables.
 
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use tokio::io::AsyncWrite;
-use wasmtime::component::Linker;
+use wasmtime::component::{HasSelf, Linker};
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
-use wasmtime_wasi::p2::bindings::{cli, filesystem, random, sync};
-use wasmtime_wasi::{HostMonotonicClock, HostWallClock, WasiCtx, WasiCtxBuilder, WasiView};
+use wasmtime_wasi::p2::bindings::{cli, clocks, filesystem, random, sync};
+use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiView};
 
-use super::limits::LOG_LINE_BYTES_MAX;
-
-/// What changes with each invocation.
-#[derive(Debug, Default)]
-pub struct Ambient {
-    time_ms: AtomicU64,
-    monotonic_ns: AtomicU64,
-    random: AtomicU64,
-}
-
-impl Ambient {
-    /// Begins an invocation at a time, with a seed.
-    pub fn begin(&self, time_ms: u64, seed: u64) {
-        self.time_ms.store(time_ms, Ordering::Relaxed);
-        let time_ns = time_ms.saturating_mul(1_000_000);
-        self.monotonic_ns.fetch_max(time_ns, Ordering::Relaxed);
-        self.random.store(seed, Ordering::Relaxed);
-    }
-}
-
-struct Clock(Arc<Ambient>);
-
-impl HostWallClock for Clock {
-    fn resolution(&self) -> Duration {
-        Duration::from_millis(1)
-    }
-
-    fn now(&self) -> Duration {
-        Duration::from_millis(self.0.time_ms.load(Ordering::Relaxed))
-    }
-}
-
-impl HostMonotonicClock for Clock {
-    fn resolution(&self) -> u64 {
-        1
-    }
-
-    /// Moves on by being read, so that nothing a guest measures depends on the machine.
-    fn now(&self) -> u64 {
-        self.0.monotonic_ns.fetch_add(1_000, Ordering::Relaxed)
-    }
-}
-
-/// SplitMix64 from the invocation's seed.
-struct Seeded(Arc<Ambient>);
-
-impl Seeded {
-    fn next(&self) -> u64 {
-        const GAMMA: u64 = 0x9E37_79B9_7F4A_7C15;
-        let mut state = self.0.random.fetch_add(GAMMA, Ordering::Relaxed).wrapping_add(GAMMA);
-        state = (state ^ (state >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        state = (state ^ (state >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        state ^ (state >> 31)
-    }
-}
-
-impl rand_core::TryRng for Seeded {
-    type Error = std::convert::Infallible;
-
-    fn try_next_u32(&mut self) -> Result<u32, Self::Error> {
-        Ok(self.next() as u32)
-    }
-
-    fn try_next_u64(&mut self) -> Result<u64, Self::Error> {
-        Ok(self.next())
-    }
-
-    fn try_fill_bytes(&mut self, bytes: &mut [u8]) -> Result<(), Self::Error> {
-        for chunk in bytes.chunks_mut(8) {
-            chunk.copy_from_slice(&self.next().to_le_bytes()[..chunk.len()]);
-        }
-        Ok(())
-    }
-}
+use super::bindings::stores::wasi::logging::logging::Level;
+use super::clock::{Ambient, Clock, Seeded};
+use super::instance::HostState;
+use super::limits::{LOG_LINE_BYTES_MAX, RANDOM_BYTES_MAX, STDIO_WRITE_BYTES_MAX};
+use super::log::GuestLog;
 
 /// Standard output or error, line by line into the log.
 #[derive(Clone)]
 struct LogStream {
-    whose: Arc<str>,
+    log: Arc<GuestLog>,
 }
 
 struct LogWriter {
-    whose: Arc<str>,
+    log: Arc<GuestLog>,
     line: Vec<u8>,
 }
 
@@ -108,11 +37,11 @@ impl IsTerminal for LogStream {
 
 impl StdoutStream for LogStream {
     fn async_stream(&self) -> Box<dyn AsyncWrite + Send + Sync> {
-        Box::new(LogWriter { whose: self.whose.clone(), line: Vec::new() })
+        Box::new(LogWriter { log: self.log.clone(), line: Vec::new() })
     }
 
     fn p2_stream(&self) -> Box<dyn wasmtime_wasi::p2::OutputStream> {
-        Box::new(LogWriter { whose: self.whose.clone(), line: Vec::new() })
+        Box::new(LogWriter { log: self.log.clone(), line: Vec::new() })
     }
 }
 
@@ -129,7 +58,7 @@ impl LogWriter {
 
     fn flush_line(&mut self) {
         if !self.line.is_empty() {
-            tracing::info!(target: "pelton::guest", "{}: {}", self.whose, String::from_utf8_lossy(&self.line));
+            self.log.line(Level::Info, &String::from_utf8_lossy(&self.line));
             self.line.clear();
         }
     }
@@ -163,6 +92,9 @@ impl wasmtime_wasi::p2::Pollable for LogWriter {
 
 impl wasmtime_wasi::p2::OutputStream for LogWriter {
     fn write(&mut self, bytes: bytes::Bytes) -> wasmtime_wasi::p2::StreamResult<()> {
+        if bytes.len() > STDIO_WRITE_BYTES_MAX {
+            return Err(wasmtime_wasi::p2::StreamError::trap("a write is longer than check-write allowed"));
+        }
         self.take(&bytes);
         Ok(())
     }
@@ -172,13 +104,13 @@ impl wasmtime_wasi::p2::OutputStream for LogWriter {
     }
 
     fn check_write(&mut self) -> wasmtime_wasi::p2::StreamResult<usize> {
-        Ok(64 * 1024)
+        Ok(STDIO_WRITE_BYTES_MAX)
     }
 }
 
 /// A guest's context: `hash_seed` is the same for all instances of a task.
-pub fn context(ambient: &Arc<Ambient>, whose: Arc<str>, hash_seed: u128) -> WasiCtx {
-    let log = LogStream { whose };
+pub fn context(ambient: &Arc<Ambient>, log: Arc<GuestLog>, hash_seed: u128) -> WasiCtx {
+    let log = LogStream { log };
     let mut builder = WasiCtxBuilder::new();
     builder
         .stdout(log.clone())
@@ -187,17 +119,23 @@ pub fn context(ambient: &Arc<Ambient>, whose: Arc<str>, hash_seed: u128) -> Wasi
         .monotonic_clock(Clock(ambient.clone()))
         .secure_random(Seeded(ambient.clone()))
         .insecure_random(Seeded(ambient.clone()))
-        .insecure_random_seed(hash_seed);
+        .insecure_random_seed(hash_seed)
+        .max_random_size(RANDOM_BYTES_MAX);
     builder.build()
 }
 
 /// Links what guests get. File system interfaces are there because standard libraries import them; they hold nothing.
-pub fn link<T: WasiView>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
+pub fn link(linker: &mut Linker<HostState>) -> wasmtime::Result<()> {
     use wasmtime_wasi::cli::{WasiCli, WasiCliView};
     use wasmtime_wasi::filesystem::{WasiFilesystem, WasiFilesystemView};
     use wasmtime_wasi::random::WasiRandom;
+    type T = HostState;
 
     wasmtime_wasi::p2::add_to_linker_proxy_interfaces_sync(linker)?;
+    // Waiting by the machine's clock would hold a guest thread for as long as the guest likes.
+    linker.allow_shadowing(true);
+    clocks::monotonic_clock::add_to_linker::<T, HasSelf<T>>(linker, |state| state)?;
+    linker.allow_shadowing(false);
     random::insecure::add_to_linker::<T, WasiRandom>(linker, |t| t.ctx().ctx.random())?;
     random::insecure_seed::add_to_linker::<T, WasiRandom>(linker, |t| t.ctx().ctx.random())?;
     cli::environment::add_to_linker::<T, WasiCli>(linker, T::cli)?;

@@ -1,0 +1,67 @@
+//! Growth: what an instance's memories and tables take together, which never passes its job's limits.
+
+use wasmtime::ResourceLimiter;
+
+use super::limits::{GuestLimits, Limit, Refused};
+
+/// What an instance has grown to. Memories and tables do not shrink, so it only rises; what was granted and the system had
+/// not got stays counted, since a guest could have that said of any growth.
+#[derive(Debug)]
+pub(super) struct Growth {
+    memory_bytes_max: u64,
+    limits: GuestLimits,
+    memory_bytes: u64,
+    table_elements: u64,
+    /// What was refused last.
+    pub refused: Option<Refused>,
+}
+
+impl Growth {
+    pub fn new(memory_bytes_max: u64, limits: GuestLimits) -> Self {
+        Self { memory_bytes_max, limits, memory_bytes: 0, table_elements: 0, refused: None }
+    }
+
+    fn refuse(&mut self, limit: Limit, allowed: u64) -> bool {
+        self.refused = Some(Refused { limit, allowed });
+        false
+    }
+}
+
+impl ResourceLimiter for Growth {
+    fn memory_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
+        if maximum.is_some_and(|maximum| desired > maximum) {
+            return Ok(false);
+        }
+        let total = self.memory_bytes.saturating_add(desired.saturating_sub(current) as u64);
+        if total > self.memory_bytes_max {
+            return Ok(self.refuse(Limit::Memory, self.memory_bytes_max));
+        }
+        self.memory_bytes = total;
+        Ok(true)
+    }
+
+    fn table_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
+        if maximum.is_some_and(|maximum| desired > maximum) {
+            return Ok(false);
+        }
+        let total = self.table_elements.saturating_add(desired.saturating_sub(current) as u64);
+        let allowed = self.limits.table_elements_max as u64;
+        if total > allowed {
+            return Ok(self.refuse(Limit::TableElements, allowed));
+        }
+        self.table_elements = total;
+        Ok(true)
+    }
+
+    fn instances(&self) -> usize {
+        self.limits.core_parts_max as usize
+    }
+
+    fn tables(&self) -> usize {
+        self.limits.core_parts_max as usize
+    }
+
+    fn memories(&self) -> usize {
+        self.limits.core_parts_max as usize
+    }
+}

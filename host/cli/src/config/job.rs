@@ -14,7 +14,7 @@ use toml::de::DeValue;
 
 use super::document::{Document, Table, Wrong, found};
 use super::keys::TableKind;
-use super::value;
+use super::{limits, value};
 
 /// Tasks when nothing is said.
 const TASKS: u32 = 256;
@@ -24,13 +24,7 @@ const NAME_CHARS_MAX: usize = 64;
 const INPUTS_MAX: usize = 64;
 const COMMIT_INTERVAL_MIN: Duration = Duration::from_millis(10);
 const COMMIT_INTERVAL_MAX: Duration = Duration::from_secs(60);
-const BATCH_TIMEOUT_MIN: Duration = Duration::from_millis(10);
-const BATCH_TIMEOUT_MAX: Duration = Duration::from_secs(600);
-const MEMORY_BYTES_MIN: u64 = 1 << 20;
-const MEMORY_BYTES_MAX: u64 = 4 << 30;
 const RETRIES_MAX: u64 = 100;
-const DEAD_LETTERS_MAX: u64 = 1_000_000;
-const DEAD_LETTER_BYTES_MAX: u64 = 16 << 30;
 
 /// A job.
 #[derive(Clone, Debug)]
@@ -186,27 +180,12 @@ fn outputs(table: &Table<'_>) -> BTreeMap<String, OutputStream> {
 
 fn settings(table: &Table<'_>) -> JobSettings {
     let mut settings = JobSettings::default();
-    let duration = |table: &Table<'_>, key, least, greatest| {
-        table.value(key, "a duration such as \"500ms\"", |value| value::duration_ms(value, least, greatest))
-    };
-    if let Some(ms) = duration(table, "commit-interval", COMMIT_INTERVAL_MIN, COMMIT_INTERVAL_MAX) {
-        settings.commit_interval_ms = ms;
-    }
-    if let Some(limits) = table.child("limits", TableKind::Limits) {
-        let memory = limits.value("memory", "a size such as \"64MiB\"", |value| {
-            value::size_bytes(value, MEMORY_BYTES_MIN, MEMORY_BYTES_MAX)
-        });
-        settings.memory_bytes_max = memory.unwrap_or(settings.memory_bytes_max);
-        let timeout = duration(&limits, "batch-timeout", BATCH_TIMEOUT_MIN, BATCH_TIMEOUT_MAX);
-        settings.batch_timeout_ms = timeout.unwrap_or(settings.batch_timeout_ms);
-        let letters = &mut settings.letters;
-        let count = limits
-            .value("dead-letters", "a whole number such as 1000", |value| value::number(value, 0, DEAD_LETTERS_MAX));
-        letters.letters_max = count.unwrap_or(letters.letters_max);
-        let bytes = limits.value("dead-letter-bytes", "a size such as \"64MiB\"", |value| {
-            value::size_bytes(value, 0, DEAD_LETTER_BYTES_MAX)
-        });
-        letters.bytes_max = bytes.unwrap_or(letters.bytes_max);
+    let interval = table.value("commit-interval", "a duration such as \"500ms\"", |value| {
+        value::duration_ms(value, COMMIT_INTERVAL_MIN, COMMIT_INTERVAL_MAX)
+    });
+    settings.commit_interval_ms = interval.unwrap_or(settings.commit_interval_ms);
+    if let Some(table) = table.child("limits", TableKind::Limits) {
+        limits::resolve(&table, &mut settings);
     }
     if let Some(on_error) = table.child("on-error", TableKind::OnError) {
         let retries =

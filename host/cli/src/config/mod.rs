@@ -9,6 +9,7 @@ mod aws;
 mod host;
 mod job;
 mod keys;
+mod limits;
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]

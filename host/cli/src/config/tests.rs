@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use pelton_aws::{OutputFormat, StartRequest};
+use pelton_engine::GuestLimits;
 
 use super::resolve;
 
@@ -66,6 +67,12 @@ fn what_is_said_is_taken() {
         [jobs.orders.limits]
         memory = "16MiB"
         batch-timeout = "2s"
+        batch-writes = "1MiB"
+        batch-outputs = "2MiB"
+        answer = "3MiB"
+        log-lines = 4
+        table-elements = 5
+        core-parts = 6
         [jobs.orders.on-error]
         retries = 0
         then = "stop"
@@ -84,6 +91,15 @@ fn what_is_said_is_taken() {
     assert_eq!((job.outputs["totals"].format, job.outputs["plain"].format), (OutputFormat::Kpl, OutputFormat::Raw));
     assert_eq!((job.settings.commit_interval_ms, job.settings.batch_timeout_ms), (50, 2_000));
     assert_eq!((job.settings.memory_bytes_max, job.settings.retries), (16 << 20, 0));
+    let limits = GuestLimits {
+        table_elements_max: 5,
+        core_parts_max: 6,
+        batch_write_bytes_max: 1 << 20,
+        batch_output_bytes_max: 2 << 20,
+        answer_bytes_max: 3 << 20,
+        log_lines_max: 4,
+    };
+    assert_eq!(job.settings.guest_limits, limits);
     let told: Vec<(&str, &str)> = job.config.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
     assert_eq!(told, [("currency", "EUR"), ("limit", "1000"), ("strict", "true")]);
 }
@@ -131,6 +147,15 @@ fn wrong_values_are_told_with_what_was_expected() {
     check_job("limits = 1", "`limits` is the number 1; expected a table");
     check_job("[jobs.orders.limits]\nmemory = \"64 bananas\"", "is not a size such as \"64MiB\"");
     check_job("[jobs.orders.limits]\nmemory = \"1KiB\"", "is not from 1.0 MiB to 4.0 GiB");
+    check_job(
+        "[jobs.orders.limits]\nbatch-writes = \"65MiB\"",
+        "`batch-writes`: \"65MiB\" is not from 1.0 KiB to 64.0 MiB",
+    );
+    check_job(
+        "[jobs.orders.limits]\nlog-lines = \"many\"",
+        "`log-lines` is the text \"many\"; expected a whole number",
+    );
+    check_job("[jobs.orders.limits]\ncore-parts = 0", "`core-parts`: 0 is not from 1 to 40");
     check_job("[jobs.orders.on-error]\nretries = -1", "`retries`: -1 is not from 0 to 100");
     check_job("[jobs.orders.outputs.x]\nformat = \"avro\"", "[jobs.orders.outputs.x] `stream` is missing");
     check_job("[jobs.orders.outputs.x]\nstream = \"a b\"", "\"a b\" is not the name of a stream");

@@ -3,6 +3,7 @@
 
 pub mod aggregate;
 pub mod host;
+pub mod instance;
 pub mod process;
 pub mod servers;
 pub mod stage;

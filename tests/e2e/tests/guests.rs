@@ -11,10 +11,12 @@ const TASKS: usize = 32;
 
 /// Puts one bad record among good ones, and expects its task to stop with a cause while every other counts on.
 fn check(bad: &str, expected_cause: &str) -> Result<()> {
-    let stage = Stage::set(&[("in", 1)])?;
+    let stage = Stage::set(&[("in", 1), ("out", 1)])?;
     let job = format!(
         "[jobs.bad]\ninputs = [\"in\"]\ntasks = {TASKS}\ncomponent = {:?}\n\
-         [jobs.bad.limits]\nmemory = \"16MiB\"\nbatch-timeout = \"300ms\"\n[jobs.bad.on-error]\nretries = 1\nthen = \"stop\"\n",
+         [jobs.bad.outputs.out]\nstream = \"out\"\n\
+         [jobs.bad.limits]\nmemory = \"16MiB\"\nbatch-timeout = \"300ms\"\nbatch-writes = \"1MiB\"\nbatch-outputs = \"1MiB\"\n\
+         [jobs.bad.on-error]\nretries = 1\nthen = \"stop\"\n",
         component("misbehaving")?
     );
     let host = stage.host("host", &job)?;
@@ -76,6 +78,38 @@ fn one_that_loops_for_ever() -> Result<()> {
 #[test]
 fn one_that_grows_without_end() -> Result<()> {
     check("grow", "more memory than its limit")
+}
+
+#[test]
+fn one_that_writes_without_end() -> Result<()> {
+    check("write", "`batch-writes` in [jobs.NAME.limits]")
+}
+
+#[test]
+fn one_that_emits_without_end() -> Result<()> {
+    check("emit", "`batch-outputs` in [jobs.NAME.limits]")
+}
+
+#[test]
+fn one_that_logs_without_end_is_heard_at_its_pace() -> Result<()> {
+    let stage = Stage::set(&[("in", 1)])?;
+    let job = format!(
+        "[jobs.bad]\ninputs = [\"in\"]\ntasks = 1\ncomponent = {:?}\n[jobs.bad.limits]\nlog-lines = 5\n",
+        component("misbehaving")?
+    );
+    let host = stage.host("host", &job)?;
+    let process = host.start(&[])?;
+    stage.put("in", &[entry("key", "chatter")])?;
+    host.api()?.wait_caught_up("bad", LIMIT)?;
+    process.terminate()?;
+    wait_for("the host to say what it dropped", LIMIT, || {
+        Ok(process.said()?.contains("lines were dropped: it logs more than 5 a second, `log-lines`").then_some(()))
+    })?;
+    let said = process.said()?;
+    let lines = said.lines().filter(|line| line.contains("task 0: chatter"));
+    // The call may last for several seconds where the machine is busy.
+    ensure!((1..=50).contains(&lines.count()), "too much was logged: {said}");
+    Ok(())
 }
 
 #[test]

@@ -1,6 +1,5 @@
 //! A task that does what its records say, however bad: `loop`, `grow`, `trap`, `fatal`, `poison`, `cured`, `long-key`,
-//! `big-value`, or else
-//! count them.
+//! `big-value`, `write`, `emit`, `chatter`, or else count them.
 
 use pelton_task::{Call, Context, Failure, Map, Record, Task, Value};
 
@@ -48,6 +47,12 @@ impl Task for Misbehaving {
             b"poison" => Err(Failure::poison("told to")),
             b"cured" if call.context().config("cure").is_none() => Err(Failure::retry("there is no cure yet")),
             b"big-value" => BIG.put(call, &noise(VALUE_BYTES)),
+            b"write" => (0..u32::MAX).try_for_each(|at| call.put(&at.to_be_bytes(), &[0; 100_000])),
+            b"emit" => (0..u32::MAX).try_for_each(|_| call.emit("out", "key", &[0; 100_000])),
+            b"chatter" => {
+                (0..20_000).for_each(|line| println!("chatter {line}"));
+                SEEN.add(call, record.partition_key(), 1)
+            }
             b"long-key" => SEEN.add(call, &"k".repeat(2_000), 1),
             _ => SEEN.add(call, record.partition_key(), 1),
         }

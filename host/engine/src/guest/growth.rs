@@ -65,3 +65,21 @@ impl ResourceLimiter for Growth {
         self.limits.core_parts_max as usize
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_memories_and_all_tables_together_stay_within_the_limits() {
+        let limits = GuestLimits { table_elements_max: 10, ..GuestLimits::default() };
+        let mut growth = Growth::new(100, limits);
+        let granted = [(0, 40, None), (0, 60, None), (40, 41, None), (60, 200, Some(150))];
+        let granted = granted.map(|(from, to, most)| growth.memory_growing(from, to, most).unwrap());
+        assert_eq!(granted, [true, true, false, false]);
+        assert_eq!(growth.refused, Some(Refused { limit: Limit::Memory, allowed: 100 }));
+        let granted = [(0, 5), (0, 5), (5, 6)].map(|(from, to)| growth.table_growing(from, to, None).unwrap());
+        assert_eq!(granted, [true, true, false]);
+        assert_eq!(growth.refused, Some(Refused { limit: Limit::TableElements, allowed: 10 }));
+    }
+}

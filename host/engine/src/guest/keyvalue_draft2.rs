@@ -123,3 +123,53 @@ fn from_hex(text: &str) -> Option<Vec<u8>> {
     }
     digits.chunks(2).map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use wasmtime::component::Component;
+
+    use super::*;
+    use crate::guest::GuestRuntime;
+
+    /// A component whose `get-many` answers with these, and nothing else.
+    fn component(runtime: &GuestRuntime, pairs: &str) -> Component {
+        let text = format!(
+            r#"(component
+                (import "wasi:keyvalue/store@0.2.0-draft2" (instance $store
+                    (export "bucket" (type (sub resource)))
+                    (type $e (variant (case "no-such-store") (case "access-denied") (case "other" string)))
+                    (export "error" (type (eq $e)))))
+                (alias export $store "bucket" (type $bucket))
+                (alias export $store "error" (type $error))
+                (import "wasi:keyvalue/batch@0.2.0-draft2" (instance
+                    (alias outer 1 $bucket (type $outer-bucket))
+                    (alias outer 1 $error (type $outer-error))
+                    (export "bucket" (type $b (eq $outer-bucket)))
+                    (export "error" (type $e (eq $outer-error)))
+                    (type $pairs (list {pairs}))
+                    (type $answer (result $pairs (error $e)))
+                    (export "get-many" (func
+                        (param "bucket" (borrow $b)) (param "keys" (list string)) (result $answer))))))"#
+        );
+        Component::from_binary(&runtime.engine, &wat::parse_str(text).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn each_of_the_two_types_of_get_many_is_given_to_those_who_import_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let runtime = GuestRuntime::new(folder.path(), 1).unwrap();
+        let newer = component(&runtime, "(tuple string (option (list u8)))");
+        let older = component(&runtime, "(option (tuple string (list u8)))");
+        assert!(runtime.linker.instantiate_pre(&newer).is_ok());
+        assert!(runtime.linker.instantiate_pre(&older).is_err());
+        assert!(runtime.older_linker.instantiate_pre(&older).is_ok());
+    }
+
+    #[test]
+    fn cursors_are_any_keys() {
+        for key in [&b""[..], b"a", &[0, 255, 16]] {
+            assert_eq!(from_hex(&to_hex(key)).as_deref(), Some(key));
+        }
+        assert_eq!((from_hex("a"), from_hex("0g"), from_hex("é")), (None, None, None));
+    }
+}

@@ -1,0 +1,97 @@
+//! One instance of a component in this process, without a host around it: called by hand, with whatever limits and
+//! invocation a test likes.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Result;
+use bytes::Bytes;
+use pelton_core::id::{DeploymentNumber, Incarnation, ShardId, ShardKey, StreamIndex, TaskId};
+use pelton_core::position::{Position, RecordPlace};
+use pelton_core::record::{Fetch, Record, Run};
+use pelton_core::sequence::SequenceNumber;
+use pelton_core::slice::TaskCount;
+use pelton_engine::guest::{CallEffects, GuestFault, GuestLog, Identity, Invocation, View};
+use pelton_engine::store::LocalStore;
+use pelton_engine::{GuestLimits, GuestRuntime, Program, digest_of};
+use tempfile::TempDir;
+
+use crate::process::component;
+
+/// Time and seed of a call that does not care.
+pub const SOME: Invocation = Invocation { time_ms: 1_700_000_000_000, seed: 7 };
+
+/// A component, and who it is called as.
+pub struct Instance {
+    /// What a test may change before it calls.
+    pub identity: Identity,
+    program: Arc<Program>,
+    store: LocalStore,
+    _folder: TempDir,
+}
+
+impl Instance {
+    /// A component that `make guests` built, as the only task of a job with these limits.
+    ///
+    /// # Errors
+    /// When it is not there, or cannot run as a task.
+    pub fn of(name: &str, limits: GuestLimits) -> Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let bytes = std::fs::read(component(name)?)?;
+        let program = GuestRuntime::new(&folder.path().join("compiled"), 4)?.load(digest_of(&bytes), &bytes)?;
+        let store = open(folder.path())?;
+        let tasks = TaskCount::new(1).expect("one task is a number of tasks");
+        let identity = Identity {
+            job: "test".into(),
+            task: TaskId(0),
+            tasks,
+            slice: tasks.slice(TaskId(0)),
+            deployment: DeploymentNumber(1),
+            config: Arc::default(),
+            outputs: Arc::new(["out".to_owned()].into()),
+            incarnation: Incarnation::default(),
+            memory_bytes_max: 64 << 20,
+            batch_timeout_ms: 20_000,
+            limits,
+            log: Arc::new(GuestLog::new("test".into(), limits.log_lines_max)),
+        };
+        Ok(Self { identity, program, store, _folder: folder })
+    }
+
+    /// Has a fresh instance process these texts as the records of one batch.
+    ///
+    /// # Errors
+    /// When the guest fails.
+    pub fn call(&self, texts: &[&str], invocation: Invocation) -> Result<CallEffects, GuestFault> {
+        let view = View { open: Arc::default(), sealed: None, local: self.store.reader() };
+        let guest = self.program.start(&self.identity, view.clone(), invocation)?;
+        let streams: Arc<[String]> = ["in".to_owned()].into();
+        let (_, effects) = guest.process(&[run(texts)], &streams, invocation, 0, view)?;
+        Ok(effects)
+    }
+}
+
+fn open(folder: &Path) -> Result<LocalStore> {
+    Ok(LocalStore::open(&folder.join("state"), Incarnation::default(), TaskId(0), 1 << 20)?.store)
+}
+
+fn run(texts: &[&str]) -> Run {
+    let records = texts.iter().enumerate().map(|(at, text)| Record {
+        place: RecordPlace { sequence: SequenceNumber([0, 0, at as u64 + 1]), sub_sequence: 0 },
+        arrived_ms: SOME.time_ms,
+        partition_key: "key".into(),
+        data: Bytes::copy_from_slice(text.as_bytes()),
+        output: None,
+    });
+    let fetch = Fetch { records: records.collect(), order: (0..texts.len() as u32).collect(), ..Fetch::default() };
+    Run {
+        after: Position::TrimHorizon,
+        up_to: Position::ShardEnd,
+        unread_from_ms: 0,
+        shard: ShardKey { stream: StreamIndex(0), shard: ShardId("shardId-000000000000".into()) },
+        fetch: Some(Arc::new(fetch)),
+        span: 0..texts.len(),
+        asides: 0..0,
+        gap: None,
+    }
+}

@@ -1,0 +1,66 @@
+//! A component made of plain bindings, to which WASI's stores are all it knows: it runs as a task, over the task's own state,
+//! log and configuration.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use pelton_e2e::api::Api;
+use pelton_e2e::process::component;
+use pelton_e2e::stage::{Stage, entry};
+
+const LIMIT: Duration = Duration::from_secs(60);
+
+fn value(api: &Api, key: &str) -> Result<String> {
+    let state = api.state("stores")?;
+    let found = state.into_iter().find(|(_, found, _)| found == key.as_bytes());
+    let (_, _, value) = found.with_context(|| format!("{key} is not in the state"))?;
+    Ok(String::from_utf8(value)?)
+}
+
+#[test]
+fn plain_bindings_run_as_a_task_and_keep_their_state() -> Result<()> {
+    let stage = Stage::set(&[("in", 1)])?;
+    let job = format!(
+        "[jobs.stores]\ninputs = [\"in\"]\ntasks = 1\ncomponent = {:?}\n[jobs.stores.on-error]\nthen = \"stop\"\nretries = 0\n\
+         [jobs.stores.config]\ngreeting = \"hello\"\n",
+        component("stores")?
+    );
+    let host = stage.host("host", &job)?;
+    let mut process = host.start(&[])?;
+    let texts = ["count", "count", "swap", "list", "refused"];
+    stage.put("in", &texts.map(|text| entry("ada", text)))?;
+    let api = host.api()?;
+    api.wait_caught_up("stores", LIMIT)?;
+    ensure!(value(&api, "count/ada")? == "2", "two were counted");
+    ensure!(value(&api, "greeting")? == "hello", "the configuration was read");
+    ensure!(value(&api, "swap/ada")? == "three", "the swaps were done");
+    let listed = "count/ada greeting large/0 large/1 large/2 large/3 large/4 swap/ada";
+    ensure!(value(&api, "listed")? == listed, "{}", value(&api, "listed")?);
+    let said = value(&api, "said")?;
+    let expected = [
+        "no such store",
+        "a key has 0 bytes; keys have 1 to 1024",
+        "a key has 1025 bytes",
+        "a value has 8388609 bytes; values have up to 8388608",
+        "the value of \"text\" is not a decimal number",
+        "is not from -9223372036854775808 to 9223372036854775807",
+    ];
+    for (said, expected) in said.lines().zip(expected) {
+        ensure!(said.contains(expected), "{said:?} lacks {expected:?}");
+    }
+    process.kill()?;
+    let logged = process.said()?;
+    ensure!(
+        logged.contains("job stores task 0: count: ada stands at 2"),
+        "the guest's line is not in the log: {logged}"
+    );
+
+    // What the stores hold is the task's state: it is there after a crash, and after the loss of the disk.
+    std::fs::remove_dir_all(&host.data)?;
+    let _process = host.start(&[])?;
+    stage.put("in", &[entry("ada", "count")])?;
+    let api = host.api()?;
+    api.wait_caught_up("stores", LIMIT)?;
+    ensure!(value(&api, "count/ada")? == "3", "{}", value(&api, "count/ada")?);
+    Ok(())
+}

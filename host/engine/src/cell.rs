@@ -166,8 +166,9 @@ impl TaskCell {
         lock(&self.reader).clone()
     }
 
-    /// Makes what was applied durable on disk, off the guest threads.
+    /// Makes what was applied durable on disk, off the guest threads, and says what its guests' log left out.
     pub(crate) fn flush(&self) {
+        self.job.identities[usize::from(self.id.0)].log.settle();
         if self.unflushed.swap(false, Ordering::Relaxed) {
             let flusher = lock(&self.work).store.as_ref().map(|store| store.flusher());
             if let Some(Err(error)) = flusher.map(|flusher| flusher.flush()) {

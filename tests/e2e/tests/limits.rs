@@ -85,7 +85,7 @@ fn an_hour_of_sleep_takes_no_time() -> Result<()> {
 #[test]
 fn a_call_made_again_observes_the_same() -> Result<()> {
     let observed = |invocation| -> Result<Vec<_>> {
-        let effects = Instance::of("stores", GuestLimits::default())?.call(&["observe", "count"], invocation)?;
+        let effects = Instance::of("stores", GuestLimits::default())?.call(&["observe", "swap"], invocation)?;
         Ok(effects.writes.iter().map(|(key, value)| (key.clone(), value.clone())).collect())
     };
     let invocation = Invocation { time_ms: 1_800_000_000_000, seed: 42 };

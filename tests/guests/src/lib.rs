@@ -47,8 +47,8 @@ impl Task for Misbehaving {
             b"poison" => Err(Failure::poison("told to")),
             b"cured" if call.context().config("cure").is_none() => Err(Failure::retry("there is no cure yet")),
             b"big-value" => BIG.put(call, &noise(VALUE_BYTES)),
-            b"write" => (0..u32::MAX).try_for_each(|at| call.put(&at.to_be_bytes(), &[0; 100_000])),
-            b"emit" => (0..u32::MAX).try_for_each(|_| call.emit("out", "key", &[0; 100_000])),
+            b"write" => (0..30u32).try_for_each(|at| call.put(&at.to_be_bytes(), &[0; 100_000])),
+            b"emit" => (0..30).try_for_each(|_| call.emit("out", "key", &[0; 100_000])),
             b"chatter" => {
                 (0..20_000).for_each(|line| println!("chatter {line}"));
                 SEEN.add(call, record.partition_key(), 1)

@@ -294,7 +294,6 @@ impl Guest {
         answer: wasmtime::Result<Result<(), types::Failure>>,
     ) -> Result<(Self, CallEffects), GuestFault> {
         let state = self.store.data_mut();
-        state.identity.log.settle();
         let refused = state.growth.refused;
         let outputs = std::mem::take(&mut state.outputs);
         let effects = CallEffects { writes: state.state.end(), outputs, timers: state.timers.end() };

@@ -77,12 +77,9 @@ impl GuestLog {
         }
     }
 
-    /// Says how many lines were dropped, once their second is over.
-    pub(super) fn settle(&self) {
-        let dropped = {
-            let mut window = self.window.lock().unwrap_or_else(PoisonError::into_inner);
-            if window.dropped == 0 { 0 } else { window.roll(Instant::now()) }
-        };
+    /// Says how many lines were dropped since it was last said.
+    pub(crate) fn settle(&self) {
+        let dropped = std::mem::take(&mut self.window.lock().unwrap_or_else(PoisonError::into_inner).dropped);
         self.tell(dropped);
     }
 
@@ -94,13 +91,6 @@ impl GuestLog {
                 "{whose}: {dropped} lines were dropped: it logs more than {lines_max} a second, `log-lines` in [jobs.NAME.limits]"
             );
         }
-    }
-}
-
-impl Drop for GuestLog {
-    fn drop(&mut self) {
-        let dropped = self.window.lock().unwrap_or_else(PoisonError::into_inner).dropped;
-        self.tell(dropped);
     }
 }
 

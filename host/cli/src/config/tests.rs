@@ -130,10 +130,7 @@ fn wrong_values_are_told_with_what_was_expected() {
     check_job("tasks = 0", "`tasks`: 0 is not from 1 to 65536");
     check_job("start = \"yesterday\"", "`start`: unknown value \"yesterday\"; expected \"trim-horizon\" or \"latest\"");
     check_job("out-of-range = \"read-al\"", "`out-of-range`: unknown value \"read-al\"; did you mean \"read-all\"?");
-    check_job(
-        "aggregates = \"kcl\"",
-        "`aggregates`: unknown value \"kcl\"; expected \"dead-letter\" or \"per-sub-record\"",
-    );
+    check_job("aggregates = \"kcl\"", "`aggregates`: unknown value \"kcl\"; did you mean \"kcl-compatible\"?");
     check_job("on-gap = \"go-on\"", "expected \"stop\" or \"continue\"");
     check_job("[jobs.orders.on-error]\nthen = \"drop\"", "expected \"dead-letter\" or \"stop\"");
     check_job("start = \"lastest\"", "did you mean \"latest\"?");

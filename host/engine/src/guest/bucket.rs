@@ -21,6 +21,9 @@ pub struct Cas {
 /// What is refused, in words.
 pub(super) type Refusal = String;
 
+/// A key that was asked for, with its value.
+pub(super) type Found = (String, Option<Vec<u8>>);
+
 /// Why a swap was not done.
 pub(super) enum SwapError {
     Refused(Refusal),
@@ -43,7 +46,7 @@ impl HostState {
         self.state.get(key.as_bytes()).map_err(words)
     }
 
-    pub(super) fn bucket_get_many(&mut self, keys: Vec<String>) -> Result<Vec<(String, Option<Vec<u8>>)>, Refusal> {
+    pub(super) fn bucket_get_many(&mut self, keys: Vec<String>) -> Result<Vec<Found>, Refusal> {
         let answer = self.state.get_many(keys.iter().map(String::as_bytes));
         let values = self.noted(answer).map_err(words)?;
         Ok(keys.into_iter().zip(values).collect())

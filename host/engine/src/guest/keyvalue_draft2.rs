@@ -3,7 +3,7 @@
 use wasmtime::component::{Linker, Resource};
 
 use super::bindings::stores::wasi::keyvalue0_2_0_draft2::{atomics, batch, store};
-use super::bucket::{Bucket, Cas, Keys, SwapError};
+use super::bucket::{Bucket, Cas, Found, Keys, SwapError};
 use super::instance::HostState;
 
 const RANGE: [i128; 2] = [i64::MIN as i128, i64::MAX as i128];
@@ -79,11 +79,7 @@ impl atomics::HostCas for HostState {
 }
 
 impl batch::Host for HostState {
-    fn get_many(
-        &mut self,
-        _: Resource<Bucket>,
-        keys: Vec<String>,
-    ) -> Result<Vec<(String, Option<Vec<u8>>)>, store::Error> {
+    fn get_many(&mut self, _: Resource<Bucket>, keys: Vec<String>) -> Result<Vec<Found>, store::Error> {
         self.bucket_get_many(keys).map_err(store::Error::Other)
     }
 
@@ -103,7 +99,7 @@ pub(super) fn link_older(linker: &mut Linker<HostState>) -> wasmtime::Result<()>
     let mut batch = linker.instance("wasi:keyvalue/batch@0.2.0-draft2")?;
     batch.func_wrap("get-many", |mut store, (_, keys): (Resource<Bucket>, Vec<String>)| {
         let answer = store.data_mut().bucket_get_many(keys).map_err(store::Error::Other);
-        let pairs = |(key, value): (String, Option<Vec<u8>>)| value.map(|value| (key, value));
+        let pairs = |(key, value): Found| value.map(|value| (key, value));
         let answer: Result<OlderPairs, store::Error> = answer.map(|found| found.into_iter().map(pairs).collect());
         Ok((answer,))
     })?;
@@ -118,7 +114,7 @@ fn to_hex(key: &[u8]) -> String {
 
 fn from_hex(text: &str) -> Option<Vec<u8>> {
     let digits = text.as_bytes();
-    if digits.len() % 2 != 0 || !digits.iter().all(u8::is_ascii_hexdigit) {
+    if !digits.len().is_multiple_of(2) || !digits.iter().all(u8::is_ascii_hexdigit) {
         return None;
     }
     digits.chunks(2).map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()).collect()

@@ -30,6 +30,11 @@ impl World {
                 }
             },
             Chore::Snapshot { manifest, parts, part } => match parts.get(part as usize) {
+                // A manifest that is long in coming is put, and trimmed by, while the next owner loads the one before.
+                None if self.rng.chance(300) => {
+                    let pause = self.rng.below(20_000);
+                    self.after(pause, Action::Work(who, Chore::Snapshot { manifest, parts, part }));
+                }
                 None => self.send(who, Request::Manifest { manifest, answered: false }),
                 Some(entries) => {
                     self.table[at].snapshot_parts.insert((manifest.at, manifest.id, part), entries.clone());

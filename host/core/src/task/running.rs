@@ -168,12 +168,7 @@ impl Running {
             positions.iter().filter(|(_, entry): &&(_, PositionEntry)| entry.position != Position::ShardEnd);
         let positions_logged_ms = unfinished.map(|(_, entry)| entry.unread_from_ms).min().unwrap_or(now_ms).min(now_ms);
         let manifest = restore.ownership().manifests.iter().max_by_key(|manifest| manifest.at);
-        let slice = meta.tasks.slice(task);
-        let reads = match meta.policies.out_of_range {
-            OutOfRange::ReadAll => HashRange::ALL,
-            OutOfRange::DeadLetter | OutOfRange::Drop | OutOfRange::Process => slice,
-        };
-        let mut intake = Intake::new(IntakeRules { slice, reads, from_job: rules.from_job.clone() }, positions, seen);
+        let mut intake = Intake::new(intake_rules(task, &meta, &rules), positions, seen);
         if let Some(Attempts { suspect: Suspect::Record(shard, place), .. }) = &attempts {
             intake.suspect(shard, *place);
         }
@@ -387,4 +382,13 @@ impl Running {
     pub fn epoch(&self) -> Epoch {
         self.epoch
     }
+}
+
+fn intake_rules(task: TaskId, meta: &JobMeta, rules: &RunningRules) -> IntakeRules {
+    let slice = meta.tasks.slice(task);
+    let reads = match meta.policies.out_of_range {
+        OutOfRange::ReadAll => HashRange::ALL,
+        OutOfRange::DeadLetter | OutOfRange::Drop | OutOfRange::Process => slice,
+    };
+    IntakeRules { slice, reads, from_job: rules.from_job.clone() }
 }

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex};
 
-use pelton_core::id::{CommitNumber, Epoch, ShardKey, TaskId};
+use pelton_core::id::{CommitNumber, Epoch, ShardId, ShardKey, TaskId};
 use pelton_core::position::Position;
 use pelton_core::task::PhaseName;
 use tokio::sync::watch;
@@ -25,6 +25,22 @@ pub struct HostEvent {
     pub job: Arc<str>,
     /// What it was.
     pub what: Happening,
+}
+
+/// A shard by the name of its stream, for those who do not know the job's inputs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NamedShard {
+    /// Name of the stream.
+    pub stream: String,
+    /// Its id there.
+    pub shard: ShardId,
+}
+
+impl NamedShard {
+    /// A shard of a job that reads these streams.
+    pub fn new(key: &ShardKey, streams: &[String]) -> Self {
+        Self { stream: streams[usize::from(key.stream.0)].clone(), shard: key.shard.clone() }
+    }
 }
 
 /// What can happen.
@@ -59,7 +75,7 @@ pub enum Happening {
         /// The dead letter.
         letter: u64,
         /// Which shard.
-        shard: ShardKey,
+        shard: NamedShard,
         /// The last position reached.
         from: Position,
         /// The first from which records can be read.
@@ -88,9 +104,9 @@ pub enum Happening {
         state_bytes: u64,
     },
     /// A shard is read from now on.
-    ShardOpened(ShardKey),
+    ShardOpened(NamedShard),
     /// A closed shard was read to its end.
-    ShardEnded(ShardKey),
+    ShardEnded(NamedShard),
 }
 
 /// What a reader finds after the last event it knows.

@@ -18,7 +18,7 @@ use pelton_core::task::Event;
 use tokio::sync::mpsc;
 
 use crate::cell::lock;
-use crate::events::Happening;
+use crate::events::{Happening, NamedShard};
 use crate::job::JobShared;
 use crate::ports::{Fetched, PortError, ShardIterator, SourceError};
 
@@ -79,7 +79,7 @@ impl ShardReader {
 
     /// Reads until the job closes.
     pub async fn run(mut self) {
-        self.tell_of(Happening::ShardOpened(self.key.clone()));
+        self.tell_of(Happening::ShardOpened);
         while !self.job.is_closed() {
             while let Ok(command) = self.commands.try_recv() {
                 self.command(command);
@@ -100,14 +100,15 @@ impl ShardReader {
         self.job.ports.clock.now_ms()
     }
 
-    fn tell_of(&self, what: Happening) {
-        self.job.events.tell(self.now_ms(), &self.job.identities[usize::from(self.home.0)].job, what);
+    fn tell_of(&self, what: impl FnOnce(NamedShard) -> Happening) {
+        let job = &self.job.identities[usize::from(self.home.0)].job;
+        self.job.events.tell(self.now_ms(), job, what(NamedShard::new(&self.key, &self.job.streams)));
     }
 
     /// Tells it once, however often tasks have it read again.
     fn ended(&mut self) {
         if !std::mem::replace(&mut self.has_ended, true) {
-            self.tell_of(Happening::ShardEnded(self.key.clone()));
+            self.tell_of(Happening::ShardEnded);
         }
     }
 

@@ -12,7 +12,7 @@ use pelton_core::task::PhaseName;
 use pelton_core::write_set::{StateKey, WriteSet};
 
 use crate::cell::{TaskCell, Work, lock};
-use crate::events::Happening;
+use crate::events::{Happening, NamedShard};
 use crate::status::TaskStatus;
 
 /// What a task did since this host took it. Counts only rise.
@@ -83,6 +83,7 @@ impl TaskCell {
         self.tell_of(Happening::DeadLetters { task: self.id, first, causes });
         for (number, letter) in letters {
             if let Content::Gap { shard, from, to } = letter.content {
+                let shard = NamedShard::new(&shard, &self.job.streams);
                 self.tell_of(Happening::Gap { task: self.id, letter: number, shard, from, to });
             }
         }

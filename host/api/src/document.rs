@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
+use axum::extract::RawQuery;
 use axum::http::header;
 use axum::response::IntoResponse;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
@@ -11,6 +12,7 @@ use utoipa::{IntoResponses, Modify, OpenApi};
 
 use crate::model::event::{EventView, MissedView};
 use crate::model::problem::Problem;
+use crate::parameters::Parameters;
 use crate::problem::{Kind, MEDIA_TYPE, Refusal};
 
 /// What the document says beside its addresses.
@@ -60,7 +62,8 @@ static TEXT: LazyLock<Result<String, String>> = LazyLock::new(|| {
     tag = "host",
     responses((status = 200, description = "An OpenAPI document", body = serde_json::Value), HostProblems)
 )]
-pub async fn show() -> Result<impl IntoResponse, Refusal> {
+pub async fn show(RawQuery(query): RawQuery) -> Result<impl IntoResponse, Refusal> {
+    Parameters::read(query.as_deref(), &[])?;
     let text = TEXT.as_ref().map_err(|error| Refusal::new(Kind::Internal, format!("writing the document: {error}")))?;
     Ok(([(header::CONTENT_TYPE, "application/json")], text.as_str()))
 }

@@ -15,7 +15,7 @@ use pelton_engine::{ComponentReport, GuestRuntime};
 
 use crate::context::Context;
 use crate::document::{ComponentProblems, PushProblems, ShelfProblems};
-use crate::model::component::{ComponentEntry, ComponentList, ComponentView};
+use crate::model::component::{ComponentEntry, ComponentList, ComponentView, WasmBytes};
 use crate::model::job::digest_text;
 use crate::paging::{ListLimit, cut};
 use crate::parameters::Parameters;
@@ -55,7 +55,7 @@ impl Shelf {
     path = "/v1/components",
     operation_id = "pushComponent",
     tag = "components",
-    request_body(content = Vec<u8>, content_type = "application/wasm", description = "Its bytes"),
+    request_body(content = WasmBytes, content_type = "application/wasm", description = "Its bytes"),
     responses(
         (status = 201, description = "The component is kept", body = ComponentView),
         PushProblems
@@ -133,7 +133,7 @@ fn digest_of(text: &str) -> Result<Digest, Refusal> {
         (
             status = 200,
             description = "The component",
-            content((ComponentView = "application/json"), (Vec<u8> = "application/wasm"))
+            content((ComponentView = "application/json"), (WasmBytes = "application/wasm"))
         ),
         ComponentProblems
     )

@@ -7,6 +7,8 @@ use axum::extract::{RawQuery, State};
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use pelton_core::counts::Counts;
+use pelton_core::dead_letter::LetterCause;
+use pelton_core::policy::Oddity;
 use pelton_engine::{Job, ShardStatus, TaskStatus};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
@@ -48,6 +50,15 @@ struct ShardLabels {
 }
 
 type Seconds<Labels> = Family<Labels, Gauge<f64, std::sync::atomic::AtomicU64>>;
+
+/// Why something can be set aside.
+const LETTER_CAUSES: [LetterCause; 5] = [
+    LetterCause::Odd(Oddity::OutOfRange),
+    LetterCause::Odd(Oddity::Stray),
+    LetterCause::Poison,
+    LetterCause::Failed,
+    LetterCause::Gap,
+];
 
 /// Every series of one scrape.
 #[derive(Default)]
@@ -141,6 +152,15 @@ impl Series {
         for (phase, count) in phases {
             let labels = PhaseLabels { job: view.job.clone(), phase };
             self.tasks.get_or_create(&labels).set(i64::from(count));
+        }
+        // A series that comes only with its first record cannot be watched for it.
+        for oddity in Oddity::ALL {
+            let labels = ReasonLabels { job: view.job.clone(), reason: oddity.name() };
+            drop(self.dropped.get_or_create(&labels));
+        }
+        for cause in LETTER_CAUSES {
+            let labels = ReasonLabels { job: view.job.clone(), reason: cause.name() };
+            drop(self.dead_lettered.get_or_create(&labels));
         }
         tasks.iter().for_each(|task| self.add_task(&labels, task));
         job.shards().into_iter().for_each(|shard| self.add_shard(&view.job, shard));

@@ -7,6 +7,11 @@ use utoipa::ToSchema;
 use super::job::digest_text;
 use super::page::Page;
 
+/// The bytes of a component.
+#[derive(Clone, Debug, PartialEq, Eq, ToSchema)]
+#[schema(value_type = String, format = Binary)]
+pub struct WasmBytes(pub Vec<u8>);
+
 /// A component that can run as a task.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ComponentView {

@@ -24,6 +24,16 @@ fn odd_job(tasks: usize) -> Result<(Stage, HostFiles, Process)> {
     Ok((stage, host, process))
 }
 
+/// Waits until so many records are folded or set aside, and committed.
+fn accounted(api: &Api, records: u64) -> Result<()> {
+    wait_for("the records to be accounted for", LIMIT, || {
+        let fates = api.fates("odd")?;
+        let count = |fate: &str| fates.get(fate).copied().unwrap_or_default();
+        Ok((count("folded") + count("dead") == records).then_some(()))
+    })?;
+    api.wait_caught_up("odd", LIMIT)
+}
+
 #[test]
 fn a_task_that_stops_is_told_with_its_cause() -> Result<()> {
     let (stage, host, mut process) = odd_job(4)?;
@@ -81,7 +91,7 @@ fn metrics_have_names_units_and_the_right_sums() -> Result<()> {
     stage.put("in", &good)?;
     stage.put("in", &[entry("bad", "poison"), entry("bad", "poison"), entry("bad", "cured")])?;
     let api = host.api()?;
-    api.wait_caught_up("odd", LIMIT)?;
+    accounted(&api, 43)?;
     let (series, kinds) = metrics(&api)?;
     // Base units only, and a counter says so.
     let units_not_base = ["_ms", "_millis", "_milliseconds", "_minutes", "_kb", "_mb", "_percent", "_seconds_total"];
@@ -153,7 +163,8 @@ fn commands_follow_the_pages() -> Result<()> {
     let letters: Vec<_> = (0..230).map(|key| entry(&format!("key{key}"), "poison")).collect();
     stage.put("in", &letters)?;
     stage.put("few", &(0..2_100).map(|key| entry(&format!("key{key:04}"), "count")).collect::<Vec<_>>())?;
-    api.wait_caught_up("odd", LIMIT)?;
+    accounted(&api, 230)?;
+    wait_for("the keys", LIMIT, || Ok((api.fates("one")?.get("folded") == Some(&2_100)).then_some(())))?;
     api.wait_caught_up("one", LIMIT)?;
     let status = json(&api, &["status"])?;
     let tasks = |at: usize| status["jobs"][at]["task_list"].as_array().map_or(0, Vec::len);
@@ -180,7 +191,7 @@ fn a_dead_letter_is_shown_folded_once_and_gone() -> Result<()> {
     let (stage, host, mut process) = odd_job(4)?;
     stage.put("in", &[entry("ada", "cured"), entry("ada", "poison"), entry("ada", "count")])?;
     let api = host.api()?;
-    api.wait_caught_up("odd", LIMIT)?;
+    accounted(&api, 3)?;
     let listed = json(&api, &["dead-letters", "list", "odd"])?;
     let id = |at: usize| format!("{}/{}", listed[at]["task"], listed[at]["number"]);
     let (cured, poison) = (id(0), id(1));

@@ -109,3 +109,28 @@ fn new_letters(writes: &WriteSet, first: u64) -> Vec<(u64, DeadLetter)> {
 fn decoded(key: &[u8], value: &Bytes) -> SystemEntry {
     decode_system(key, value.clone()).expect("a commit's own system entries can be read")
 }
+
+#[cfg(test)]
+mod tests {
+    use pelton_core::codec::encode_dead_letter;
+    use pelton_core::dead_letter::{LetterCause, Timer};
+    use pelton_core::write_set::user_key;
+
+    use super::*;
+
+    #[test]
+    fn only_letters_written_for_the_first_time_are_new() {
+        let letter = |cause, attempts| {
+            let content = Content::Timer(Timer { due_ms: 1, name: "t".into() });
+            DeadLetter { cause, message: "why".into(), attempts, at_ms: 1, content }
+        };
+        let write = |number, letter: Option<&DeadLetter>| (dead_letter_key(number), letter.map(encode_dead_letter));
+        let (again, poison, gap) =
+            (letter(LetterCause::Failed, 3), letter(LetterCause::Poison, 1), letter(LetterCause::Gap, 0));
+        // Letter 4 failed once more, 5 was written and given again in one commit.
+        let writes = [write(4, Some(&again)), write(5, None), write(6, Some(&poison)), write(7, Some(&gap))];
+        let writes: WriteSet = writes.into_iter().chain([(user_key(b"a"), Some("b".into()))]).collect();
+        assert_eq!(new_letters(&writes, 5), [(6, poison), (7, gap)]);
+        assert_eq!(new_letters(&writes, 8), []);
+    }
+}

@@ -137,7 +137,7 @@ fn a_dead_letter_is_folded_once_after_all_or_dropped() -> Result<()> {
     // There is no cure: it stays, with one attempt more, and its task goes on.
     ensure!(api.post(&format!("{}/redrive", at(cured)))? == 202);
     wait_for("another attempt", LIMIT, || Ok((api.get(&at(cured))?.1["attempts"] == 3).then_some(())))?;
-    ensure!(api.fates("odd")?.get("redriven").is_none());
+    ensure!(!api.fates("odd")?.contains_key("redriven"));
 
     process.kill()?;
     let text = std::fs::read_to_string(&host.config)?;

@@ -9,6 +9,7 @@ use pelton_e2e::events::Watch;
 use pelton_e2e::host::HostFiles;
 use pelton_e2e::process::{Process, component, pelton_says, wait_for};
 use pelton_e2e::stage::{Stage, entry};
+use pelton_e2e::streams;
 use serde_json::Value;
 
 const LIMIT: Duration = Duration::from_secs(40);
@@ -216,5 +217,19 @@ fn a_dead_letter_is_shown_folded_once_and_gone() -> Result<()> {
     ensure!(dropped["dropped"] == 1, "{dropped}");
     ensure!(json(&api, &["dead-letters", "list", "odd"])? == serde_json::json!([]));
     ensure!(api.counts("odd")?.get(&b"ada"[..]) == Some(&2), "one of the two that count is the one given again");
+    Ok(())
+}
+
+#[test]
+fn a_shard_that_splits_is_told_of() -> Result<()> {
+    let (stage, host, _process) = odd_job(4)?;
+    let api = host.api()?;
+    let watch = Watch::begin(&api, None)?;
+    let parent = stage.run(streams::open_shards(&stage.kinesis, "in"))?[0].shard_id().to_owned();
+    stage.run(streams::split(&stage.kinesis, "in", 0))?;
+    let ended = watch.wait("the parent to end", LIMIT, |event| event.name == "shard-ended")?;
+    ensure!(ended.data["stream"] == "in" && ended.data["shard"] == parent.as_str(), "{ended:?}");
+    let opened = watch.wait("a child to be opened", LIMIT, |event| event.name == "shard-opened")?;
+    ensure!(opened.data["job"] == "odd" && opened.data["shard"] != parent.as_str(), "{opened:?}");
     Ok(())
 }

@@ -51,7 +51,8 @@ pub struct Access {
 
 impl Access {
     /// Anyone on this machine. Requests by a foreign name are refused: a web page could otherwise point a name of its
-    /// own at this machine and read what its visitor may.
+    /// own at this machine and read what its visitor may. So are those a page of another site has a browser send: it could
+    /// not read the answer, but what it asks for would be done.
     pub fn loopback() -> Self {
         Self { token: None }
     }
@@ -86,7 +87,13 @@ impl Access {
                     Kind::UnknownHost,
                     format!("this host answers as localhost only, not as {host}; set [host] token-file to open it"),
                 )),
-                Some(_) | None => Ok(()),
+                Some(_) | None => match header(header::ORIGIN) {
+                    Some(origin) if !is_local_origin(origin) => Err(Refusal::new(
+                        Kind::ForeignOrigin,
+                        format!("this host does nothing for pages of {origin}; ask it from this machine"),
+                    )),
+                    Some(_) | None => Ok(()),
+                },
             },
         }
     }
@@ -99,6 +106,11 @@ fn is_local(host: &str) -> bool {
         None => host.rsplit_once(':').map_or(host, |(name, _)| name),
     };
     name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+/// Whether the Origin header of a browser names this machine.
+fn is_local_origin(origin: &str) -> bool {
+    origin.split_once("://").is_some_and(|(_, host)| is_local(host))
 }
 
 /// Lets a request through, or answers that it may not.

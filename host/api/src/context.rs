@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use pelton_engine::Job;
+use pelton_engine::{EventLog, Job};
 
 use crate::access::Access;
 use crate::components::Shelf;
@@ -28,14 +28,15 @@ pub struct Context {
     pub(crate) host: HostInfo,
     pub(crate) shelf: Shelf,
     pub(crate) access: Access,
+    pub(crate) events: Arc<EventLog>,
     jobs: RwLock<BTreeMap<String, Arc<Job>>>,
     stopping: AtomicBool,
 }
 
 impl Context {
     /// A host that has started none of its jobs yet.
-    pub fn new(host: HostInfo, shelf: Shelf, access: Access) -> Self {
-        Self { host, shelf, access, jobs: RwLock::default(), stopping: AtomicBool::new(false) }
+    pub fn new(host: HostInfo, shelf: Shelf, access: Access, events: Arc<EventLog>) -> Self {
+        Self { host, shelf, access, events, jobs: RwLock::default(), stopping: AtomicBool::new(false) }
     }
 
     /// Shows a job that was started.

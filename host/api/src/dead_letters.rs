@@ -11,30 +11,43 @@ use pelton_engine::Job;
 use pelton_engine::status::StateReadError;
 
 use crate::context::Context;
+use crate::document::{LetterProblems, RedriveProblems, TaskProblems};
 use crate::jobs::{streams, task_of};
 use crate::model::dead_letter::{LetterAsked, LetterPage, LetterView};
+use crate::paging::DataLimit;
 use crate::parameters::Parameters;
 use crate::problem::{Kind, Refusal};
 use crate::state::blocking;
 
-/// Letters of a page when nothing else is asked for.
-const PAGE_LETTERS: usize = 100;
-/// Most letters of a page.
-const PAGE_LETTERS_MAX: usize = 1_000;
 /// A page takes no further letter past this many bytes of data.
 const PAGE_BYTES: usize = 8 * 1024 * 1024;
 /// Letters read at a time.
 const STEP_LETTERS: usize = 16;
 
-/// `GET /v1/jobs/{job}/dead-letters?start=&limit=`
+/// The dead letters of a job, by task and number.
+#[utoipa::path(
+    get,
+    path = "/v1/jobs/{job}/dead-letters",
+    operation_id = "listDeadLetters",
+    tag = "dead letters",
+    params(
+        ("job" = String, Path, description = "Name of the job"),
+        DataLimit,
+        ("start" = Option<String>, Query, description = "The first dead letter of the page, as TASK/NUMBER")
+    ),
+    responses(
+        (status = 200, description = "A page of dead letters", body = LetterPage),
+        TaskProblems
+    )
+)]
 pub async fn list(
     State(context): State<Arc<Context>>,
     Path(name): Path<String>,
     RawQuery(query): RawQuery,
 ) -> Result<Json<LetterPage>, Refusal> {
-    let parameters = Parameters::read(query.as_deref(), &["start", "limit"])?;
+    let parameters = Parameters::read(query.as_deref(), &["limit", "start"])?;
     let job = context.job(&name)?;
-    let limit = parameters.count("limit", PAGE_LETTERS, PAGE_LETTERS_MAX)?;
+    let limit = DataLimit::of(&parameters)?;
     let start = parameters.text("start").unwrap_or("0/0");
     let (task, number) = start.split_once('/').unwrap_or((start, "0"));
     let start = (task_of(&job, task)?, number_of(number)?);
@@ -76,7 +89,22 @@ fn page(job: &Job, start: (TaskId, u64), limit: usize) -> Result<Page, StateRead
     Ok((letters, None))
 }
 
-/// `GET /v1/jobs/{job}/dead-letters/{task}/{number}`
+/// One dead letter.
+#[utoipa::path(
+    get,
+    path = "/v1/jobs/{job}/dead-letters/{task}/{number}",
+    operation_id = "getDeadLetter",
+    tag = "dead letters",
+    params(
+        ("job" = String, Path, description = "Name of the job"),
+        ("task" = u16, Path, description = "The task, from 0"),
+        ("number" = u64, Path, description = "The number of the dead letter in its task")
+    ),
+    responses(
+        (status = 200, description = "The dead letter", body = LetterView),
+        LetterProblems
+    )
+)]
 pub async fn show(
     State(context): State<Arc<Context>>,
     Path((name, task, number)): Path<(String, String, String)>,
@@ -89,7 +117,24 @@ pub async fn show(
     Ok(Json(LetterView::new(task, number, &letter, &streams(&job))))
 }
 
-/// `POST /v1/jobs/{job}/dead-letters/{task}/{number}/redrive`
+/// Gives a dead letter to the logic after all.
+///
+/// Soon, and once: when it is folded, the dead letter is gone; when the logic fails with it again, it has one attempt more.
+#[utoipa::path(
+    post,
+    path = "/v1/jobs/{job}/dead-letters/{task}/{number}/redrive",
+    operation_id = "redriveDeadLetter",
+    tag = "dead letters",
+    params(
+        ("job" = String, Path, description = "Name of the job"),
+        ("task" = u16, Path, description = "The task, from 0"),
+        ("number" = u64, Path, description = "The number of the dead letter in its task")
+    ),
+    responses(
+        (status = 202, description = "The task was asked", body = LetterAsked),
+        RedriveProblems
+    )
+)]
 pub async fn redrive(
     State(context): State<Arc<Context>>,
     Path((name, task, number)): Path<(String, String, String)>,
@@ -109,7 +154,22 @@ pub async fn redrive(
     Ok((StatusCode::ACCEPTED, Json(LetterAsked { task: task.0, number })))
 }
 
-/// `DELETE /v1/jobs/{job}/dead-letters/{task}/{number}`
+/// Forgets a dead letter, with what is in it: soon.
+#[utoipa::path(
+    delete,
+    path = "/v1/jobs/{job}/dead-letters/{task}/{number}",
+    operation_id = "forgetDeadLetter",
+    tag = "dead letters",
+    params(
+        ("job" = String, Path, description = "Name of the job"),
+        ("task" = u16, Path, description = "The task, from 0"),
+        ("number" = u64, Path, description = "The number of the dead letter in its task")
+    ),
+    responses(
+        (status = 202, description = "The task was asked", body = LetterAsked),
+        LetterProblems
+    )
+)]
 pub async fn forget(
     State(context): State<Arc<Context>>,
     Path((name, task, number)): Path<(String, String, String)>,

@@ -4,19 +4,38 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use serde_json::{Value, json};
 
-use crate::context::Context;
+use crate::context::{Context, HostInfo};
+use crate::document::ReadyProblems;
+use crate::model::health::{HealthView, ReadyView};
 use crate::model::job::PhaseCounts;
 use crate::problem::{Kind, Refusal};
 
-/// `GET /healthz`: the process answers.
-pub async fn live(State(context): State<Arc<Context>>) -> Json<Value> {
-    Json(json!({ "status": "ok", "host": context.host.name, "id": context.host.id, "version": context.host.version }))
+/// Whether the process lives: it answers.
+#[utoipa::path(
+    get,
+    path = "/healthz",
+    operation_id = "getHealth",
+    tag = "host",
+    security(()),
+    responses((status = 200, description = "It does", body = HealthView))
+)]
+pub async fn live(State(context): State<Arc<Context>>) -> Json<HealthView> {
+    let HostInfo { name, id, version, jobs: _ } = &context.host;
+    let (host, id, version) = (name.clone(), id.clone(), (*version).to_owned());
+    Json(HealthView { status: "ok".into(), host, id, version })
 }
 
-/// `GET /readyz`: every task of every job has left claiming and restoring.
-pub async fn ready(State(context): State<Arc<Context>>) -> Result<Json<Value>, Refusal> {
+/// Whether every task of every job has left claiming and restoring.
+#[utoipa::path(
+    get,
+    path = "/readyz",
+    operation_id = "getReadiness",
+    tag = "host",
+    security(()),
+    responses((status = 200, description = "They have", body = ReadyView), ReadyProblems)
+)]
+pub async fn ready(State(context): State<Arc<Context>>) -> Result<Json<ReadyView>, Refusal> {
     if context.is_stopping() {
         return Err(Refusal::new(Kind::NotReady, "the host is stopping"));
     }
@@ -34,5 +53,5 @@ pub async fn ready(State(context): State<Arc<Context>>) -> Result<Json<Value>, R
             return Err(Refusal::new(Kind::NotReady, detail));
         }
     }
-    Ok(Json(json!({ "status": "ready" })))
+    Ok(Json(ReadyView { status: "ready".into() }))
 }

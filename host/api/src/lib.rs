@@ -1,20 +1,22 @@
 //! The HTTP API of a Pelton host: what its tasks and shards are doing, the committed state of its jobs, its components,
-//! and its metrics. Read-only but for components: nothing here decides anything.
+//! its dead letters, its events and
+//! its metrics. Nothing here decides anything: what is asked of a task, the task does.
 //!
 //! Every reply is JSON of [`model`], every error a problem (RFC 9457), and every parameter that is not known is
 //! refused, so that a misspelt one never passes for a default.
 //!
 //! ```no_run
 //! # use std::sync::Arc;
-//! # async fn example(host: pelton_api::HostInfo, shelf: pelton_api::Shelf, job: Arc<pelton_engine::Job>) {
-//! let api = Arc::new(pelton_api::Context::new(host, shelf, pelton_api::Access::loopback()));
-//! api.add_job(job);
+//! # async fn example(host: pelton_api::HostInfo, shelf: pelton_api::Shelf, engine: pelton_engine::Host) {
+//! let access = pelton_api::Access::loopback();
+//! let api = Arc::new(pelton_api::Context::new(host, shelf, access, engine.events().clone()));
 //! let listener = tokio::net::TcpListener::bind("127.0.0.1:7777").await.expect("a free port");
 //! axum::serve(listener, pelton_api::router(api)).await.expect("it serves until it is dropped");
 //! # }
 //! ```
 
 pub mod model;
+mod paging;
 mod parameters;
 mod problem;
 
@@ -23,6 +25,9 @@ mod context;
 
 mod components;
 mod dead_letters;
+mod document;
+mod events;
+mod exposition;
 mod health;
 mod jobs;
 mod metrics;

@@ -17,16 +17,22 @@ pub const MEDIA_TYPE: &str = "application/problem+json";
 pub enum Kind {
     /// A parameter is missing, unknown, given twice, or has a value that it cannot have.
     InvalidParameter,
+    /// An address or a header that cannot be read.
+    InvalidRequest,
     /// A body that was cut short or cannot be read.
     InvalidBody,
     /// A component that this host cannot run.
     InvalidComponent,
     /// A body over the limit.
     BodyTooLarge,
+    /// A body of another kind than is taken here.
+    UnsupportedMediaType,
     /// No token, or a wrong one.
     Unauthorized,
     /// A request by a name this host does not go by.
     UnknownHost,
+    /// A request that a page of another site made a browser send.
+    ForeignOrigin,
     /// No such address.
     UnknownRoute,
     /// The address does not take this method.
@@ -54,16 +60,22 @@ pub enum Kind {
 }
 
 impl Kind {
-    fn parts(self) -> (StatusCode, &'static str, &'static str) {
+    /// Its status, its name and the name in words.
+    pub fn parts(self) -> (StatusCode, &'static str, &'static str) {
         match self {
             Self::InvalidParameter => (StatusCode::BAD_REQUEST, "invalid-parameter", "A parameter is not valid"),
+            Self::InvalidRequest => (StatusCode::BAD_REQUEST, "invalid-request", "The request is not valid"),
             Self::InvalidBody => (StatusCode::BAD_REQUEST, "invalid-body", "The body is not valid"),
             Self::InvalidComponent => {
                 (StatusCode::UNPROCESSABLE_ENTITY, "invalid-component", "The component cannot be run")
             }
             Self::BodyTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "body-too-large", "The body is too large"),
+            Self::UnsupportedMediaType => {
+                (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type", "The body is of another kind")
+            }
             Self::Unauthorized => (StatusCode::UNAUTHORIZED, "unauthorized", "A token is needed"),
             Self::UnknownHost => (StatusCode::MISDIRECTED_REQUEST, "unknown-host", "Not a name of this host"),
+            Self::ForeignOrigin => (StatusCode::FORBIDDEN, "foreign-origin", "Not for pages of other sites"),
             Self::UnknownRoute => (StatusCode::NOT_FOUND, "unknown-route", "No such address"),
             Self::MethodNotAllowed => {
                 (StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "The address does not take this method")
@@ -89,7 +101,8 @@ impl Kind {
             StatusCode::NOT_FOUND => Self::UnknownRoute,
             StatusCode::METHOD_NOT_ALLOWED => Self::MethodNotAllowed,
             StatusCode::PAYLOAD_TOO_LARGE => Self::BodyTooLarge,
-            status if status.is_client_error() => Self::InvalidBody,
+            StatusCode::UNSUPPORTED_MEDIA_TYPE => Self::UnsupportedMediaType,
+            status if status.is_client_error() => Self::InvalidRequest,
             _ => Self::Internal,
         }
     }

@@ -8,34 +8,51 @@ use axum::extract::{DefaultBodyLimit, Request};
 use axum::http::{Method, Uri, header};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post, put};
+use utoipa::OpenApi as _;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use crate::context::Context;
+use crate::document::Document;
 use crate::problem::{Kind, MEDIA_TYPE, Refusal};
-use crate::{access, components, dead_letters, health, jobs, metrics, state};
+use crate::{access, components, dead_letters, document, events, health, jobs, metrics, state};
 
 /// The API of a host.
 pub fn router(context: Arc<Context>) -> Router {
-    let guarded = Router::new()
-        .route("/metrics", get(metrics::scrape))
-        .route("/v1/jobs", get(jobs::list))
-        .route("/v1/jobs/{job}", get(jobs::show))
-        .route("/v1/jobs/{job}/tasks", get(jobs::tasks))
-        .route("/v1/jobs/{job}/tasks/{task}", get(jobs::task))
-        .route("/v1/jobs/{job}/shards", get(jobs::shards))
-        .route("/v1/jobs/{job}/state", get(state::get))
-        .route("/v1/jobs/{job}/tasks/{task}/state", get(state::scan))
-        .route("/v1/jobs/{job}/dead-letters", get(dead_letters::list))
-        .route("/v1/jobs/{job}/dead-letters/{task}/{number}", get(dead_letters::show).delete(dead_letters::forget))
-        .route("/v1/jobs/{job}/dead-letters/{task}/{number}/redrive", post(dead_letters::redrive))
-        .route("/v1/components", put(components::push).get(components::list))
-        .route("/v1/components/{digest}", get(components::show))
+    let guarded = Router::from(guarded())
         .layer(DefaultBodyLimit::max(components::COMPONENT_BYTES_MAX))
         .fallback(unknown)
         .layer(from_fn_with_state(context.access.clone(), access::guard));
-    // Probes bear no token, and these two say nothing of the jobs but whether they run.
-    let open = Router::new().route("/healthz", get(health::live)).route("/readyz", get(health::ready));
-    guarded.merge(open).layer(from_fn(problems)).with_state(context)
+    guarded.merge(Router::from(open())).layer(from_fn(problems)).with_state(context)
+}
+
+/// Every address with what the document says of it. There is no other way to add one.
+pub fn documented() -> OpenApiRouter<Arc<Context>> {
+    OpenApiRouter::with_openapi(Document::openapi()).merge(guarded()).merge(open())
+}
+
+fn guarded() -> OpenApiRouter<Arc<Context>> {
+    OpenApiRouter::default()
+        .routes(routes!(document::show))
+        .routes(routes!(metrics::scrape))
+        .routes(routes!(events::watch))
+        .routes(routes!(jobs::list))
+        .routes(routes!(jobs::show))
+        .routes(routes!(jobs::tasks))
+        .routes(routes!(jobs::task))
+        .routes(routes!(jobs::shards))
+        .routes(routes!(state::get))
+        .routes(routes!(state::scan))
+        .routes(routes!(dead_letters::list))
+        .routes(routes!(dead_letters::show, dead_letters::forget))
+        .routes(routes!(dead_letters::redrive))
+        .routes(routes!(components::push, components::list))
+        .routes(routes!(components::show))
+}
+
+/// Probes bear no token, and these two say nothing of the jobs but whether they run.
+fn open() -> OpenApiRouter<Arc<Context>> {
+    OpenApiRouter::default().routes(routes!(health::live)).routes(routes!(health::ready))
 }
 
 async fn unknown(uri: Uri) -> Refusal {

@@ -11,15 +11,13 @@ use pelton_engine::Job;
 use pelton_engine::status::StateReadError;
 
 use crate::context::Context;
+use crate::document::{KeyProblems, StateProblems};
 use crate::jobs::task_of;
 use crate::model::state::{EntryView, StatePage, ValueView};
+use crate::paging::DataLimit;
 use crate::parameters::Parameters;
 use crate::problem::{Kind, Refusal};
 
-/// Entries of a page when nothing else is asked for.
-const PAGE_ENTRIES: usize = 100;
-/// Most entries of a page.
-const PAGE_ENTRIES_MAX: usize = 1_000;
 /// A page takes no further entry past this many bytes.
 const PAGE_BYTES: usize = 8 * 1024 * 1024;
 /// Entries read at a time, so that large values are not all in memory before their size is known.
@@ -37,7 +35,23 @@ pub(crate) async fn blocking<T: Send + 'static>(
     }
 }
 
-/// `GET /v1/jobs/{job}/state?partition-key=K&key=…`
+/// The committed value of a key, from the task that owns a partition key.
+#[utoipa::path(
+    get,
+    path = "/v1/jobs/{job}/state",
+    operation_id = "getState",
+    tag = "state",
+    params(
+        ("job" = String, Path, description = "Name of the job"),
+        ("partition-key" = String, Query, description = "The partition key whose task has the key"),
+        ("key" = Option<String>, Query, description = "The key, where it is text"),
+        ("key-base64" = Option<String>, Query, description = "The key as base64")
+    ),
+    responses(
+        (status = 200, description = "The key and its value", body = ValueView),
+        KeyProblems
+    )
+)]
 pub async fn get(
     State(context): State<Arc<Context>>,
     Path(name): Path<String>,
@@ -59,16 +73,33 @@ pub async fn get(
     Ok(Json(ValueView { job: name, task: task.0, entry: EntryView::new(&key, &value) }))
 }
 
-/// `GET /v1/jobs/{job}/tasks/{task}/state?start=&limit=`
+/// The committed keys and values of a task, in key order.
+#[utoipa::path(
+    get,
+    path = "/v1/jobs/{job}/tasks/{task}/state",
+    operation_id = "scanState",
+    tag = "state",
+    params(
+        ("job" = String, Path, description = "Name of the job"),
+        ("task" = u16, Path, description = "The task, from 0"),
+        DataLimit,
+        ("start" = Option<String>, Query, description = "The first key of the page, where it is text"),
+        ("start-base64" = Option<String>, Query, description = "The first key of the page as base64")
+    ),
+    responses(
+        (status = 200, description = "A page of keys and values", body = StatePage),
+        StateProblems
+    )
+)]
 pub async fn scan(
     State(context): State<Arc<Context>>,
     Path((name, task)): Path<(String, String)>,
     RawQuery(query): RawQuery,
 ) -> Result<Json<StatePage>, Refusal> {
-    let parameters = Parameters::read(query.as_deref(), &["start", "start-base64", "limit"])?;
+    let parameters = Parameters::read(query.as_deref(), &["limit", "start", "start-base64"])?;
     let job = context.job(&name)?;
     let task = task_of(&job, &task)?;
-    let limit = parameters.count("limit", PAGE_ENTRIES, PAGE_ENTRIES_MAX)?;
+    let limit = DataLimit::of(&parameters)?;
     let start = parameters.bytes("start")?.unwrap_or_default();
     let (entries, next) = blocking(move || page(&job, task, start, limit)).await?;
     Ok(Json(StatePage::new(&name, task.0, entries, next.as_deref())))

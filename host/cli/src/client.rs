@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use clap::Args;
+use pelton_api::model::page::Page;
 use pelton_api::{Problem, Token};
 use reqwest::{Method, StatusCode, Url};
 use serde::de::DeserializeOwned;
@@ -16,6 +17,9 @@ use crate::exit::usage;
 
 /// Longest that an answer may take; checking a large component takes a while.
 const ANSWER_LIMIT: Duration = Duration::from_secs(120);
+
+/// Items of a page that is asked for: few enough that an answer comes soon.
+const PAGE_ITEMS: usize = 200;
 
 /// Which host.
 #[derive(Clone, Debug, Args)]
@@ -75,6 +79,27 @@ impl HostClient {
     /// With what the host says is wrong, or when it does not answer.
     pub async fn get<T: DeserializeOwned>(&self, path: &[&str], query: &[(&str, &str)]) -> anyhow::Result<T> {
         self.ask(Method::GET, path, query, None).await
+    }
+
+    /// Up to `limit` items of a list, page by page.
+    ///
+    /// # Errors
+    /// As [`HostClient::get`].
+    pub async fn list<P: Page + DeserializeOwned>(&self, path: &[&str], limit: usize) -> anyhow::Result<Vec<P::Item>> {
+        let mut items = Vec::new();
+        let mut start: Option<String> = None;
+        while items.len() < limit {
+            let asked = (limit - items.len()).min(PAGE_ITEMS).to_string();
+            let mut query = vec![("limit", asked.as_str())];
+            query.extend(start.as_deref().map(|start| ("start", start)));
+            let (page, next) = self.get::<P>(path, &query).await?.parts();
+            items.extend(page);
+            match next {
+                Some(next) => start = Some(next),
+                None => break,
+            }
+        }
+        Ok(items)
     }
 
     /// What a PUT brings.

@@ -89,7 +89,7 @@ impl Running {
             jobs: config.jobs.keys().cloned().collect(),
         };
         let shelf = Shelf { store: Arc::new(DynamoComponents::new(table.clone())), guests: guests.clone() };
-        let context = Arc::new(Context::new(info, shelf, config.host.access.clone()));
+        let context = Arc::new(Context::new(info, shelf, config.host.access.clone(), host.events().clone()));
         let close = watch::Sender::new(false);
         let server = tokio::spawn(serve(listener, context.clone(), close.subscribe()));
         tracing::info!("host {} ({id}) answers at {url}", config.host.name);
@@ -228,6 +228,7 @@ impl Running {
         let drained = join_all(self.jobs.iter().map(|job| job.stop()));
         let in_time = tokio::time::timeout(self.config.host.stop_limit, drained).await.is_ok();
         let undone: Vec<String> = self.jobs.iter().flat_map(|job| undone(job)).collect();
+        self.host.events().close();
         self.close.send_replace(true);
         if tokio::time::timeout(REQUESTS_LIMIT, self.server).await.is_err() {
             tracing::debug!("requests were cut off");

@@ -24,6 +24,7 @@ use crate::scheduler::{Runnable, TurnState};
 use crate::spec::JobSpec;
 use crate::status::TaskStatus;
 use crate::store::{LocalStore, StateReader};
+use crate::telling::Tally;
 
 /// A turn that lasted this long lets others come first.
 const QUANTUM: Duration = Duration::from_millis(20);
@@ -39,6 +40,7 @@ pub struct TaskCell {
     pub(crate) status: Mutex<TaskStatus>,
     /// What a service last failed with, until it answers.
     pub(crate) trouble: Mutex<Option<String>>,
+    pub(crate) tally: Mutex<Tally>,
     /// The committed state, for those who ask from outside.
     reader: Mutex<Option<StateReader>>,
     /// When the machine next has something to do by itself, in milliseconds; the maximum for never.
@@ -90,6 +92,7 @@ impl TaskCell {
             turn: TurnState::default(),
             work: Mutex::new(work),
             trouble: Mutex::default(),
+            tally: Mutex::default(),
             reader: Mutex::default(),
             wake_at_ms: AtomicU64::new(u64::MAX),
             unflushed: AtomicBool::new(false),
@@ -152,6 +155,7 @@ impl TaskCell {
 
     /// Takes note of what a service fails with, or that it answers again.
     pub(crate) fn trouble(&self, text: Option<String>) {
+        lock(&self.tally).service_failures += u64::from(text.is_some());
         let mut trouble = lock(&self.trouble);
         if *trouble != text {
             if let Some(text) = &text {
@@ -266,7 +270,12 @@ impl TaskCell {
         fault::pass(FaultPoint::BeforeApply);
         let store = work.store.as_mut().expect("the local copy was opened");
         match store.apply(&applied.writes, applied.mark) {
-            Ok(()) => *lock(&self.reader) = Some(store.reader()),
+            Ok(()) => {
+                *lock(&self.reader) = Some(store.reader());
+                if work.machine.running().is_some() {
+                    self.tally_commit(&applied.writes);
+                }
+            }
             Err(error) => work.events.push_front(Event::Broken(StopCause::Store(error.to_string()))),
         }
         self.unflushed.store(true, Ordering::Relaxed);
@@ -288,6 +297,7 @@ impl TaskCell {
         if !found.is_empty() {
             work.events.push_front(Event::IdleFound(found));
         }
+        self.begin_tally(work);
         work.map = self.job.hub.map();
         work.look_for_shards = true;
         self.job.task_ready();

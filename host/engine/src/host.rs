@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use crate::events::EventLog;
 use crate::guest::Program;
 use crate::job::{Job, Ports};
 use crate::ports::PortError;
@@ -13,6 +14,7 @@ use crate::spec::JobSpec;
 pub struct Host {
     scheduler: Arc<Scheduler>,
     data_dir: PathBuf,
+    events: Arc<EventLog>,
 }
 
 impl Host {
@@ -21,7 +23,12 @@ impl Host {
     /// # Errors
     /// When the system gives no more threads.
     pub fn new(threads: usize, data_dir: PathBuf) -> std::io::Result<Self> {
-        Ok(Self { scheduler: Scheduler::start(threads)?, data_dir })
+        Ok(Self { scheduler: Scheduler::start(threads)?, data_dir, events: Arc::default() })
+    }
+
+    /// What happens in the jobs of this host.
+    pub fn events(&self) -> &Arc<EventLog> {
+        &self.events
     }
 
     /// Runs a job: claims every one of its tasks. Returns before they are restored; their status tells.
@@ -29,7 +36,7 @@ impl Host {
     /// # Errors
     /// When the data folder cannot be written or the table not be read.
     pub async fn start_job(&self, spec: JobSpec, ports: Ports, program: Arc<Program>) -> Result<Arc<Job>, PortError> {
-        Job::start(spec, ports, program, self.scheduler.clone(), &self.data_dir).await
+        Job::start(spec, ports, program, self.scheduler.clone(), &self.data_dir, self.events.clone()).await
     }
 }
 

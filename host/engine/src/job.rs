@@ -15,6 +15,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, watch};
 
 use crate::cell::{IdlePassed, TaskCell, lock};
+use crate::events::EventLog;
 use crate::guest::{GuestLog, Identity, Program};
 use crate::hub::Hub;
 use crate::ports::{Changelog, Clock, IdlePositions, PortError, Sink, Source};
@@ -52,6 +53,7 @@ pub(crate) struct JobShared {
     pub ports: Ports,
     pub program: Arc<Program>,
     pub scheduler: Arc<Scheduler>,
+    pub events: Arc<EventLog>,
     pub runtime: Handle,
     pub hub: Hub,
     pub snapshot_turns: Semaphore,
@@ -114,6 +116,7 @@ impl Job {
         program: Arc<Program>,
         scheduler: Arc<Scheduler>,
         data_dir: &Path,
+        events: Arc<EventLog>,
     ) -> Result<Arc<Self>, PortError> {
         let folder = data_dir.join("state").join(spec.meta.incarnation.to_string());
         std::fs::create_dir_all(&folder)
@@ -122,6 +125,7 @@ impl Job {
         let shared = Arc::new(JobShared {
             program,
             scheduler,
+            events,
             runtime: Handle::current(),
             hub: Hub::default(),
             snapshot_turns: Semaphore::new(SNAPSHOTS_AT_ONCE),
@@ -180,6 +184,7 @@ impl Job {
         let mut status = lock(&cell.status).clone();
         let (bytes, records) = cell.mailbox.load();
         (status.mailbox_bytes, status.mailbox_records) = (bytes as u64, records as u64);
+        status.tally = cell.tally();
         let now_ms = self.shared.ports.clock.now_ms();
         let waiting_ms = status.oldest_unfolded_ms.map(|arrived_ms| now_ms.saturating_sub(arrived_ms).max(1));
         let unread_ms = self.unread_ms(&status, lags);
@@ -225,6 +230,7 @@ impl Job {
                     catching_up: state.catching_up,
                     behind_ms: state.behind_ms,
                     fetches: state.fetches,
+                    failures: state.failures,
                     records_read: state.records_read,
                     error: state.error,
                 }

@@ -17,6 +17,7 @@
 //! # }
 //! ```
 
+pub mod events;
 pub mod ports;
 pub mod spec;
 pub mod status;
@@ -33,14 +34,17 @@ mod mailbox;
 mod restore;
 mod scheduler;
 mod service;
+mod telling;
 mod turn;
 
 pub mod fault;
 pub mod guest;
 pub mod store;
 
+pub use events::EventLog;
 pub use guest::{ComponentError, ComponentReport, GuestLimits, GuestRuntime, Program, RuntimeError, digest_of};
 pub use host::Host;
 pub use job::{Job, Ports, random};
 pub use spec::{JobSettings, JobSpec};
 pub use status::{ShardStatus, StateReadError, TaskStatus};
+pub use telling::Tally;

@@ -18,6 +18,7 @@ use pelton_core::task::Event;
 use tokio::sync::mpsc;
 
 use crate::cell::lock;
+use crate::events::{Happening, NamedShard};
 use crate::job::JobShared;
 use crate::ports::{Fetched, PortError, ShardIterator, SourceError};
 
@@ -43,6 +44,7 @@ pub(crate) struct FeedState {
     pub behind_ms: Option<u64>,
     pub caught_up: bool,
     pub fetches: u64,
+    pub failures: u64,
     pub records_read: u64,
     pub error: Option<String>,
 }
@@ -58,6 +60,7 @@ pub(crate) struct ShardReader {
     commands: mpsc::UnboundedReceiver<FeedCommand>,
     sender: mpsc::UnboundedSender<FeedCommand>,
     state: Arc<Mutex<FeedState>>,
+    has_ended: bool,
 }
 
 impl ShardReader {
@@ -71,11 +74,12 @@ impl ShardReader {
     ) -> Self {
         let home = job.spec.meta.tasks.task_of(shard.range.start);
         let feed = Feed::new(job.spec.pace);
-        Self { job, key, shard, home, feed, iterators: BTreeMap::new(), commands, sender, state }
+        Self { job, key, shard, home, feed, iterators: BTreeMap::new(), commands, sender, state, has_ended: false }
     }
 
     /// Reads until the job closes.
     pub async fn run(mut self) {
+        self.tell_of(Happening::ShardOpened);
         while !self.job.is_closed() {
             while let Ok(command) = self.commands.try_recv() {
                 self.command(command);
@@ -94,6 +98,18 @@ impl ShardReader {
 
     fn now_ms(&self) -> u64 {
         self.job.ports.clock.now_ms()
+    }
+
+    fn tell_of(&self, what: impl FnOnce(NamedShard) -> Happening) {
+        let job = &self.job.identities[usize::from(self.home.0)].job;
+        self.job.events.tell(self.now_ms(), job, what(NamedShard::new(&self.key, &self.job.streams)));
+    }
+
+    /// Tells it once, however often tasks have it read again.
+    fn ended(&mut self) {
+        if !std::mem::replace(&mut self.has_ended, true) {
+            self.tell_of(Happening::ShardEnded);
+        }
     }
 
     async fn pause(&mut self, pause: Duration) {
@@ -138,7 +154,11 @@ impl ShardReader {
 
     async fn failed(&mut self, lane: Lane, error: SourceError) {
         let now_ms = self.now_ms();
-        lock(&self.state).error = Some(error.to_string());
+        {
+            let mut state = lock(&self.state);
+            state.failures += 1;
+            state.error = Some(error.to_string());
+        }
         match error {
             SourceError::Expired => self.feed.failed(now_ms, lane, FeedTrouble::Expired),
             SourceError::Throttled => self.feed.failed(now_ms, lane, FeedTrouble::Passing),
@@ -205,6 +225,7 @@ impl ShardReader {
         let delivery = self.feed.fetched(now_ms, lane, reply);
         self.deliver(delivery, fetched.records).await;
         if reply.end {
+            self.ended();
             self.job.hub.look();
         }
         self.copy_state();

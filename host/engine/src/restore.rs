@@ -11,7 +11,8 @@ use pelton_core::task::Event;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
-use crate::cell::TaskCell;
+use crate::cell::{TaskCell, lock};
+use crate::events::Happening;
 use crate::fault::{self, FaultPoint};
 use crate::mailbox::Message;
 use crate::service::persist;
@@ -93,7 +94,11 @@ impl TaskCell {
         let loaded = SnapshotReader::load(&mut store, source, manifest, mark);
         let outcome = match (missing, loaded) {
             (Some(index), _) => Err(format!("part {index} of {} is missing", manifest.parts)),
-            (None, Ok(())) => Ok(()),
+            (None, Ok(())) => {
+                let Manifest { at, entries, state_bytes, .. } = *manifest;
+                self.tell_of(Happening::SnapshotLoaded { task: self.id, at, entries, state_bytes });
+                Ok(())
+            }
             (None, Err(StoreError::Snapshot(detail))) => Err(detail),
             (None, Err(error)) => return self.store_failed(&error),
         };
@@ -135,6 +140,9 @@ impl TaskCell {
         let changelog = self.changelog();
         if persist!(self, changelog.put_manifest(self.id, &manifest)).is_some() {
             tracing::debug!("task {}: snapshot at commit {} in {count} parts", self.id, mark.number);
+            lock(&self.tally).snapshots += 1;
+            let Manifest { at, entries, state_bytes, .. } = manifest;
+            self.tell_of(Happening::SnapshotTaken { task: self.id, at, entries, state_bytes });
             self.tell(Event::SnapshotTaken(Some(manifest)));
         }
     }

@@ -6,6 +6,8 @@ use pelton_core::position::PositionEntry;
 use pelton_core::slice::HashRange;
 use pelton_core::task::{PhaseName, Task};
 
+use crate::telling::Tally;
+
 /// One task, as this host sees it.
 #[derive(Clone, Debug)]
 pub struct TaskStatus {
@@ -33,6 +35,8 @@ pub struct TaskStatus {
     pub outputs_pending: u64,
     /// What became of every record since the job was created, up to what is folded and perhaps not yet committed.
     pub counts: Counts,
+    /// What it did since this host took it.
+    pub tally: Tally,
     /// Dead letters that stand.
     pub dead_letters: u64,
     /// Their bytes, as they are stored.
@@ -69,6 +73,7 @@ impl TaskStatus {
             outputs_published: 0,
             outputs_pending: 0,
             counts: Counts::default(),
+            tally: Tally::default(),
             dead_letters: 0,
             dead_letter_bytes: 0,
             timers: 0,
@@ -128,7 +133,9 @@ pub struct ShardStatus {
     pub behind_ms: Option<u64>,
     /// Replies taken since this host began to read it.
     pub fetches: u64,
-    /// Records in them.
+    /// Requests for an iterator or records that failed.
+    pub failures: u64,
+    /// Records in the replies.
     pub records_read: u64,
     /// What reading it last failed with, until it succeeds again.
     pub error: Option<String>,

@@ -26,6 +26,7 @@ impl TaskCell {
         }
         if before != status.phase {
             tracing::debug!("task {} of job {}: {:?}", self.id, self.spec().meta.name, status.phase);
+            self.tell_phase(&status);
         }
         drop(status);
         self.wake_at_ms.store(work.machine.wake_at_ms().unwrap_or(u64::MAX), Ordering::Relaxed);
@@ -98,6 +99,7 @@ impl Runnable for TaskCell {
             let mut status = lock(&self.status);
             status.phase = PhaseName::Stopped;
             status.cause = Some(cause.into());
+            self.tell_phase(&status);
         }
         self.job.hub.leave(self.id);
         self.job.task_stopped();

@@ -11,6 +11,17 @@ use crate::process::wait_for;
 /// Task, key and value.
 pub type StateEntry = (u64, Vec<u8>, Vec<u8>);
 
+/// What a host answered.
+#[derive(Debug)]
+pub struct Answer {
+    /// Its status.
+    pub status: u16,
+    /// The media type of its body, with its parameters.
+    pub media_type: String,
+    /// Its body.
+    pub body: Vec<u8>,
+}
+
 /// A host's HTTP API.
 #[derive(Debug)]
 pub struct Api {
@@ -47,6 +58,19 @@ impl Api {
         let reply = self.client.put(format!("{}{path}", self.base)).body(body).send()?;
         let status = reply.status().as_u16();
         Ok((status, reply.json().with_context(|| format!("PUT {path}"))?))
+    }
+
+    /// Whatever is answered to a request.
+    ///
+    /// # Errors
+    /// When there is no answer.
+    pub fn ask(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Result<Answer> {
+        let request = self.client.request(method.parse()?, format!("{}{path}", self.base)).body(body.to_vec());
+        let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+        let answer = request.send().with_context(|| format!("{method} {path}"))?;
+        let media_type = answer.headers().get("content-type").and_then(|value| value.to_str().ok());
+        let media_type = media_type.unwrap_or_default().to_owned();
+        Ok(Answer { status: answer.status().as_u16(), media_type, body: answer.bytes()?.to_vec() })
     }
 
     /// The status of a POST without a body.
@@ -108,8 +132,14 @@ impl Api {
     /// # Errors
     /// When there is no answer.
     pub fn tasks(&self, job: &str) -> Result<Vec<Value>> {
-        let (_, tasks) = self.get(&format!("/v1/jobs/{job}/tasks"))?;
-        Ok(tasks["tasks"].as_array().cloned().unwrap_or_default())
+        let mut tasks = Vec::new();
+        let mut start = Some("0".to_owned());
+        while let Some(from) = start.take() {
+            let (_, page) = self.get(&format!("/v1/jobs/{job}/tasks?start={from}"))?;
+            tasks.extend(page["tasks"].as_array().into_iter().flatten().cloned());
+            start = page["next"].as_str().map(str::to_owned);
+        }
+        Ok(tasks)
     }
 
     /// Waits until every task has folded and committed all there is.

@@ -10,5 +10,7 @@ pub mod stage;
 pub mod streams;
 
 pub mod api;
+pub mod contract;
+pub mod events;
 pub mod fold;
 pub mod text;

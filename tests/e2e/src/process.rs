@@ -107,6 +107,16 @@ impl Drop for Process {
     }
 }
 
+/// Runs a command to its end: its exit code, what it printed and what it said.
+///
+/// # Errors
+/// When it cannot be started.
+pub fn pelton_says(args: &[&str]) -> Result<(i32, String, String)> {
+    let output = Command::new(pelton()?).args(args).stdin(Stdio::null()).output().context("starting pelton")?;
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    Ok((output.status.code().unwrap_or(-1), text(&output.stdout), text(&output.stderr)))
+}
+
 /// Asks again and again until there is an answer.
 ///
 /// # Errors

@@ -2,11 +2,18 @@
 
 use pelton_engine::ComponentReport;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::job::digest_text;
+use super::page::Page;
+
+/// The bytes of a component.
+#[derive(Clone, Debug, PartialEq, Eq, ToSchema)]
+#[schema(value_type = String, format = Binary)]
+pub struct WasmBytes(pub Vec<u8>);
 
 /// A component that can run as a task.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ComponentView {
     /// Digest of its bytes, as `sha256:…`.
     pub digest: String,
@@ -33,7 +40,7 @@ impl From<ComponentReport> for ComponentView {
 }
 
 /// A component that is kept.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ComponentEntry {
     /// Digest of its bytes, as `sha256:…`.
     pub digest: String,
@@ -41,9 +48,20 @@ pub struct ComponentEntry {
     pub size_bytes: u64,
 }
 
-/// Every component that is kept.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// A page of the components that are kept.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ComponentList {
     /// By digest.
     pub components: Vec<ComponentEntry>,
+    /// The `start` of the next page; null after the last one.
+    #[serde(default)]
+    pub next: Option<String>,
+}
+
+impl Page for ComponentList {
+    type Item = ComponentEntry;
+
+    fn parts(self) -> (Vec<ComponentEntry>, Option<String>) {
+        (self.components, self.next)
+    }
 }

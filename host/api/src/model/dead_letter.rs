@@ -3,12 +3,14 @@
 use pelton_core::dead_letter::{Content, DeadLetter};
 use pelton_core::id::{ShardKey, TaskId};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
+use super::page::Page;
 use super::state::{text, to_base64};
 use super::task::PlaceView;
 
 /// Something that a task set aside.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct LetterView {
     /// The task that holds it.
     pub task: u16,
@@ -27,7 +29,7 @@ pub struct LetterView {
 }
 
 /// What a dead letter holds.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum ContentView {
     /// A record.
@@ -106,7 +108,7 @@ impl LetterView {
 }
 
 /// A page of a job's dead letters, by task and number.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct LetterPage {
     /// Name of the job.
     pub job: String,
@@ -116,9 +118,17 @@ pub struct LetterPage {
     pub next: Option<String>,
 }
 
+impl Page for LetterPage {
+    type Item = LetterView;
+
+    fn parts(self) -> (Vec<LetterView>, Option<String>) {
+        (self.letters, self.next)
+    }
+}
+
 /// What was asked of a task about one of its dead letters. It is done soon; the letter tells by being gone, or by one attempt
 /// more.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct LetterAsked {
     /// The task.
     pub task: u16,

@@ -5,9 +5,12 @@ use pelton_core::task::PhaseName;
 use pelton_engine::spec::JobSpec;
 use pelton_engine::status::TaskStatus;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::page::Page;
 
 /// An input stream of a job.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct InputView {
     /// Its name.
     pub stream: String,
@@ -16,7 +19,7 @@ pub struct InputView {
 }
 
 /// Where a job began to read.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "at", rename_all = "snake_case")]
 pub enum StartView {
     /// With the oldest record kept.
@@ -29,7 +32,7 @@ pub enum StartView {
 }
 
 /// How many tasks are where in their lives.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct PhaseCounts {
     /// Becoming owned.
     pub claiming: u32,
@@ -63,7 +66,7 @@ impl PhaseCounts {
 }
 
 /// A job on this host.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct JobView {
     /// Its name.
     pub job: String,
@@ -143,9 +146,20 @@ impl JobView {
     }
 }
 
-/// Every job of this host.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// A page of the jobs of this host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct JobList {
     /// By name.
     pub jobs: Vec<JobView>,
+    /// The `start` of the next page; null after the last one.
+    #[serde(default)]
+    pub next: Option<String>,
+}
+
+impl Page for JobList {
+    type Item = JobView;
+
+    fn parts(self) -> (Vec<JobView>, Option<String>) {
+        (self.jobs, self.next)
+    }
 }

@@ -3,7 +3,10 @@
 
 pub mod component;
 pub mod dead_letter;
+pub mod event;
+pub mod health;
 pub mod job;
+pub mod page;
 pub mod problem;
 pub mod shard;
 pub mod state;

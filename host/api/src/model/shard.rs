@@ -3,11 +3,13 @@
 use pelton_core::id::{ShardId, TaskId};
 use pelton_engine::status::ShardStatus;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
+use super::page::Page;
 use super::task::RangeView;
 
 /// A shard of one of a job's inputs.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ShardView {
     /// Name of the stream.
     pub stream: String,
@@ -29,7 +31,9 @@ pub struct ShardView {
     pub behind_ms: Option<u64>,
     /// Replies taken since this host began to read it.
     pub fetches: u64,
-    /// Records in them.
+    /// Requests for an iterator or records that failed.
+    pub failures: u64,
+    /// Records in the replies.
     pub records_read: u64,
     /// What reading it last failed with, until it succeeds again.
     pub error: Option<String>,
@@ -49,15 +53,27 @@ impl From<ShardStatus> for ShardView {
             catching_up: numbers(status.catching_up),
             behind_ms: status.behind_ms,
             fetches: status.fetches,
+            failures: status.failures,
             records_read: status.records_read,
             error: status.error,
         }
     }
 }
 
-/// Every shard known of a job's inputs.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// A page of the shards known of a job's inputs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ShardList {
     /// By stream and id.
     pub shards: Vec<ShardView>,
+    /// The `start` of the next page; null after the last one.
+    #[serde(default)]
+    pub next: Option<String>,
+}
+
+impl Page for ShardList {
+    type Item = ShardView;
+
+    fn parts(self) -> (Vec<ShardView>, Option<String>) {
+        (self.shards, self.next)
+    }
 }

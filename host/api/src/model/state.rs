@@ -4,6 +4,7 @@ use base64::Engine as _;
 use base64::engine::DecodePaddingMode;
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STANDARD};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// Reads base64 with its padding or without.
 const LENIENT: GeneralPurpose = GeneralPurpose::new(
@@ -30,7 +31,7 @@ pub(super) fn text(bytes: &[u8]) -> Option<String> {
 }
 
 /// A key and its committed value.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct EntryView {
     /// The key.
     pub key_base64: String,
@@ -55,7 +56,7 @@ impl EntryView {
 }
 
 /// The committed value of one key.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ValueView {
     /// Name of the job.
     pub job: String,
@@ -67,7 +68,7 @@ pub struct ValueView {
 }
 
 /// A page of a task's committed state, in key order.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct StatePage {
     /// Name of the job.
     pub job: String,

@@ -8,9 +8,12 @@ use pelton_core::slice::HashRange;
 use pelton_core::task::PhaseName;
 use pelton_engine::status::TaskStatus;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::page::Page;
 
 /// A range of the hash space, both ends inclusive.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct RangeView {
     /// The first hash key, 32 hexadecimal digits.
     pub start: String,
@@ -25,7 +28,7 @@ impl From<HashRange> for RangeView {
 }
 
 /// Where a task is in its life.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum PhaseView {
     /// Becoming the owner.
@@ -53,7 +56,7 @@ impl From<PhaseName> for PhaseView {
 }
 
 /// How far a task has come in a shard.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "at", rename_all = "snake_case")]
 pub enum PlaceView {
     /// Nothing yet; begins with the oldest record kept.
@@ -89,7 +92,7 @@ impl From<Position> for PlaceView {
 }
 
 /// A task's position in one shard.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct PositionView {
     /// Name of the stream.
     pub stream: String,
@@ -102,7 +105,7 @@ pub struct PositionView {
 }
 
 /// What became of every record of a task since the job was created.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct CountsView {
     /// Folded.
     pub folded: u64,
@@ -136,7 +139,7 @@ impl From<&Counts> for CountsView {
 }
 
 /// A task.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct TaskView {
     /// Which, from 0.
     pub task: u16,
@@ -217,9 +220,20 @@ impl TaskView {
     }
 }
 
-/// Every task of a job.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// A page of the tasks of a job.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct TaskList {
     /// In order.
     pub tasks: Vec<TaskView>,
+    /// The `start` of the next page; null after the last one.
+    #[serde(default)]
+    pub next: Option<String>,
+}
+
+impl Page for TaskList {
+    type Item = TaskView;
+
+    fn parts(self) -> (Vec<TaskView>, Option<String>) {
+        (self.tasks, self.next)
+    }
 }

@@ -59,12 +59,13 @@ pub async fn run(args: ComponentArgs, json: bool) -> anyhow::Result<Outcome> {
             if json { print::json(&view)? } else { print::line(&view.digest)? }
         }
         ComponentCommand::List { host } => {
-            let list: ComponentList = HostClient::new(&host)?.get(&["v1", "components"], &[]).await?;
+            let host = HostClient::new(&host)?;
+            let components = host.list::<ComponentList>(&["v1", "components"], usize::MAX).await?;
             if json {
-                print::json(&list)?;
+                print::json(&ComponentList { components, next: None })?;
             } else {
                 let mut table = Table::new(&["DIGEST", "SIZE"]);
-                list.components.into_iter().for_each(|entry| table.row([entry.digest, print::size(entry.size_bytes)]));
+                components.into_iter().for_each(|entry| table.row([entry.digest, print::size(entry.size_bytes)]));
                 table.print()?;
             }
         }

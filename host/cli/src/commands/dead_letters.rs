@@ -10,8 +10,6 @@ use crate::client::{HostArgs, HostClient};
 use crate::exit::{Outcome, usage};
 use crate::print::{self, Table};
 
-/// Letters of a page that is asked for.
-const PAGE_LETTERS: usize = 500;
 /// A task does what it is asked at its next chance; one that is behind takes longer than this.
 const DONE_LIMIT: Duration = Duration::from_secs(60);
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
@@ -110,19 +108,7 @@ fn parts(letter: &str) -> anyhow::Result<(&str, &str)> {
 }
 
 async fn listed(host: &HostClient, job: &str, limit: usize) -> anyhow::Result<Vec<LetterView>> {
-    let mut letters: Vec<LetterView> = Vec::new();
-    let mut start = "0/0".to_owned();
-    while letters.len() < limit {
-        let page = (limit - letters.len()).min(PAGE_LETTERS).to_string();
-        let query = [("start", start.as_str()), ("limit", page.as_str())];
-        let page: LetterPage = host.get(&["v1", "jobs", job, "dead-letters"], &query).await?;
-        letters.extend(page.letters);
-        match page.next {
-            Some(next) => start = next,
-            None => break,
-        }
-    }
-    Ok(letters)
+    host.list::<LetterPage>(&["v1", "jobs", job, "dead-letters"], limit).await
 }
 
 async fn redrivable(host: &HostClient, job: &str) -> anyhow::Result<Vec<String>> {

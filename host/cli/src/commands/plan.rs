@@ -158,9 +158,9 @@ async fn from_host(args: &PlanArgs) -> anyhow::Result<(TaskCount, Vec<Listed>)> 
     let host = HostArgs { url: args.url.clone(), token_file: args.token_file.clone(), config: args.aws.config.clone() };
     let host = HostClient::new(&host)?;
     let job: JobView = host.get(&["v1", "jobs", &args.job], &[]).await?;
-    let list: ShardList = host.get(&["v1", "jobs", &args.job, "shards"], &[]).await?;
+    let shards = host.list::<ShardList>(&["v1", "jobs", &args.job, "shards"], usize::MAX).await?;
     let tasks = TaskCount::new(job.tasks).context("the host answers with an impossible number of tasks")?;
-    let listed = list.shards.into_iter().map(|shard| {
+    let listed = shards.into_iter().map(|shard| {
         let bound =
             |text: &str| u128::from_str_radix(text, 16).map(HashKey).context("the host answers with no hash key");
         let range = HashRange { start: bound(&shard.range.start)?, end: bound(&shard.range.end)? };

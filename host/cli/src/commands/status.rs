@@ -42,12 +42,11 @@ struct HostStatus {
 /// When the host does not answer.
 pub async fn run(args: &StatusArgs, json: bool) -> anyhow::Result<Outcome> {
     let host = HostClient::new(&args.host)?;
-    let list: JobList = host.get(&["v1", "jobs"], &[]).await?;
     let mut jobs = Vec::new();
-    for job in list.jobs {
-        let TaskList { tasks } = host.get(&["v1", "jobs", &job.job, "tasks"], &[]).await?;
-        let ShardList { shards } = host.get(&["v1", "jobs", &job.job, "shards"], &[]).await?;
-        jobs.push(JobStatus { job, task_list: tasks, shards });
+    for job in host.list::<JobList>(&["v1", "jobs"], usize::MAX).await? {
+        let task_list = host.list::<TaskList>(&["v1", "jobs", &job.job, "tasks"], usize::MAX).await?;
+        let shards = host.list::<ShardList>(&["v1", "jobs", &job.job, "shards"], usize::MAX).await?;
+        jobs.push(JobStatus { job, task_list, shards });
     }
     let stopped = jobs.iter().flat_map(|job| &job.task_list).any(|task| task.phase == PhaseView::Stopped);
     if json {

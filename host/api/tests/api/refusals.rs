@@ -1,79 +1,12 @@
-//! What the API answers that needs no running job: refusals, components, probes.
+//! Whatever is wrong with a request is told as a problem, whoever noticed it.
 
-// A test that fails says where.
-#![allow(clippy::unwrap_used)]
-
-use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
-use std::sync::{Arc, Mutex};
 
-use async_trait::async_trait;
-use axum::Router;
-use axum::body::{Body, to_bytes};
-use axum::http::{Request, StatusCode, header};
-use bytes::Bytes;
-use pelton_api::{Access, Context, HostInfo, Problem, Shelf, Token, router};
-use pelton_core::id::Digest;
-use pelton_engine::GuestRuntime;
-use pelton_engine::ports::{ComponentStore, PortError};
-use tower::ServiceExt as _;
+use axum::body::Body;
+use axum::http::{Request, header};
+use pelton_api::{Access, Token};
 
-/// Components in memory.
-#[derive(Default)]
-struct Kept(Mutex<BTreeMap<Digest, Bytes>>);
-
-#[async_trait]
-impl ComponentStore for Kept {
-    async fn put(&self, digest: Digest, bytes: Bytes) -> Result<(), PortError> {
-        self.0.lock().unwrap().insert(digest, bytes);
-        Ok(())
-    }
-
-    async fn get(&self, digest: Digest) -> Result<Option<Bytes>, PortError> {
-        Ok(self.0.lock().unwrap().get(&digest).cloned())
-    }
-
-    async fn list(&self) -> Result<Vec<(Digest, u64)>, PortError> {
-        Ok(self.0.lock().unwrap().iter().map(|(digest, bytes)| (*digest, bytes.len() as u64)).collect())
-    }
-}
-
-struct Api {
-    router: Router,
-    kept: Arc<Kept>,
-    _cache: tempfile::TempDir,
-}
-
-impl Api {
-    fn new(access: Access, jobs: &[&str]) -> Self {
-        let cache = tempfile::tempdir().unwrap();
-        let kept = Arc::new(Kept::default());
-        let shelf = Shelf { store: kept.clone(), guests: GuestRuntime::new(cache.path(), 1).unwrap() };
-        let jobs = jobs.iter().map(|job| (*job).to_owned()).collect();
-        let host = HostInfo { name: "a".into(), id: "0".into(), version: "0", jobs };
-        Self { router: router(Arc::new(Context::new(host, shelf, access))), kept, _cache: cache }
-    }
-
-    async fn ask(&self, request: Request<Body>) -> (StatusCode, String, Bytes) {
-        let response = self.router.clone().oneshot(request).await.unwrap();
-        let media_type = response.headers().get(header::CONTENT_TYPE).map(|value| value.to_str().unwrap().to_owned());
-        let status = response.status();
-        let body = to_bytes(response.into_body(), 1 << 20).await.unwrap();
-        (status, media_type.unwrap_or_default(), body)
-    }
-
-    /// Expects a problem of this status and kind, whose detail has this text.
-    async fn refuses(&self, line: &str, body: &[u8], expected: (u16, &str, &str)) {
-        let (method, path) = line.split_once(' ').unwrap();
-        let request = Request::builder().method(method).uri(path).header(header::HOST, "localhost");
-        let (status, media_type, body) = self.ask(request.body(Body::from(body.to_vec())).unwrap()).await;
-        assert_eq!(media_type, "application/problem+json", "{line}");
-        let problem: Problem = serde_json::from_slice(&body).unwrap();
-        assert_eq!((status.as_u16(), problem.status), (expected.0, expected.0), "{line}: {problem:?}");
-        assert_eq!(problem.kind, format!("urn:pelton:problem:{}", expected.1), "{line}: {problem:?}");
-        assert!(problem.detail.contains(expected.2), "{line}: {problem:?}");
-    }
-}
+use crate::fixture::Api;
 
 #[tokio::test]
 async fn every_refusal_is_a_problem() {
@@ -83,11 +16,17 @@ async fn every_refusal_is_a_problem() {
         ("GET /v1/job", 404, "unknown-route", "there is nothing at /v1/job"),
         ("DELETE /v1/jobs", 405, "method-not-allowed", "/v1/jobs does not take DELETE"),
         ("POST /healthz", 405, "method-not-allowed", "does not take POST"),
-        ("GET /v1/jobs?limt=1", 400, "invalid-parameter", "unknown parameter \"limt\"; this address takes none"),
+        ("GET /v1/jobs?limt=1", 400, "invalid-parameter", "unknown parameter \"limt\"; did you mean limit?"),
+        ("GET /v1/jobs/orders?limit=1", 400, "invalid-parameter", "this address takes none"),
+        ("GET /v1/jobs?limit=0", 400, "invalid-parameter", "a whole number from 1 to 1000"),
+        ("GET /v1/jobs?limit=1001", 400, "invalid-parameter", "a whole number from 1 to 1000"),
+        ("GET /v1/components?start=abc", 400, "invalid-parameter", "\"abc\" is not a digest"),
+        ("GET /v1/events?job=a", 400, "invalid-parameter", "this address takes none"),
+        ("POST /openapi.json", 405, "method-not-allowed", "does not take POST"),
         ("GET /v1/jobs/none", 404, "unknown-job", "this host runs no job \"none\"; its jobs: orders"),
         ("GET /v1/jobs/none/tasks/0", 404, "unknown-job", "no job"),
         ("GET /v1/jobs/orders", 503, "not-ready", "job orders is still being started"),
-        ("GET /v1/jobs/%FF", 400, "invalid-body", "/v1/jobs/%FF"),
+        ("GET /v1/jobs/%FF", 400, "invalid-request", "/v1/jobs/%FF"),
         ("GET /v1/jobs/none/state?partition-ky=a", 400, "invalid-parameter", "did you mean partition-key?"),
         ("GET /v1/jobs/none/state?key=a&key=b", 400, "invalid-parameter", "parameter key is given twice"),
         ("GET /v1/jobs/none/state?key=%FF", 400, "invalid-parameter", "parameter key is not UTF-8"),
@@ -166,12 +105,33 @@ async fn a_token_opens_and_a_foreign_name_does_not() {
 }
 
 #[tokio::test]
-async fn metrics_are_text_that_ends() {
+async fn a_body_of_another_kind_is_refused() {
     let api = Api::new(Access::loopback(), &[]);
-    let (status, media_type, body) = api.ask(Request::builder().uri("/metrics").body(Body::empty()).unwrap()).await;
-    let text = String::from_utf8(body.to_vec()).unwrap();
-    assert_eq!(status, StatusCode::OK);
-    assert!(media_type.starts_with("application/openmetrics-text"), "{media_type}");
-    assert!(text.contains("pelton_host_info{name=\"a\",version=\"0\"} 1"), "{text}");
-    assert!(text.ends_with("# EOF\n"), "{text}");
+    for (media_type, expected) in [
+        ("application/wasm", 422),
+        ("application/octet-stream", 422),
+        ("application/json", 415),
+        ("text/plain; charset=utf-8", 415),
+    ] {
+        let request = Request::builder().method("PUT").uri("/v1/components").header(header::CONTENT_TYPE, media_type);
+        let (status, answered, body) = api.ask(request.body(Body::from("{}")).unwrap()).await;
+        assert_eq!((status.as_u16(), answered.as_str()), (expected, "application/problem+json"), "{body:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_page_of_another_site_has_nothing_done() {
+    let api = Api::new(Access::loopback(), &[]);
+    for (origin, expected) in [
+        ("http://localhost:7777", 404),
+        ("http://127.0.0.1:3000", 404),
+        ("https://example.com", 403),
+        ("https://localhost.example.com", 403),
+        ("null", 403),
+    ] {
+        let request = Request::builder().method("POST").uri("/v1/jobs/none/dead-letters/0/0/redrive");
+        let request = request.header(header::HOST, "127.0.0.1:7777").header(header::ORIGIN, origin);
+        let (status, _, body) = api.ask(request.body(Body::empty()).unwrap()).await;
+        assert_eq!(status.as_u16(), expected, "{origin}: {body:?}");
+    }
 }

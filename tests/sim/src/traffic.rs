@@ -2,6 +2,7 @@
 
 use pelton_core::codec::{self, SystemEntry};
 use pelton_core::id::{ShardKey, TaskId};
+use pelton_core::policy::OutOfRange;
 use pelton_core::task::Event;
 
 use crate::kinesis::{Meant, Put};
@@ -135,8 +136,10 @@ impl World {
         let passed = |world: &Self, key: &ShardKey| {
             let range = world.kinesis.shard(key).shard.range;
             let tasks = world.meta.tasks;
-            let touching: Vec<TaskId> = tasks.tasks().filter(|task| tasks.slice(*task).touches(&range)).collect();
-            world.oracle.passed_by_all(key, &touching)
+            let all = world.meta.policies.out_of_range == OutOfRange::ReadAll;
+            let reads = |task: &TaskId| all || tasks.slice(*task).touches(&range);
+            let readers: Vec<TaskId> = tasks.tasks().filter(reads).collect();
+            world.oracle.passed_by_all(key, &readers)
         };
         let gone = self.kinesis.closed().into_iter().find(|key| passed(self, key))?;
         self.kinesis.forget(&gone);

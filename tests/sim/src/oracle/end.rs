@@ -48,12 +48,12 @@ impl Oracle {
     }
 
     /// How many shards all tasks' logged positions say are passed to their end.
-    pub fn passed_by_all(&self, shard: &ShardKey, touching: &[TaskId]) -> bool {
+    pub fn passed_by_all(&self, shard: &ShardKey, readers: &[TaskId]) -> bool {
         let passed = |task: &TaskId| {
             let entry = self.tasks[usize::from(task.0)].positions.get(shard);
             entry.is_some_and(|entry| entry.position == Position::ShardEnd)
         };
-        touching.iter().all(passed)
+        readers.iter().all(passed)
     }
 
     /// How many records became what, by task's counts, added up; and how many are lost as dead letters say.

@@ -8,7 +8,7 @@ use pelton_core::id::{Digest, Incarnation, ShardId};
 use pelton_core::job::{Input, JobMeta, Start};
 use pelton_core::policy::{Aggregates, OutOfRange, Policies};
 use pelton_core::shard::Shard;
-use pelton_core::slice::TaskCount;
+use pelton_core::slice::{HashKey, HashRange, TaskCount};
 use pelton_engine::ports::{Clock as _, PortError, PutOutcome};
 
 use crate::clock::ServiceClock;
@@ -118,8 +118,19 @@ struct InputWire {
     #[prost(string, tag = "4")]
     newest_shard: String,
     /// Shards listed at the job's creation that may hold records of it.
-    #[prost(string, repeated, tag = "5")]
-    listed: Vec<String>,
+    #[prost(message, repeated, tag = "5")]
+    listed: Vec<ListedWire>,
+}
+
+/// A shard and its range, both ends inclusive, each 16 bytes big-endian.
+#[derive(Clone, PartialEq, prost::Message)]
+struct ListedWire {
+    #[prost(string, tag = "1")]
+    shard: String,
+    #[prost(bytes = "vec", tag = "2")]
+    start: Vec<u8>,
+    #[prost(bytes = "vec", tag = "3")]
+    end: Vec<u8>,
 }
 
 impl JobTable {
@@ -191,7 +202,7 @@ impl JobTable {
         let newest = shards.iter().map(|shard| shard.id.clone()).max();
         // A shard that is closed already holds nothing that arrives from now on.
         let may_hold = |shard: &&Shard| start != StartRequest::Latest || !shard.closed;
-        let listed = shards.iter().filter(may_hold).map(|shard| shard.id.to_string()).collect();
+        let listed = shards.iter().filter(may_hold).map(ListedWire::from_shard).collect();
         let newest = newest.ok_or_else(|| PortError::Retry(format!("stream {} lists no shards", stream.name)))?;
         Ok(InputWire {
             name: stream.name.clone(),
@@ -302,19 +313,34 @@ impl JobTable {
     }
 }
 
+impl ListedWire {
+    fn from_shard(shard: &Shard) -> Self {
+        let HashRange { start, end } = shard.range;
+        let [start, end] = [start, end].map(|key| key.0.to_be_bytes().to_vec());
+        Self { shard: shard.id.to_string(), start, end }
+    }
+
+    fn shard(self) -> Option<(ShardId, HashRange)> {
+        let key = |bytes: Vec<u8>| Some(HashKey(u128::from_be_bytes(bytes.try_into().ok()?)));
+        Some((ShardId::from(self.shard.as_str()), HashRange { start: key(self.start)?, end: key(self.end)? }))
+    }
+}
+
 fn from_wire(name: &str, wire: MetaWire) -> Option<JobMeta> {
-    let input = |input: InputWire| Input {
-        name: input.name,
-        arn: input.arn,
-        created_ms: input.created_ms,
-        newest_shard: ShardId::from(input.newest_shard.as_str()),
-        listed: input.listed.iter().map(|shard| ShardId::from(shard.as_str())).collect(),
+    let input = |input: InputWire| {
+        Some(Input {
+            name: input.name,
+            arn: input.arn,
+            created_ms: input.created_ms,
+            newest_shard: ShardId::from(input.newest_shard.as_str()),
+            listed: input.listed.into_iter().map(ListedWire::shard).collect::<Option<_>>()?,
+        })
     };
     Some(JobMeta {
         name: name.into(),
         incarnation: Incarnation(wire.incarnation.try_into().ok()?),
         tasks: TaskCount::new(wire.tasks)?,
-        inputs: wire.inputs.into_iter().map(input).collect(),
+        inputs: wire.inputs.into_iter().map(input).collect::<Option<_>>()?,
         start: wire.start_ms.map_or(Start::TrimHorizon, Start::At),
         created_ms: wire.created_ms,
         policies: Policies {

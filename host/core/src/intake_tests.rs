@@ -198,7 +198,7 @@ fn check(slice: &str, newest: &str, known: &str, script: &[(&str, &str)]) {
         arn: String::new(),
         created_ms: 0,
         newest_shard: ShardId::from(newest),
-        listed: [ShardId::from("listed")].into(),
+        listed: [(ShardId::from("listed"), HashRange::ALL), (ShardId::from("others"), range("80-ff"))].into(),
     };
     let mut played = Script {
         intake: Intake::new(
@@ -315,6 +315,8 @@ fn a_parent_that_no_listing_shows_is_asked_for() {
     check("00-1f", "a", "", &deep);
     // Listed when the job was created, and gone since without having been begun.
     check("00-ff", "z", "", &[("list c=00-ff<listed", ""), ("wants", ""), ("orphans", "listed")]);
+    // And it held nothing of this task.
+    check("00-1f", "z", "", &[("list c=00-ff<gone+others", ""), ("orphans", ""), ("wants", "c:-")]);
     // It shows again: it is read to its end first.
     let late = [("list c=00-ff<b", ""), ("wants", ""), ("list b=00-ff<a", ""), ("wants", "b:-"), ("orphans", "")];
     check("00-ff", "a", "", &late);

@@ -1,12 +1,12 @@
 //! A job as it was created: what can never change while its state lives. Kept in the job's meta item; a host whose
 //! configuration says otherwise refuses to start it.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use crate::id::{Incarnation, ShardId, ShardKey, StreamIndex};
 use crate::policy::Policies;
 use crate::position::Position;
-use crate::slice::TaskCount;
+use crate::slice::{HashRange, TaskCount};
 
 /// Where a new job begins to read, resolved to a point in time when the job was created.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,8 +28,10 @@ pub struct Input {
     pub created_ms: u64,
     /// The greatest shard id listed when the job was created.
     pub newest_shard: ShardId,
-    /// The shards listed then that may hold records of the job. Others up to the greatest lie before its start.
-    pub listed: BTreeSet<ShardId>,
+    /// The shards listed then that may hold records of the job, with their ranges: listings lose a shard when its records
+    /// expire, and a task that was not to read it must not take that for a gap. Others up to the greatest lie before the
+    /// job's start.
+    pub listed: BTreeMap<ShardId, HashRange>,
 }
 
 /// What a job is from its creation on.
@@ -73,6 +75,10 @@ impl JobMeta {
     /// Whether a shard that no listing shows any more ended before the job began, so that nothing of it is missed.
     pub fn lies_before_start(&self, shard: &ShardKey) -> bool {
         let input = self.input(shard.stream);
-        shard.shard <= input.newest_shard && !input.listed.contains(&shard.shard)
+        shard.shard <= input.newest_shard && !input.listed.contains_key(&shard.shard)
+    }
+    /// The range of a shard that was listed when the job was created.
+    pub fn listed_range(&self, shard: &ShardKey) -> Option<HashRange> {
+        self.input(shard.stream).listed.get(&shard.shard).copied()
     }
 }

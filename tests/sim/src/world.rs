@@ -164,7 +164,7 @@ impl World {
             arn: String::new(),
             created_ms: EPOCH_MS,
             newest_shard: newest(stream).unwrap_or(ShardId::from("")),
-            listed: kinesis.list(stream as usize, 0).into_iter().map(|shard| shard.id).collect(),
+            listed: kinesis.list(stream as usize, 0).into_iter().map(|shard| (shard.id, shard.range)).collect(),
         };
         let meta = JobMeta {
             name: "sim".into(),

@@ -28,7 +28,7 @@ async fn source() -> Result<(KinesisSource, Faults, String)> {
         arn: format!("arn:aws:kinesis:us-east-1:000000000000:stream/{stream}"),
         created_ms: 0,
         newest_shard: ShardId::from("shardId-000000000000"),
-        listed: [ShardId::from("shardId-000000000000")].into(),
+        listed: [(ShardId::from("shardId-000000000000"), HashRange::ALL)].into(),
     };
     let meta = JobMeta {
         policies: Policies::default(),

@@ -50,21 +50,36 @@ impl Intake {
             match (self.shards.get(&parent), map.get(&parent)) {
                 (Some(progress), _) => progress.taken == Position::ShardEnd,
                 (None, Some(parent)) => !parent.range.touches(&self.rules.reads),
-                // It expired before the job began, or all that this task needed of it came through the other parent.
-                (None, None) => meta.lies_before_start(&parent) || self.covered_without(&parent, key, shard, map),
+                // It expired before the job began, was another task's, or all that this task needed of it came through the other parent.
+                (None, None) => {
+                    self.never_needed(&parent, meta) || self.covered_without(&parent, key, shard, (map, meta))
+                }
             }
         })
     }
 
+    /// Whether a shard that no listing shows held nothing that this task was to read.
+    fn never_needed(&self, unlisted: &ShardKey, meta: &JobMeta) -> bool {
+        let elsewhere = meta.listed_range(unlisted).is_some_and(|range| !range.touches(&self.rules.reads));
+        elsewhere || meta.lies_before_start(unlisted)
+    }
+
     /// Whether a parent whose range is known, begun or not, holds all that the shard and the slice share.
-    fn covered_without(&self, unlisted: &ShardKey, key: &ShardKey, shard: &Shard, map: &ShardMap) -> bool {
+    fn covered_without(
+        &self,
+        unlisted: &ShardKey,
+        key: &ShardKey,
+        shard: &Shard,
+        (map, meta): (&ShardMap, &JobMeta),
+    ) -> bool {
         let start = shard.range.start.max(self.rules.reads.start);
         let end = shard.range.end.min(self.rules.reads.end);
         let others = shard.parents.iter().filter(|parent| **parent != unlisted.shard);
         let range = |parent: &ShardId| {
             let parent = ShardKey { stream: key.stream, shard: parent.clone() };
             let begun = self.shards.get(&parent).map(|progress| progress.passed.range);
-            begun.or_else(|| map.get(&parent).map(|shard| shard.range))
+            let listed = || map.get(&parent).map(|shard| shard.range);
+            begun.or_else(listed).or_else(|| meta.listed_range(&parent))
         };
         others.filter_map(range).any(|range| range.contains(start) && range.contains(end))
     }
@@ -93,8 +108,8 @@ impl Intake {
         let never_begun = waiting.filter(|(key, parent, shard)| {
             map.get(parent).is_none()
                 && !self.shards.contains_key(parent)
-                && !meta.lies_before_start(parent)
-                && !self.covered_without(parent, key, shard, map)
+                && !self.never_needed(parent, meta)
+                && !self.covered_without(parent, key, shard, (map, meta))
         });
         let begun = self.shards.iter().filter(|(_, progress)| progress.taken != Position::ShardEnd);
         let begun = begun.map(|(key, _)| key).filter(|key| map.get(key).is_none() && !behind.contains(*key));

@@ -74,7 +74,14 @@ fn live(seed: u64, sabotage: Option<Sabotage>, verbose: bool) -> Coverage {
     let heir = world.rng.below(world.hosts.len() as u64) as usize;
     trace!(world, "from here on nothing goes wrong, and host {heir} is alone");
     world.heal(heir);
-    let settled = world.run(world.now + HEALED_MS, |world| world.oracle.unfinished().is_none() && world.all_run(heir));
+    // What no reader brings by now is gone.
+    let mourning = world.now + HEALED_MS / 2;
+    let settled = world.run(world.now + HEALED_MS, |world| {
+        if world.now > mourning && world.oracle.unfinished().is_some() && world.all_run(heir) {
+            world.oracle.mourn(&world.kinesis);
+        }
+        world.oracle.unfinished().is_none() && world.all_run(heir)
+    });
     let unfinished = world.oracle.unfinished().unwrap_or_else(|| "some task does not run".into());
     assert!(settled, "everything is folded and published in the end: {unfinished}, {}", world.standstill(heir));
     // Calls that were given up long ago may still arrive; nothing changes by them.

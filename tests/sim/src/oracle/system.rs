@@ -194,13 +194,7 @@ impl Oracle {
                 continue;
             }
             let passed = entry.position.covers(record.place);
-            let folded = match record.output.as_deref() {
-                Some(id) => self.tasks[usize::from(task.0)].seen.contains_key(id),
-                None => {
-                    self.not_due.contains(&(key.clone(), count))
-                        || self.next.get(&key).is_some_and(|next| count < *next)
-                }
-            };
+            let folded = self.is_folded(task, record);
             let excused = self.is_excused(task, shard, record, kinesis);
             if passed && !folded && excused && kinesis.is_gone(shard, record.place) {
                 self.lost(&key, count);
@@ -223,6 +217,31 @@ impl Oracle {
             );
         }
         Ok(())
+    }
+
+    fn is_folded(&self, task: TaskId, record: &Record) -> bool {
+        let (key, count) = put_of(record);
+        match record.output.as_deref() {
+            Some(id) => self.tasks[usize::from(task.0)].seen.contains_key(id),
+            None => self.next.get(&key).is_some_and(|next| count < *next) || self.not_due.contains(&(key, count)),
+        }
+    }
+
+    /// What is gone as a dead letter says, in a shard that has had no record since: no position will ever pass it.
+    pub fn mourn(&mut self, kinesis: &Kinesis) {
+        let mut gone = Vec::new();
+        for (key, shard) in kinesis.shards() {
+            for record in shard.meant.iter().map(|meant| &meant.record) {
+                let (task, fate) = self.judged[&(key.clone(), record.place)];
+                let position = self.tasks[usize::from(task.0)].positions.get(&key).map(|entry| entry.position);
+                let unread = fate.is_none() && position.is_some_and(|position| !position.covers(record.place));
+                let excused = unread && kinesis.is_gone(&key, record.place) && !self.is_folded(task, record);
+                if excused && self.is_excused(task, &key, record, kinesis) {
+                    gone.push(put_of(record));
+                }
+            }
+        }
+        gone.into_iter().for_each(|(key, count)| self.lost(&key, count));
     }
 
     /// Whether a dead letter says that a record may be gone. One from before the job began may go without a word: the job begins

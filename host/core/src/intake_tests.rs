@@ -317,6 +317,15 @@ fn a_parent_that_no_listing_shows_is_asked_for() {
     check("00-ff", "z", "", &[("list c=00-ff<listed", ""), ("wants", ""), ("orphans", "listed")]);
     // And it held nothing of this task.
     check("00-1f", "z", "", &[("list c=00-ff<gone+others", ""), ("orphans", ""), ("wants", "c:-")]);
+    // An ancestor comes first that was begun: what it holds precedes all that may be gone.
+    let begun = [
+        ("list a=00-ff d=00-ff<b+c", ""),
+        ("orphans", ""),
+        ("wants", "a:4"),
+        ("offer a 4..end 5", "taken"),
+        ("orphans", "b c"),
+    ];
+    check("00-ff", "a", "a:4/00-ff", &begun);
     // It shows again: it is read to its end first.
     let late = [("list c=00-ff<b", ""), ("wants", ""), ("list b=00-ff<a", ""), ("wants", "b:-"), ("orphans", "")];
     check("00-ff", "a", "", &late);

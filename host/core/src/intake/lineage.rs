@@ -95,12 +95,24 @@ impl Intake {
         Progress::at(PositionEntry { position, unread_from_ms, range: shard.range })
     }
 
+    /// Whether a shard that is not begun comes of one that is begun and not read to its end: of two shards of a stream that
+    /// share hash keys one is the other's ancestor, though the listing may lack what lies between.
+    fn comes_of_unfinished(&self, key: &ShardKey, shard: &Shard) -> bool {
+        let begun = self.shards.iter().filter(|(begun, _)| begun.stream == key.stream);
+        let shared = self.rules.reads.common(&shard.range);
+        let unfinished = |progress: &Progress| progress.taken != Position::ShardEnd;
+        begun.into_iter().any(|(_, progress)| {
+            unfinished(progress) && shared.is_some_and(|shared| progress.passed.range.touches(&shared))
+        })
+    }
+
     /// Shards that this task still has to read and no listing shows: those begun and not read to their end, and parents never
     /// begun of what waits for them. Whether they are gone is for Kinesis to say, not for a listing.
     pub fn orphans(&self, map: &ShardMap, meta: &JobMeta) -> BTreeSet<ShardKey> {
         let behind = self.ancestors_of_known(map);
-        let unknown =
-            map.touching(self.rules.reads).filter(|(key, _)| !self.shards.contains_key(key) && !behind.contains(key));
+        let unknown = map.touching(self.rules.reads).filter(|(key, shard)| {
+            !self.shards.contains_key(key) && !behind.contains(key) && !self.comes_of_unfinished(key, shard)
+        });
         let waiting = unknown.flat_map(|(key, shard)| {
             let parents = shard.parents.iter().map(|parent| ShardKey { stream: key.stream, shard: parent.clone() });
             parents.map(move |parent| (key.clone(), parent, shard))

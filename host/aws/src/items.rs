@@ -94,6 +94,24 @@ impl DynamoTable {
         }
     }
 
+    /// Replaces an item whose `data` is still what it was. [`PutOutcome::Exists`] when it is not: perhaps it is what was asked
+    /// for already, put by a request whose reply was lost.
+    pub(crate) async fn replace(
+        &self,
+        pk: &str,
+        sk: &str,
+        before: AttributeValue,
+        attributes: Vec<(&str, AttributeValue)>,
+    ) -> Result<PutOutcome, PortError> {
+        let request = self.put_request(pk, sk, attributes).condition_expression("#data = :before");
+        let request = request.expression_attribute_names("#data", "data");
+        match request.expression_attribute_values(":before", before).send().await {
+            Ok(_) => Ok(PutOutcome::Applied),
+            Err(error) if code(&error) == Some("ConditionalCheckFailedException") => Ok(PutOutcome::Exists),
+            Err(error) => Err(port_error(&format!("replacing item {pk} {sk} of table {}", self.name), &error)),
+        }
+    }
+
     fn put_request(
         &self,
         pk: &str,

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use aws_sdk_kinesis::types::StreamStatus;
 use futures::future::try_join_all;
-use pelton_core::id::{Digest, Incarnation, ShardId};
-use pelton_core::job::{Input, JobMeta, Start};
+use pelton_core::id::{Digest, Incarnation};
+use pelton_core::job::JobMeta;
 use pelton_core::policy::{Aggregates, OutOfRange, Policies};
 use pelton_core::shard::Shard;
-use pelton_core::slice::{HashKey, HashRange, TaskCount};
+use pelton_core::slice::TaskCount;
 use pelton_engine::ports::{Clock as _, PortError, PutOutcome};
 
 use crate::clock::ServiceClock;
@@ -16,6 +16,7 @@ use crate::connect::Connections;
 use crate::error::{code, persist, port_error};
 use crate::item::{binary, number};
 use crate::job_error::JobError;
+use crate::job_wire::{InputWire, ListedWire, MetaWire, from_wire};
 use crate::layout::{self, META};
 use crate::manifest::{framed, unframed};
 use crate::source::list_shards;
@@ -67,6 +68,14 @@ pub struct OpenedJob {
     pub created: bool,
 }
 
+/// A job that was created in another table than the one in which it is found.
+#[derive(Clone, Debug)]
+pub struct LostJob {
+    /// What it is from its creation on, under the incarnation that it had there.
+    pub meta: JobMeta,
+    wire: MetaWire,
+}
+
 /// The jobs of a table.
 #[derive(Debug)]
 pub struct JobTable {
@@ -81,56 +90,6 @@ struct Stream {
     arn: String,
     created_ms: u64,
     retention_ms: u64,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct MetaWire {
-    #[prost(bytes = "vec", tag = "1")]
-    incarnation: Vec<u8>,
-    #[prost(uint32, tag = "2")]
-    tasks: u32,
-    #[prost(message, repeated, tag = "3")]
-    inputs: Vec<InputWire>,
-    /// None: the trim horizon.
-    #[prost(uint64, optional, tag = "4")]
-    start_ms: Option<u64>,
-    #[prost(uint64, tag = "5")]
-    created_ms: u64,
-    #[prost(string, tag = "6")]
-    table_id: String,
-    #[prost(bytes = "vec", tag = "7")]
-    component: Vec<u8>,
-    /// As configuration names them.
-    #[prost(string, tag = "8")]
-    out_of_range: String,
-    #[prost(string, tag = "9")]
-    aggregates: String,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct InputWire {
-    #[prost(string, tag = "1")]
-    name: String,
-    #[prost(string, tag = "2")]
-    arn: String,
-    #[prost(uint64, tag = "3")]
-    created_ms: u64,
-    #[prost(string, tag = "4")]
-    newest_shard: String,
-    /// Shards listed at the job's creation that may hold records of it.
-    #[prost(message, repeated, tag = "5")]
-    listed: Vec<ListedWire>,
-}
-
-/// A shard and its range, both ends inclusive, each 16 bytes big-endian.
-#[derive(Clone, PartialEq, prost::Message)]
-struct ListedWire {
-    #[prost(string, tag = "1")]
-    shard: String,
-    #[prost(bytes = "vec", tag = "2")]
-    start: Vec<u8>,
-    #[prost(bytes = "vec", tag = "3")]
-    end: Vec<u8>,
 }
 
 impl JobTable {
@@ -160,8 +119,7 @@ impl JobTable {
         let component = wire.component.clone().try_into().map(Digest);
         let meta = from_wire(&request.name, wire);
         let (Some(meta), Ok(component)) = (meta, component) else {
-            let what = format!("table {}: the meta item of job {} is damaged", self.table.name, request.name);
-            return Err(port(PortError::Stop(what)));
+            return Err(port(self.damaged(&request.name)));
         };
         let retention_ms = streams.iter().map(|stream| stream.retention_ms).collect();
         Ok(OpenedJob { meta, retention_ms, component, created })
@@ -276,6 +234,45 @@ impl JobTable {
         }
     }
 
+    /// A job that was created in another table than the one in which it is found.
+    ///
+    /// # Errors
+    /// When there is none of the name, or it was created here.
+    pub async fn lost(&self, name: &str) -> Result<LostJob, JobError> {
+        let (job, table) = (name.to_owned(), self.table.name.clone());
+        let port = |error| JobError::Port { job: name.into(), error };
+        let wire = persist(|| self.read(name)).await.map_err(port)?;
+        let Some(wire) = wire else { return Err(JobError::NoJob { job, table }) };
+        if wire.table_id == self.table.id() {
+            return Err(JobError::NotLost { job, table });
+        }
+        let meta = from_wire(name, wire.clone()).ok_or_else(|| port(self.damaged(name)))?;
+        Ok(LostJob { meta, wire })
+    }
+
+    /// Has a lost job go on in this table as another incarnation, whose changelogs must begin with what was found.
+    ///
+    /// # Errors
+    /// When somebody else did so meanwhile, or the table cannot be written.
+    pub async fn recovered(&self, lost: LostJob, incarnation: Incarnation) -> Result<(), JobError> {
+        let LostJob { meta, wire: before } = lost;
+        let wire = MetaWire { incarnation: incarnation.0.into(), table_id: self.table.id().into(), ..before.clone() };
+        let (pk, data) = (layout::job(&meta.name), |wire: &MetaWire| binary(framed(FORMAT, wire)));
+        let attributes = || vec![("format", number(FORMAT.into())), ("data", data(&wire))];
+        let port = |error| JobError::Port { job: meta.name.clone(), error };
+        let replaced = persist(|| self.table.replace(&pk, META, data(&before), attributes())).await.map_err(port)?;
+        let standing = match replaced {
+            PutOutcome::Applied => return Ok(()),
+            PutOutcome::Exists => persist(|| self.read(&meta.name)).await.map_err(port)?,
+        };
+        let ours = standing.is_some_and(|standing| standing.incarnation == wire.incarnation);
+        if ours { Ok(()) } else { Err(JobError::RecoveredElsewhere { job: meta.name.clone() }) }
+    }
+
+    fn damaged(&self, name: &str) -> PortError {
+        PortError::Stop(format!("table {}: the meta item of job {name} is damaged", self.table.name))
+    }
+
     fn check(&self, request: &JobRequest, streams: &[Stream], wire: &MetaWire) -> Result<(), JobError> {
         let job = request.name.clone();
         if wire.table_id != self.table.id() {
@@ -311,45 +308,4 @@ impl JobTable {
         }
         Ok(())
     }
-}
-
-impl ListedWire {
-    fn from_shard(shard: &Shard) -> Self {
-        let HashRange { start, end } = shard.range;
-        let [start, end] = [start, end].map(|key| key.0.to_be_bytes().to_vec());
-        Self { shard: shard.id.to_string(), start, end }
-    }
-
-    fn shard(self) -> Option<(ShardId, HashRange)> {
-        let key = |bytes: Vec<u8>| Some(HashKey(u128::from_be_bytes(bytes.try_into().ok()?)));
-        Some((ShardId::from(self.shard.as_str()), HashRange { start: key(self.start)?, end: key(self.end)? }))
-    }
-}
-
-fn from_wire(name: &str, wire: MetaWire) -> Option<JobMeta> {
-    let input = |input: InputWire| {
-        Some(Input {
-            name: input.name,
-            arn: input.arn,
-            created_ms: input.created_ms,
-            newest_shard: ShardId::from(input.newest_shard.as_str()),
-            listed: input.listed.into_iter().map(ListedWire::shard).collect::<Option<_>>()?,
-        })
-    };
-    Some(JobMeta {
-        name: name.into(),
-        incarnation: Incarnation(wire.incarnation.try_into().ok()?),
-        tasks: TaskCount::new(wire.tasks)?,
-        inputs: wire.inputs.into_iter().map(input).collect::<Option<_>>()?,
-        start: wire.start_ms.map_or(Start::TrimHorizon, Start::At),
-        created_ms: wire.created_ms,
-        policies: Policies {
-            out_of_range: named(OutOfRange::NAMES, &wire.out_of_range)?,
-            aggregates: named(Aggregates::NAMES, &wire.aggregates)?,
-        },
-    })
-}
-
-fn named<T: Copy>(names: &[(&str, T)], name: &str) -> Option<T> {
-    names.iter().find(|(known, _)| *known == name).map(|(_, choice)| *choice)
 }

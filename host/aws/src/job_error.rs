@@ -107,7 +107,7 @@ pub enum JobError {
     #[error(
         "job {job} was created in table {known}, and this is {found}: it was restored from a backup or made \
          again; its changelog may lack commits whose outputs went out, so it does not run here; name the table that it was \
-         created in, or give the job another name"
+         created in, or see `pelton recover --help`, which has it go on from what is found here"
     )]
     Table {
         /// Which job.
@@ -116,6 +116,28 @@ pub enum JobError {
         known: String,
         /// Now.
         found: String,
+    },
+    /// There is no job of this name to recover.
+    #[error("table {table} has no job {job}; mend the name, or the table's in the configuration")]
+    NoJob {
+        /// Which job.
+        job: String,
+        /// Which table.
+        table: String,
+    },
+    /// A job that runs as it is.
+    #[error("job {job} needs no recovery: table {table} is the one that it was created in; start it with `pelton run`")]
+    NotLost {
+        /// Which job.
+        job: String,
+        /// Which table.
+        table: String,
+    },
+    /// Somebody else recovered it, or is about to.
+    #[error("job {job} was recovered by another process meanwhile; what this one did is unused")]
+    RecoveredElsewhere {
+        /// Which job.
+        job: String,
     },
     /// A service failed.
     #[error("job {job}: {error}")]

@@ -36,12 +36,13 @@ mod trim;
 mod components;
 mod job;
 mod job_error;
+mod job_wire;
 
 pub use changelog::DynamoChangelog;
 pub use clock::ServiceClock;
 pub use components::DynamoComponents;
 pub use connect::{AwsSettings, Connections, connect};
-pub use job::{JobRequest, JobTable, OpenedJob, StartRequest};
+pub use job::{JobRequest, JobTable, LostJob, OpenedJob, StartRequest};
 pub use job_error::JobError;
 pub use sink::{KinesisSink, OutputFormat, OutputStream};
 pub use source::KinesisSource;

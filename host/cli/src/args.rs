@@ -10,6 +10,7 @@ use crate::commands::dead_letters::DeadLettersArgs;
 use crate::commands::dev::DevArgs;
 use crate::commands::plan::PlanArgs;
 use crate::commands::put::PutArgs;
+use crate::commands::recover::RecoverArgs;
 use crate::commands::run::RunArgs;
 use crate::commands::state::StateArgs;
 use crate::commands::status::StatusArgs;
@@ -48,6 +49,8 @@ pub enum Command {
     DeadLetters(DeadLettersArgs),
     /// Show which task owns a key, and which shards feed it.
     Plan(PlanArgs),
+    /// Have a job go on from what a table holds that was restored from a backup.
+    Recover(RecoverArgs),
     /// Keep components in the table, and see those kept.
     Component(ComponentArgs),
 }

@@ -30,7 +30,9 @@ mod reader;
 
 mod call;
 mod cell;
+mod log;
 mod mailbox;
+mod recover;
 mod restore;
 mod scheduler;
 mod service;
@@ -45,6 +47,7 @@ pub use events::EventLog;
 pub use guest::{ComponentError, ComponentReport, GuestLimits, GuestRuntime, Program, RuntimeError, digest_of};
 pub use host::Host;
 pub use job::{Job, Ports, random};
+pub use recover::{RecoverError, RecoveredTask, Recovery};
 pub use spec::{JobSettings, JobSpec};
 pub use status::{ShardStatus, StateReadError, TaskStatus};
 pub use telling::Tally;

@@ -8,20 +8,16 @@ use bytes::Bytes;
 use pelton_core::append::PutReply;
 use pelton_core::cause::StopCause;
 use pelton_core::claim::Tail;
-use pelton_core::codec::{self, Placement};
 use pelton_core::commit::StoredCommit;
 use pelton_core::id::{CommitNumber, Epoch};
 use pelton_core::limits::backoff_ms;
 use pelton_core::output::Package;
-use pelton_core::restore::LogEntry;
 use pelton_core::task::Event;
 
 use crate::cell::TaskCell;
 use crate::fault::{self, FaultPoint};
-use crate::ports::{LogItem, PortError, PutOutcome};
-
-/// Parts staged or read at a time.
-const PARTS_AT_ONCE: usize = 8;
+use crate::log::{self, PARTS_AT_ONCE};
+use crate::ports::{PortError, PutOutcome};
 
 /// Repeats a request until it is answered, with growing pauses; none when the service refuses for good, in which case the
 /// task was told.
@@ -130,34 +126,10 @@ impl TaskCell {
         let Some(items) = persist!(self, changelog.read_from(self.id, from)) else { return };
         let mut entries = Vec::with_capacity(items.len());
         for item in items {
-            let Some(entry) = persist!(self, self.entry(&item)) else { return };
+            let Some(entry) = persist!(self, log::entry(changelog, self.id, &item)) else { return };
             entries.push(entry);
         }
         self.tell(Event::LogRead(entries));
-    }
-
-    /// Decodes an item, with the parts staged for it.
-    async fn entry(&self, item: &LogItem) -> Result<LogEntry, PortError> {
-        use futures::stream::{StreamExt, TryStreamExt};
-        let changelog = self.changelog();
-        let mut stored_bytes = item.head.len() as u64;
-        let commit = match codec::placement(&item.head) {
-            Err(error) => Err(error.to_string()),
-            Ok(Placement::Inline) => codec::decode(&item.head, &[]).map_err(|error| error.to_string()),
-            Ok(Placement::Staged(count)) => {
-                let read = |index| changelog.read_part(self.id, item.number, item.id, index);
-                let parts: Vec<Option<Bytes>> =
-                    futures::stream::iter((0..count).map(read)).buffered(PARTS_AT_ONCE).try_collect().await?;
-                let missing = parts.iter().position(Option::is_none);
-                let parts: Vec<Bytes> = parts.into_iter().flatten().collect();
-                stored_bytes += parts.iter().map(|part| part.len() as u64).sum::<u64>();
-                match missing {
-                    Some(index) => Err(format!("part {index} of {count} is missing")),
-                    None => codec::decode(&item.head, &parts).map_err(|error| error.to_string()),
-                }
-            }
-        };
-        Ok(LogEntry { number: item.number, id: item.id, epoch: item.epoch, commit, stored_bytes })
     }
 
     pub(crate) async fn publish(self: Arc<Self>, packages: Vec<Package>, attempt: u32) {

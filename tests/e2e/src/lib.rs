@@ -8,6 +8,7 @@ pub mod process;
 pub mod servers;
 pub mod stage;
 pub mod streams;
+pub mod table;
 
 pub mod api;
 pub mod contract;

@@ -6,6 +6,7 @@ pub mod dead_letters;
 pub mod dev;
 pub mod plan;
 pub mod put;
+pub mod recover;
 pub mod run;
 pub mod state;
 pub mod status;
@@ -32,6 +33,7 @@ pub async fn run(cli: Cli, began: Instant) -> anyhow::Result<Outcome> {
         Command::State(args) => state::run(args, json).await,
         Command::DeadLetters(args) => dead_letters::run(args, json).await,
         Command::Plan(args) => plan::run(&args, json).await,
+        Command::Recover(args) => recover::run(args, json).await,
         Command::Component(args) => component::run(args, json).await,
     }
 }

@@ -95,14 +95,20 @@ impl Intake {
         Progress::at(PositionEntry { position, unread_from_ms, range: shard.range })
     }
 
-    /// Whether a shard that is not begun comes of one that is begun and not read to its end: of two shards of a stream that
-    /// share hash keys one is the other's ancestor, though the listing may lack what lies between.
-    fn comes_of_unfinished(&self, key: &ShardKey, shard: &Shard) -> bool {
-        let begun = self.shards.iter().filter(|(begun, _)| begun.stream == key.stream);
+    /// Whether a shard that is not begun may come of one that is begun and not read to its end, though the listing lacks what
+    /// lies between: of any that ended, and of one that shares hash keys with it, since one of the two is the other's ancestor.
+    fn may_come_of_unfinished(
+        &self,
+        key: &ShardKey,
+        shard: &Shard,
+        map: &ShardMap,
+        behind: &BTreeSet<ShardKey>,
+    ) -> bool {
         let shared = self.rules.reads.common(&shard.range);
-        let unfinished = |progress: &Progress| progress.taken != Position::ShardEnd;
-        begun.into_iter().any(|(_, progress)| {
-            unfinished(progress) && shared.is_some_and(|shared| progress.passed.range.touches(&shared))
+        self.shards.iter().any(|(begun, progress)| {
+            let is_unfinished = progress.taken != Position::ShardEnd && !behind.contains(begun);
+            let shares = shared.is_some_and(|shared| progress.passed.range.touches(&shared));
+            begun.stream == key.stream && is_unfinished && (shares || !map.is_open(begun))
         })
     }
 
@@ -111,7 +117,9 @@ impl Intake {
     pub fn orphans(&self, map: &ShardMap, meta: &JobMeta) -> BTreeSet<ShardKey> {
         let behind = self.ancestors_of_known(map);
         let unknown = map.touching(self.rules.reads).filter(|(key, shard)| {
-            !self.shards.contains_key(key) && !behind.contains(key) && !self.comes_of_unfinished(key, shard)
+            !self.shards.contains_key(key)
+                && !behind.contains(key)
+                && !self.may_come_of_unfinished(key, shard, map, &behind)
         });
         let waiting = unknown.flat_map(|(key, shard)| {
             let parents = shard.parents.iter().map(|parent| ShardKey { stream: key.stream, shard: parent.clone() });

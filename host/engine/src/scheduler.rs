@@ -42,9 +42,16 @@ const RUNNING: u8 = 2;
 const RUNNING_TOLD: u8 = 3;
 
 impl TurnState {
-    /// Its logic was called, and took so long. After a long call its turns begin in the slow lane, until a call is short.
+    /// A call went on and on: from now on its turns begin in the slow lane.
+    fn begins_slow(&self) {
+        self.slow.store(true, Ordering::Relaxed);
+    }
+
+    /// Its logic was called, and took so long. One that was slow and is no more is treated as the others are.
     pub fn called(&self, took: Duration) {
-        self.slow.store(took >= SLOW_CALL, Ordering::Relaxed);
+        if took < SLOW_CALL {
+            self.slow.store(false, Ordering::Relaxed);
+        }
     }
 }
 

@@ -100,13 +100,15 @@ fn two_that_loop_for_ever_hold_up_nobody() -> Result<()> {
     let (words_put, mixed_put) = (Put::new(WORDS_TASKS), Put::new(MIXED_TASKS));
     wait_for("both jobs to run", LIMIT, || {
         let all = [api.tasks("words"), api.tasks("mixed")];
-        let running = |task: &Value| task["phase"] == "running" && !task["positions"].as_array().is_some_and(Vec::is_empty);
+        let running =
+            |task: &Value| task["phase"] == "running" && !task["positions"].as_array().is_some_and(Vec::is_empty);
         Ok(all.iter().flatten().flatten().all(running).then_some(()).filter(|()| all.iter().all(Result::is_ok)))
     })?;
 
     // Keys of two tasks, which loop, and of the others beside them.
     let loops = ["key0", "key1", "key2", "key3", "key4", "key5"].map(|key| (key, mixed_put.task_of(key)));
-    let (one, other) = (loops[0], *loops.iter().find(|(_, task)| *task != loops[0].1).expect("six keys have two tasks"));
+    let (one, other) =
+        (loops[0], *loops.iter().find(|(_, task)| *task != loops[0].1).expect("six keys have two tasks"));
     let stuck = [one.1, other.1];
     mixed_put.put(&stage, "mixed", &[entry(one.0, "loop"), entry(other.0, "loop")])?;
     let mixed: Vec<Entry> = (0..100).map(|key| entry(&format!("key{key}"), "count")).collect();

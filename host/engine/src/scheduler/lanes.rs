@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::priority::SystemThread;
+use super::priority::{self, SystemThread};
 use super::{QUANTUM, Runnable};
 
 /// Most turns in the slow lane, and with the cores and their spares the most threads. When all are taken, a turn past its
@@ -13,11 +13,9 @@ use super::{QUANTUM, Runnable};
 pub const SLOW_TURNS_MAX: usize = 64;
 /// Turns that begin in the slow lane leave this half of it to those that are moved there.
 pub const SLOW_STARTS_MAX: usize = SLOW_TURNS_MAX / 2;
-/// A call of this length makes the turns after it begin in the slow lane, and its thread one of lower priority. Longer than
-/// a quantum, so that a batch that is somewhat long costs no thread.
+/// A turn that was in the slow lane for so long, on a core and not waiting for one, has those after it begin there, and its
+/// thread gets a lower priority. Longer than a quantum, so that a batch that is somewhat long costs no thread.
 pub const SLOW_CALL: Duration = Duration::from_millis(100);
-
-const _: () = assert!(SLOW_CALL.as_millis() > QUANTUM.as_millis());
 
 /// Which thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -62,17 +60,37 @@ pub struct Review {
     pub needed: Vec<Needed>,
 }
 
-#[derive(Debug)]
 struct Thread {
     seat: Seat,
     system: Option<SystemThread>,
     turn: Option<Turn>,
 }
 
-#[derive(Clone, Copy, Debug)]
 struct Turn {
+    of: Arc<dyn Runnable>,
     began: Instant,
-    slow: bool,
+    /// Since when it is in the slow lane.
+    slow: Option<Used>,
+}
+
+/// What a thread had used of cores at some time.
+#[derive(Clone, Copy, Debug)]
+struct Used {
+    at: Instant,
+    /// None where the system does not tell.
+    core: Option<Duration>,
+}
+
+impl Used {
+    fn by(thread: Option<SystemThread>, at: Instant) -> Self {
+        Self { at, core: thread.and_then(priority::core_time) }
+    }
+
+    /// How long a core was used since then, or else how much time has passed.
+    fn since(self, before: Self) -> Duration {
+        let core = self.core.zip(before.core).map(|(now, before)| now.saturating_sub(before));
+        core.unwrap_or_else(|| self.at.saturating_duration_since(before.at))
+    }
 }
 
 /// The lanes.
@@ -137,8 +155,11 @@ impl Lanes {
         };
         if free && !queue.is_empty() {
             let runnable = if slow { self.slow.pop_front() } else { self.fast.pop_front() };
-            self.thread(thread).turn = Some(Turn { began: now, slow });
-            return Take::Run(runnable.expect("the queue is not empty"));
+            let of = runnable.expect("the queue is not empty");
+            let thread = self.thread(thread);
+            let slow = slow.then(|| Used::by(thread.system, now));
+            thread.turn = Some(Turn { of: of.clone(), began: now, slow });
+            return Take::Run(of);
         }
         // Each core may have one thread to spare, for the next turn that becomes slow.
         let spare = !slow && self.threads_for_fast_turns() <= 2 * self.cores;
@@ -155,13 +176,15 @@ impl Lanes {
         let mut slow_turns = self.turns(true);
         for thread in self.threads.values_mut() {
             let Some(turn) = &mut thread.turn else { continue };
-            let lasted = now.saturating_duration_since(turn.began);
-            if !turn.slow && lasted >= QUANTUM && slow_turns < SLOW_TURNS_MAX {
-                turn.slow = true;
+            let past = now.saturating_duration_since(turn.began) >= QUANTUM;
+            if turn.slow.is_none() && past && slow_turns < SLOW_TURNS_MAX {
+                turn.slow = Some(Used::by(thread.system, now));
                 slow_turns += 1;
                 review.moved = true;
-            }
-            if turn.slow && lasted >= SLOW_CALL && thread.seat == Seat::Fast {
+            } else if thread.seat == Seat::Fast
+                && turn.slow.is_some_and(|before| Used::by(thread.system, now).since(before) >= SLOW_CALL)
+            {
+                turn.of.turn_state().begins_slow();
                 thread.seat = Seat::Slow;
                 review.lowered.extend(thread.system);
             }
@@ -193,12 +216,13 @@ impl Lanes {
 
     /// Turns under way in a lane.
     fn turns(&self, slow: bool) -> usize {
-        self.threads.values().filter_map(|thread| thread.turn).filter(|turn| turn.slow == slow).count()
+        let turns = self.threads.values().filter_map(|thread| thread.turn.as_ref());
+        turns.filter(|turn| turn.slow.is_some() == slow).count()
     }
 
     /// Threads that run a turn of the fast lane, or could.
     fn threads_for_fast_turns(&self) -> usize {
-        let held = |thread: &Thread| thread.turn.is_some_and(|turn| turn.slow);
+        let held = |thread: &Thread| thread.turn.as_ref().is_some_and(|turn| turn.slow.is_some());
         self.threads.values().filter(|thread| thread.seat == Seat::Fast && !held(thread)).count()
     }
 }

@@ -16,6 +16,19 @@ pub fn this_thread() -> Option<SystemThread> {
     link.file_name()?.to_str()?.parse().ok()
 }
 
+/// How long a thread has been on a core, if the system tells.
+#[cfg(target_os = "linux")]
+pub fn core_time(thread: SystemThread) -> Option<std::time::Duration> {
+    /// How the system counts, whatever the kernel does.
+    const TICK: std::time::Duration = std::time::Duration::from_millis(10);
+    let stat = std::fs::read_to_string(format!("/proc/self/task/{thread}/stat")).ok()?;
+    // The name, in brackets, may hold anything; user and system time are the 12th and 13th of what follows it.
+    let (_, fields) = stat.rsplit_once(") ")?;
+    let times = fields.split(' ').skip(11).take(2).map(|ticks| ticks.parse::<u32>().ok());
+    let ticks = times.sum::<Option<u32>>()?;
+    Some(TICK * ticks)
+}
+
 /// Gives a thread, or the calling one, less of the cores. Where that is refused, it goes on as before.
 #[cfg(target_os = "linux")]
 pub fn lower(thread: Option<SystemThread>) {
@@ -32,9 +45,15 @@ pub fn lower(thread: Option<SystemThread>) {
     }
 }
 
-/// Elsewhere a priority is the whole process's.
+/// The system's name of the calling thread, if it tells.
 #[cfg(not(target_os = "linux"))]
 pub fn this_thread() -> Option<SystemThread> {
+    None
+}
+
+/// How long a thread has been on a core, if the system tells.
+#[cfg(not(target_os = "linux"))]
+pub fn core_time(_: SystemThread) -> Option<std::time::Duration> {
     None
 }
 

@@ -2,6 +2,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::mpsc;
 
 use super::lanes::{SLOW_STARTS_MAX, SLOW_TURNS_MAX};
+use super::priority::{core_time, this_thread};
 use super::*;
 
 const LIMIT: Duration = Duration::from_secs(20);
@@ -10,12 +11,18 @@ const LIMIT: Duration = Duration::from_secs(20);
 struct Piece {
     turn: TurnState,
     turns: AtomicU64,
+    spins: AtomicBool,
     held: Mutex<Option<mpsc::Receiver<()>>>,
 }
 
 impl Piece {
     fn quick() -> Arc<Self> {
-        Arc::new(Self { turn: TurnState::default(), turns: AtomicU64::new(0), held: Mutex::new(None) })
+        Arc::new(Self {
+            turn: TurnState::default(),
+            turns: AtomicU64::new(0),
+            spins: AtomicBool::new(false),
+            held: Mutex::new(None),
+        })
     }
 
     fn held() -> (Arc<Self>, mpsc::Sender<()>) {
@@ -40,8 +47,11 @@ impl Runnable for Piece {
         if let Some(held) = self.held.lock().unwrap().take() {
             let _ = held.recv();
         }
-        self.turns.fetch_add(1, Ordering::Relaxed);
+        while self.spins.load(Ordering::Relaxed) {
+            std::hint::spin_loop();
+        }
         self.turn.called(began.elapsed());
+        self.turns.fetch_add(1, Ordering::Relaxed);
         false
     }
 
@@ -76,10 +86,25 @@ fn turns_that_do_not_end_hold_up_nobody() {
         let_go.send(()).unwrap();
     }
     wait("the end of the long turns", || held.iter().all(|(piece, _)| piece.turns() == 1));
-    // After a long call the slow lane is where turns begin, and after a short one no more.
     held.iter().for_each(|(piece, _)| notify(&scheduler, piece));
     wait("another turn of the slow", || held.iter().all(|(piece, _)| piece.turns() == 2));
-    assert!(held.iter().all(|(piece, _)| !piece.turn.slow.load(Ordering::Relaxed)));
+    scheduler.close();
+    wait("the end of all threads", || scheduler.lock().is_over());
+}
+
+#[test]
+fn after_a_turn_that_kept_a_core_busy_turns_begin_in_the_slow_lane_until_one_is_short() {
+    let scheduler = Scheduler::start(1).unwrap();
+    let piece = Piece::quick();
+    piece.spins.store(true, Ordering::Relaxed);
+    notify(&scheduler, &piece);
+    wait("the slow lane", || piece.turn.slow.load(Ordering::Relaxed));
+    piece.spins.store(false, Ordering::Relaxed);
+    wait("the end of its turn", || piece.turns() == 1);
+    assert!(piece.turn.slow.load(Ordering::Relaxed));
+    notify(&scheduler, &piece);
+    wait("a short turn", || piece.turns() == 2);
+    assert!(!piece.turn.slow.load(Ordering::Relaxed));
     scheduler.close();
     wait("the end of all threads", || scheduler.lock().is_over());
 }
@@ -120,7 +145,8 @@ impl Machine {
         let review = self.lanes.review(self.now);
         self.lowered += review.lowered.len();
         for Needed { thread, .. } in review.needed {
-            self.lanes.arrived(thread, Some(thread.0 as u32));
+            // No system thread has this number, so that time that passes counts in place of time on a core.
+            self.lanes.arrived(thread, Some(u32::MAX));
             self.idle.push(thread);
         }
         for thread in std::mem::take(&mut self.idle) {
@@ -154,7 +180,9 @@ fn a_turn_past_its_quantum_makes_room_and_its_thread_is_lowered_later() {
     assert_eq!(machine.busy.len(), 2);
     machine.pass(Duration::from_millis(1));
     assert_eq!((machine.busy.len(), machine.lowered), (4, 0));
-    machine.pass(SLOW_CALL - QUANTUM);
+    machine.pass(SLOW_CALL - Duration::from_millis(1));
+    assert_eq!(machine.lowered, 0);
+    machine.pass(Duration::from_millis(1));
     assert_eq!(machine.lowered, 2);
     machine.end_all();
     machine.pass(Duration::ZERO);
@@ -176,4 +204,16 @@ fn threads_are_bounded_whatever_loops() {
     }
     assert_eq!(machine.busy.len(), SLOW_STARTS_MAX + 2);
     assert!(machine.idle.len() <= 2, "spare threads: {}", machine.idle.len());
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn time_on_a_core_is_told_of_threads_that_work() {
+    let thread = this_thread().unwrap();
+    let (before, began) = (core_time(thread).unwrap(), Instant::now());
+    while core_time(thread).unwrap() < before + Duration::from_millis(50) {
+        assert!(began.elapsed() < LIMIT);
+    }
+    assert!(began.elapsed() >= Duration::from_millis(40), "{:?}", began.elapsed());
+    assert_eq!(core_time(u32::MAX), None);
 }

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use pelton_core::cause::StopCause;
 use pelton_core::id::{CommitId, ShardKey, TaskId};
@@ -20,14 +20,11 @@ use crate::guest::Guest;
 use crate::job::JobShared;
 use crate::mailbox::{Mailbox, Message};
 use crate::ports::{Changelog, Sink};
-use crate::scheduler::{Runnable, TurnState};
+use crate::scheduler::{QUANTUM, Runnable, TurnState};
 use crate::spec::JobSpec;
 use crate::status::TaskStatus;
 use crate::store::{LocalStore, StateReader};
 use crate::telling::Tally;
-
-/// A turn that lasted this long lets others come first.
-const QUANTUM: Duration = Duration::from_millis(20);
 
 /// A task on this host.
 pub struct TaskCell {
@@ -172,9 +169,26 @@ impl TaskCell {
 
     /// Makes what was applied durable on disk, off the guest threads, and says what its guests' log left out.
     pub(crate) fn flush(&self) {
+        self.settle_log();
+        self.flush_under(lock(&self.work));
+    }
+
+    /// The same, unless a turn is under way: one that goes on and on is not waited for, as others are to be flushed too.
+    pub(crate) fn flush_between_turns(&self) {
+        self.settle_log();
+        if let Ok(work) = self.work.try_lock() {
+            self.flush_under(work);
+        }
+    }
+
+    fn settle_log(&self) {
         self.job.identities[usize::from(self.id.0)].log.settle();
+    }
+
+    fn flush_under(&self, work: MutexGuard<'_, Work>) {
         if self.unflushed.swap(false, Ordering::Relaxed) {
-            let flusher = lock(&self.work).store.as_ref().map(|store| store.flusher());
+            let flusher = work.store.as_ref().map(|store| store.flusher());
+            drop(work);
             if let Some(Err(error)) = flusher.map(|flusher| flusher.flush()) {
                 self.tell(Event::Broken(StopCause::Store(error.to_string())));
             }
@@ -216,7 +230,9 @@ impl TaskCell {
             }
             match work.put_off.take() {
                 Some(call) if began.elapsed() < QUANTUM => {
+                    let called = Instant::now();
                     let outcome = self.call(work, call);
+                    self.turn.called(called.elapsed());
                     work.events.push_back(Event::Called(outcome));
                 }
                 put_off => {

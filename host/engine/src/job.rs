@@ -364,7 +364,7 @@ async fn keep_flushing(shared: Arc<JobShared>) {
         for cell in shared.cells() {
             let cell = cell.clone();
             // A failed flush is told to the task itself.
-            let _ = tokio::task::spawn_blocking(move || cell.flush()).await;
+            let _ = tokio::task::spawn_blocking(move || cell.flush_between_turns()).await;
         }
     }
 }

@@ -1,10 +1,21 @@
-//! Guest threads: plain OS threads that take whatever task is ready. A task is on at most one thread at a time, and one
-//! that never returns from its logic holds one thread, not the tasks behind it.
+//! Guest threads: plain OS threads that take whatever task is ready. A task is on at most one thread at a time. As many
+//! turns as the machine has cores are in the fast lane; one that lasts longer than a quantum goes on in the slow lane, and
+//! a spare thread takes its place, so that a task that never returns from its logic holds up nobody.
 
-use std::collections::VecDeque;
+mod lanes;
+mod priority;
+
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use lanes::{Lanes, Needed, SLOW_CALL, Seat, Take, ThreadNumber};
+
+/// A turn that lasted this long lets others come first.
+pub const QUANTUM: Duration = Duration::from_millis(20);
+/// How often turns are looked at for those past their quantum.
+const REVIEW_INTERVAL: Duration = Duration::from_millis(5);
 
 /// Something that guest threads run.
 pub trait Runnable: Send + Sync {
@@ -18,94 +29,155 @@ pub trait Runnable: Send + Sync {
     fn panicked(&self);
 }
 
-/// Whether a runnable is queued, running, or told of something while running.
+/// Whether a runnable is queued, running, or told of something while running, and in which lane its turns begin.
 #[derive(Debug, Default)]
-pub struct TurnState(AtomicU8);
+pub struct TurnState {
+    standing: AtomicU8,
+    slow: AtomicBool,
+}
 
 const IDLE: u8 = 0;
 const QUEUED: u8 = 1;
 const RUNNING: u8 = 2;
 const RUNNING_TOLD: u8 = 3;
 
-/// The threads and their queue.
+impl TurnState {
+    /// A call went on and on: from now on its turns begin in the slow lane.
+    fn begins_slow(&self) {
+        self.slow.store(true, Ordering::Relaxed);
+    }
+
+    /// Its logic was called, and took so long. One that was slow and is no more is treated as the others are.
+    pub fn called(&self, took: Duration) {
+        if took < SLOW_CALL {
+            self.slow.store(false, Ordering::Relaxed);
+        }
+    }
+}
+
+/// The threads and their queues.
 pub struct Scheduler {
-    queue: Mutex<Queue>,
+    lanes: Mutex<Lanes>,
+    /// A turn in the fast lane may be there for who waits.
     ready: Condvar,
 }
 
-#[derive(Default)]
-struct Queue {
-    runnables: VecDeque<Arc<dyn Runnable>>,
-    closed: bool,
-}
-
 impl Scheduler {
-    /// Starts so many threads.
+    /// Starts a thread for each core, and one that looks after them.
     ///
     /// # Errors
     /// When the system gives no more threads.
-    pub fn start(threads: usize) -> std::io::Result<Arc<Self>> {
-        let scheduler = Arc::new(Self { queue: Mutex::default(), ready: Condvar::new() });
-        for number in 0..threads.max(1) {
-            let scheduler = scheduler.clone();
-            std::thread::Builder::new().name(format!("guest-{number}")).spawn(move || scheduler.work())?;
-        }
+    pub fn start(cores: usize) -> std::io::Result<Arc<Self>> {
+        let scheduler = Arc::new(Self { lanes: Mutex::new(Lanes::new(cores.max(1))), ready: Condvar::new() });
+        let first = scheduler.lock().review(Instant::now()).needed;
+        first.into_iter().try_for_each(|needed| scheduler.spawn(needed))?;
+        let reviewer = scheduler.clone();
+        std::thread::Builder::new().name("lanes".into()).spawn(move || reviewer.keep_reviewing())?;
         Ok(scheduler)
     }
 
     /// Has a runnable run soon. While it runs it is told, and runs again.
     pub fn notify(&self, runnable: &Arc<dyn Runnable>) {
-        let state = &runnable.turn_state().0;
-        let told = state.fetch_update(Ordering::AcqRel, Ordering::Acquire, |state| match state {
+        let standing = &runnable.turn_state().standing;
+        let told = standing.fetch_update(Ordering::AcqRel, Ordering::Acquire, |standing| match standing {
             IDLE => Some(QUEUED),
             RUNNING => Some(RUNNING_TOLD),
             _ => None,
         });
         if told == Ok(IDLE) {
-            self.push(runnable.clone());
+            push(&mut self.lock(), runnable.clone());
+            self.ready.notify_one();
         }
-    }
-
-    fn push(&self, runnable: Arc<dyn Runnable>) {
-        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
-        queue.runnables.push_back(runnable);
-        drop(queue);
-        self.ready.notify_one();
     }
 
     /// Ends the threads when they have run what is queued.
     pub fn close(&self) {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner).closed = true;
+        self.lock().close();
         self.ready.notify_all();
     }
 
-    fn work(&self) {
-        while let Some(runnable) = self.next() {
-            let state = &runnable.turn_state().0;
-            state.store(RUNNING, Ordering::Release);
+    fn lock(&self) -> MutexGuard<'_, Lanes> {
+        self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn spawn(self: &Arc<Self>, Needed { thread, seat }: Needed) -> std::io::Result<()> {
+        let scheduler = self.clone();
+        let named = std::thread::Builder::new().name(format!("guest-{}", thread.0));
+        named.spawn(move || scheduler.work(thread, seat)).map(drop)
+    }
+
+    fn work(&self, thread: ThreadNumber, seat: Seat) {
+        if seat == Seat::Slow {
+            priority::lower(None);
+        }
+        self.lock().arrived(thread, priority::this_thread());
+        let mut again = None;
+        while let Some(runnable) = self.next(thread, again.take()) {
+            let standing = &runnable.turn_state().standing;
+            standing.store(RUNNING, Ordering::Release);
             let turned = catch_unwind(AssertUnwindSafe(|| runnable.turn()));
             let more = turned.unwrap_or_else(|_| {
                 runnable.panicked();
                 false
             });
-            let idle = !more && state.compare_exchange(RUNNING, IDLE, Ordering::AcqRel, Ordering::Acquire).is_ok();
+            let idle = !more && standing.compare_exchange(RUNNING, IDLE, Ordering::AcqRel, Ordering::Acquire).is_ok();
             if !idle {
-                state.store(QUEUED, Ordering::Release);
-                self.push(runnable);
+                standing.store(QUEUED, Ordering::Release);
+                again = Some(runnable);
             }
         }
     }
 
-    fn next(&self) -> Option<Arc<dyn Runnable>> {
-        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Ends a thread's turn, and waits for its next one; none when the thread is needed no more.
+    fn next(&self, thread: ThreadNumber, again: Option<Arc<dyn Runnable>>) -> Option<Arc<dyn Runnable>> {
+        let mut lanes = self.lock();
+        lanes.done(thread);
+        if let Some(runnable) = again {
+            push(&mut lanes, runnable);
+        }
         loop {
-            if let Some(runnable) = queue.runnables.pop_front() {
-                return Some(runnable);
+            match lanes.take(thread, Instant::now()) {
+                Take::Run(runnable) => return Some(runnable),
+                Take::Leave => return None,
+                Take::Wait => lanes = self.ready.wait(lanes).unwrap_or_else(PoisonError::into_inner),
             }
-            if queue.closed {
-                return None;
+        }
+    }
+
+    /// Moves turns past their quantum to the slow lane, and starts threads where they are needed. These are children of a
+    /// thread of full priority, and so have it too.
+    fn keep_reviewing(self: Arc<Self>) {
+        loop {
+            std::thread::sleep(REVIEW_INTERVAL);
+            let review = {
+                let mut lanes = self.lock();
+                if lanes.is_over() {
+                    return;
+                }
+                let review = lanes.review(Instant::now());
+                // Under the lock, so that no thread ends meanwhile.
+                review.lowered.iter().for_each(|thread| priority::lower(Some(*thread)));
+                review
+            };
+            if review.moved {
+                self.ready.notify_all();
             }
-            queue = self.ready.wait(queue).unwrap_or_else(PoisonError::into_inner);
+            for needed in review.needed {
+                let thread = needed.thread;
+                if let Err(error) = self.spawn(needed) {
+                    tracing::warn!("the system gives no thread in place of one that is held up: {error}; trying again");
+                    self.lock().gone(thread);
+                }
+            }
         }
     }
 }
+
+fn push(lanes: &mut Lanes, runnable: Arc<dyn Runnable>) {
+    let slow = runnable.turn_state().slow.load(Ordering::Relaxed);
+    lanes.push(runnable, slow);
+}
+
+#[cfg(test)]
+#[path = "scheduler/tests.rs"]
+mod tests;

@@ -1,0 +1,219 @@
+use std::sync::atomic::AtomicU64;
+use std::sync::mpsc;
+
+use super::lanes::{SLOW_STARTS_MAX, SLOW_TURNS_MAX};
+use super::priority::{core_time, this_thread};
+use super::*;
+
+const LIMIT: Duration = Duration::from_secs(20);
+
+/// Something whose turns last until it is let go, or not at all.
+struct Piece {
+    turn: TurnState,
+    turns: AtomicU64,
+    spins: AtomicBool,
+    held: Mutex<Option<mpsc::Receiver<()>>>,
+}
+
+impl Piece {
+    fn quick() -> Arc<Self> {
+        Arc::new(Self {
+            turn: TurnState::default(),
+            turns: AtomicU64::new(0),
+            spins: AtomicBool::new(false),
+            held: Mutex::new(None),
+        })
+    }
+
+    fn held() -> (Arc<Self>, mpsc::Sender<()>) {
+        let (sender, receiver) = mpsc::channel();
+        let piece = Self::quick();
+        *piece.held.lock().unwrap() = Some(receiver);
+        (piece, sender)
+    }
+
+    fn turns(&self) -> u64 {
+        self.turns.load(Ordering::Relaxed)
+    }
+}
+
+impl Runnable for Piece {
+    fn turn_state(&self) -> &TurnState {
+        &self.turn
+    }
+
+    fn turn(&self) -> bool {
+        let began = Instant::now();
+        if let Some(held) = self.held.lock().unwrap().take() {
+            let _ = held.recv();
+        }
+        while self.spins.load(Ordering::Relaxed) {
+            std::hint::spin_loop();
+        }
+        self.turn.called(began.elapsed());
+        self.turns.fetch_add(1, Ordering::Relaxed);
+        false
+    }
+
+    fn panicked(&self) {}
+}
+
+fn notify(scheduler: &Scheduler, piece: &Arc<Piece>) {
+    let runnable: Arc<dyn Runnable> = piece.clone();
+    scheduler.notify(&runnable);
+}
+
+fn wait(what: &str, condition: impl Fn() -> bool) {
+    let began = Instant::now();
+    while !condition() {
+        assert!(began.elapsed() < LIMIT, "{what} does not happen");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+#[test]
+fn turns_that_do_not_end_hold_up_nobody() {
+    let scheduler = Scheduler::start(2).unwrap();
+    let held: Vec<_> = (0..10).map(|_| Piece::held()).collect();
+    held.iter().for_each(|(piece, _)| notify(&scheduler, piece));
+    let quick: Vec<_> = (0..100).map(|_| Piece::quick()).collect();
+    for round in 1..=3 {
+        quick.iter().for_each(|piece| notify(&scheduler, piece));
+        wait("a turn of everyone", || quick.iter().all(|piece| piece.turns() == round));
+    }
+    assert!(held.iter().all(|(piece, _)| piece.turns() == 0));
+    for (_, let_go) in &held {
+        let_go.send(()).unwrap();
+    }
+    wait("the end of the long turns", || held.iter().all(|(piece, _)| piece.turns() == 1));
+    held.iter().for_each(|(piece, _)| notify(&scheduler, piece));
+    wait("another turn of the slow", || held.iter().all(|(piece, _)| piece.turns() == 2));
+    scheduler.close();
+    wait("the end of all threads", || scheduler.lock().is_over());
+}
+
+#[test]
+fn after_a_turn_that_kept_a_core_busy_turns_begin_in_the_slow_lane_until_one_is_short() {
+    let scheduler = Scheduler::start(1).unwrap();
+    let piece = Piece::quick();
+    piece.spins.store(true, Ordering::Relaxed);
+    notify(&scheduler, &piece);
+    wait("the slow lane", || piece.turn.slow.load(Ordering::Relaxed));
+    piece.spins.store(false, Ordering::Relaxed);
+    wait("the end of its turn", || piece.turns() == 1);
+    assert!(piece.turn.slow.load(Ordering::Relaxed));
+    notify(&scheduler, &piece);
+    wait("a short turn", || piece.turns() == 2);
+    assert!(!piece.turn.slow.load(Ordering::Relaxed));
+    scheduler.close();
+    wait("the end of all threads", || scheduler.lock().is_over());
+}
+
+#[test]
+fn what_is_told_while_it_runs_runs_again() {
+    let scheduler = Scheduler::start(1).unwrap();
+    let (piece, let_go) = Piece::held();
+    notify(&scheduler, &piece);
+    wait("its turn", || piece.turn.standing.load(Ordering::Relaxed) == RUNNING);
+    notify(&scheduler, &piece);
+    notify(&scheduler, &piece);
+    let_go.send(()).unwrap();
+    wait("its second turn", || piece.turns() == 2);
+    scheduler.close();
+    wait("the end of all threads", || scheduler.lock().is_over());
+    assert_eq!(piece.turns(), 2);
+}
+
+/// The lanes of a machine, its time standing still unless moved.
+struct Machine {
+    lanes: Lanes,
+    now: Instant,
+    idle: Vec<ThreadNumber>,
+    busy: Vec<ThreadNumber>,
+    lowered: usize,
+}
+
+impl Machine {
+    fn new(cores: usize) -> Self {
+        let lanes = Lanes::new(cores);
+        Self { lanes, now: Instant::now(), idle: Vec::new(), busy: Vec::new(), lowered: 0 }
+    }
+
+    /// Lets time pass; every thread there is takes what it may.
+    fn pass(&mut self, time: Duration) {
+        self.now += time;
+        let review = self.lanes.review(self.now);
+        self.lowered += review.lowered.len();
+        for Needed { thread, .. } in review.needed {
+            // No system thread has this number, so that time that passes counts in place of time on a core.
+            self.lanes.arrived(thread, Some(u32::MAX));
+            self.idle.push(thread);
+        }
+        for thread in std::mem::take(&mut self.idle) {
+            match self.lanes.take(thread, self.now) {
+                Take::Run(_) => self.busy.push(thread),
+                Take::Wait => self.idle.push(thread),
+                Take::Leave => {}
+            }
+        }
+    }
+
+    fn push(&mut self, slow: bool) {
+        self.lanes.push(Piece::quick(), slow);
+    }
+
+    fn end_all(&mut self) {
+        for thread in std::mem::take(&mut self.busy) {
+            self.lanes.done(thread);
+            self.idle.push(thread);
+        }
+    }
+}
+
+#[test]
+fn a_turn_past_its_quantum_makes_room_and_its_thread_is_lowered_later() {
+    let mut machine = Machine::new(2);
+    (0..4).for_each(|_| machine.push(false));
+    machine.pass(Duration::ZERO);
+    assert_eq!(machine.busy.len(), 2);
+    machine.pass(QUANTUM - Duration::from_millis(1));
+    assert_eq!(machine.busy.len(), 2);
+    machine.pass(Duration::from_millis(1));
+    assert_eq!((machine.busy.len(), machine.lowered), (4, 0));
+    machine.pass(SLOW_CALL - Duration::from_millis(1));
+    assert_eq!(machine.lowered, 0);
+    machine.pass(Duration::from_millis(1));
+    assert_eq!(machine.lowered, 2);
+    machine.end_all();
+    machine.pass(Duration::ZERO);
+    assert_eq!(machine.idle.len(), 4, "lowered threads leave; one for each core stays, and one to spare");
+}
+
+#[test]
+fn threads_are_bounded_whatever_loops() {
+    let mut machine = Machine::new(2);
+    (0..200).for_each(|_| machine.push(false));
+    (0..200).for_each(|_| machine.push(true));
+    for _ in 0..200 {
+        machine.pass(SLOW_CALL);
+    }
+    assert_eq!(machine.busy.len(), SLOW_TURNS_MAX + 2);
+    machine.end_all();
+    for _ in 0..10 {
+        machine.pass(Duration::ZERO);
+    }
+    assert_eq!(machine.busy.len(), SLOW_STARTS_MAX + 2);
+    assert!(machine.idle.len() <= 2, "spare threads: {}", machine.idle.len());
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn time_on_a_core_is_told_of_threads_that_work() {
+    let thread = this_thread().unwrap();
+    let (before, began) = (core_time(thread).unwrap(), Instant::now());
+    while core_time(thread).unwrap() < before + Duration::from_millis(50) {
+        assert!(began.elapsed() < LIMIT);
+    }
+    assert!(began.elapsed() >= Duration::from_millis(40), "{:?}", began.elapsed());
+    assert_eq!(core_time(u32::MAX), None);
+}

@@ -1,0 +1,164 @@
+//! The slow lane, on a whole host: two tasks that loop for ever while every other task keeps up.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use pelton_core::slice::{HashKey, TaskCount};
+use pelton_e2e::api::Api;
+use pelton_e2e::process::{component, wait_for};
+use pelton_e2e::stage::{Stage, entry};
+use pelton_e2e::streams::Entry;
+use serde_json::Value;
+
+const LIMIT: Duration = Duration::from_secs(30);
+const LAG_MAX: Duration = Duration::from_secs(2);
+/// How long the two loop under watch: less than their batch-timeout.
+const WATCHED: Duration = Duration::from_secs(15);
+const WORDS_TASKS: u16 = 256;
+const MIXED_TASKS: u16 = 8;
+const KEYS: usize = 5_000;
+/// Records of words put at a time, and how often: well under half of what a host takes.
+const BURST: usize = 1_000;
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// What was put for the tasks of a job: when, and how many records of each there were then.
+struct Put {
+    tasks: TaskCount,
+    counts: Mutex<Vec<(Instant, Vec<u64>)>>,
+}
+
+impl Put {
+    fn new(tasks: u16) -> Self {
+        let tasks = TaskCount::new(tasks.into()).expect("a job has tasks");
+        let nothing = (Instant::now(), vec![0; tasks.get() as usize]);
+        Self { tasks, counts: Mutex::new(vec![nothing]) }
+    }
+
+    fn task_of(&self, key: &str) -> usize {
+        usize::from(self.tasks.task_of(HashKey::of(key)).0)
+    }
+
+    fn put(&self, stage: &Stage, stream: &str, records: &[Entry]) -> Result<()> {
+        stage.put(stream, records)?;
+        let mut counts = self.counts.lock().expect("no holder panics");
+        let mut sums = counts.last().map(|(_, sums)| sums.clone()).unwrap_or_default();
+        records.iter().for_each(|(key, _)| sums[self.task_of(key)] += 1);
+        counts.push((Instant::now(), sums));
+        Ok(())
+    }
+
+    /// How long ago the first record was put that its task has not folded yet; those of some tasks do not count.
+    fn lag(&self, tasks: &[Value], but: &[usize]) -> Duration {
+        let now = Instant::now();
+        let counts = self.counts.lock().expect("no holder panics");
+        let lag = |(index, task): (usize, &Value)| {
+            let folded = task["records_folded"].as_u64().unwrap_or_default();
+            let first = counts.iter().find(|(_, sums)| sums[index] > folded);
+            first.map_or(Duration::ZERO, |(at, _)| now.duration_since(*at))
+        };
+        let others = tasks.iter().enumerate().filter(|(index, _)| !but.contains(index));
+        others.map(lag).max().unwrap_or_default()
+    }
+}
+
+/// Records of 22 words each, of a vocabulary of 20,000.
+fn words() -> Vec<Entry> {
+    let mut state = 1u32;
+    let mut next = |below: u32| {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 8) % below
+    };
+    (0..20_000)
+        .map(|index| {
+            let text: Vec<String> = (0..22).map(|_| format!("word{}", next(20_000))).collect();
+            entry(&format!("key{}", index % KEYS), &text.join(" "))
+        })
+        .collect()
+}
+
+/// The lag that a host itself tells of tasks, in milliseconds.
+fn told_lag_ms(tasks: &[Value], but: &[usize]) -> u64 {
+    let others = tasks.iter().enumerate().filter(|(index, _)| !but.contains(index));
+    others.filter_map(|(_, task)| task["lag_ms"].as_u64()).max().unwrap_or_default()
+}
+
+#[test]
+fn two_that_loop_for_ever_hold_up_nobody() -> Result<()> {
+    let stage = Stage::set(&[("words", 4), ("mixed", 2)])?;
+    let jobs = format!(
+        "[jobs.words]\ninputs = [\"words\"]\ntasks = {WORDS_TASKS}\ncomponent = {:?}\n\
+         [jobs.mixed]\ninputs = [\"mixed\"]\ntasks = {MIXED_TASKS}\ncomponent = {:?}\n\
+         [jobs.mixed.limits]\nbatch-timeout = \"30s\"\n",
+        component("word_count")?,
+        component("misbehaving")?
+    );
+    let host = stage.host("host", &jobs)?;
+    let _process = host.start(&[])?;
+    let api = host.api()?;
+    let (words_put, mixed_put) = (Put::new(WORDS_TASKS), Put::new(MIXED_TASKS));
+    wait_for("both jobs to run", LIMIT, || {
+        let all = [api.tasks("words"), api.tasks("mixed")];
+        let running =
+            |task: &Value| task["phase"] == "running" && !task["positions"].as_array().is_some_and(Vec::is_empty);
+        Ok(all.iter().flatten().flatten().all(running).then_some(()).filter(|()| all.iter().all(Result::is_ok)))
+    })?;
+
+    // Keys of two tasks, which loop, and of the others beside them.
+    let loops = ["key0", "key1", "key2", "key3", "key4", "key5"].map(|key| (key, mixed_put.task_of(key)));
+    let (one, other) =
+        (loops[0], *loops.iter().find(|(_, task)| *task != loops[0].1).expect("six keys have two tasks"));
+    let stuck = [one.1, other.1];
+    mixed_put.put(&stage, "mixed", &[entry(one.0, "loop"), entry(other.0, "loop")])?;
+    let mixed: Vec<Entry> = (0..100).map(|key| entry(&format!("key{key}"), "count")).collect();
+
+    let over = AtomicBool::new(false);
+    let (lag, told_ms) = std::thread::scope(|scope| {
+        let producer = scope.spawn(|| produce(&stage, &over, &words_put, (&mixed_put, &mixed)));
+        let watched = watch(&api, &words_put, &mixed_put, &stuck);
+        over.store(true, Ordering::Relaxed);
+        producer.join().expect("the producer does not panic")?;
+        watched
+    })?;
+    let put: u64 = words_put.counts.lock().expect("no holder panics").last().map_or(0, |(_, sums)| sums.iter().sum());
+    let rate = put / WATCHED.as_secs();
+    println!("{rate} records a second; the longest lag was {} ms, and {told_ms} ms as told", lag.as_millis());
+    let tasks = api.tasks("mixed")?;
+    for task in stuck {
+        ensure!(tasks[task]["records_folded"] == 0, "task {task} does not loop: {}", tasks[task]);
+    }
+    ensure!(rate > 10_000, "only {rate} records a second were put");
+    ensure!(lag < LAG_MAX && u128::from(told_ms) < LAG_MAX.as_millis(), "a task lags by {lag:?}, told as {told_ms} ms");
+    Ok(())
+}
+
+fn produce(stage: &Stage, over: &AtomicBool, words_put: &Put, (mixed_put, mixed): (&Put, &[Entry])) -> Result<()> {
+    let records = words();
+    let mut due = Instant::now();
+    for (round, burst) in records.chunks(BURST).cycle().enumerate() {
+        if over.load(Ordering::Relaxed) {
+            break;
+        }
+        words_put.put(stage, "words", burst)?;
+        if round % 4 == 0 {
+            mixed_put.put(stage, "mixed", mixed)?;
+        }
+        due += PAUSE;
+        std::thread::sleep(due.saturating_duration_since(Instant::now()));
+    }
+    Ok(())
+}
+
+/// The longest lag of any task that does not loop, as seen and as told.
+fn watch(api: &Api, words_put: &Put, mixed_put: &Put, stuck: &[usize]) -> Result<(Duration, u64)> {
+    let began = Instant::now();
+    let (mut lag, mut told_ms) = (Duration::ZERO, 0);
+    while began.elapsed() < WATCHED {
+        std::thread::sleep(Duration::from_millis(200));
+        let (words, mixed) = (api.tasks("words")?, api.tasks("mixed")?);
+        lag = lag.max(words_put.lag(&words, &[])).max(mixed_put.lag(&mixed, stuck));
+        told_ms = told_ms.max(told_lag_ms(&words, &[])).max(told_lag_ms(&mixed, stuck));
+    }
+    Ok((lag, told_ms))
+}

@@ -42,5 +42,5 @@ pub mod store;
 pub use guest::{ComponentError, ComponentReport, GuestRuntime, Program, RuntimeError, digest_of};
 pub use host::Host;
 pub use job::{Job, Ports, random};
-pub use spec::{JobSettings, JobSpec};
+pub use spec::{Consumer, JobSettings, JobSpec};
 pub use status::{ShardStatus, StateReadError, TaskStatus};

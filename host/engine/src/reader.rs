@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use futures::{FutureExt as _, StreamExt as _};
 use pelton_core::cause::StopCause;
 use pelton_core::feed::{Delivery, Feed, FeedNext, FeedTrouble, Lane, Reply};
 use pelton_core::id::{ShardKey, TaskId};
@@ -19,7 +20,8 @@ use tokio::sync::mpsc;
 
 use crate::cell::lock;
 use crate::job::JobShared;
-use crate::ports::{Fetched, PortError, ShardIterator, SourceError};
+use crate::ports::{Fetched, PortError, ShardIterator, SourceError, Subscription};
+use crate::spec::Consumer;
 
 /// A task whose mailbox stays full this long is left out.
 const DETACH: Duration = Duration::from_secs(1);
@@ -40,6 +42,10 @@ pub(crate) enum FeedCommand {
 pub(crate) struct FeedState {
     pub feeds: Vec<TaskId>,
     pub catching_up: Vec<TaskId>,
+    /// How the shared lane is read; none before it is.
+    pub consumer: Option<Consumer>,
+    /// Why not by fan-out, though it should be.
+    pub refused: Option<String>,
     pub behind_ms: Option<u64>,
     pub caught_up: bool,
     pub fetches: u64,
@@ -55,6 +61,10 @@ pub(crate) struct ShardReader {
     home: TaskId,
     feed: Feed,
     iterators: BTreeMap<Lane, ShardIterator>,
+    /// Of the shared lane, instead of an iterator.
+    subscription: Option<Subscription>,
+    /// Fan-out was refused: it is not asked for before this.
+    polls_until_ms: Option<u64>,
     commands: mpsc::UnboundedReceiver<FeedCommand>,
     sender: mpsc::UnboundedSender<FeedCommand>,
     state: Arc<Mutex<FeedState>>,
@@ -71,7 +81,9 @@ impl ShardReader {
     ) -> Self {
         let home = job.spec.meta.tasks.task_of(shard.range.start);
         let feed = Feed::new(job.spec.pace);
-        Self { job, key, shard, home, feed, iterators: BTreeMap::new(), commands, sender, state }
+        let iterators = BTreeMap::new();
+        let (subscription, polls_until_ms) = (None, None);
+        Self { job, key, shard, home, feed, iterators, subscription, polls_until_ms, commands, sender, state }
     }
 
     /// Reads until the job closes.
@@ -80,9 +92,19 @@ impl ShardReader {
             while let Ok(command) = self.commands.try_recv() {
                 self.command(command);
             }
-            match self.feed.next(self.now_ms()) {
+            self.ask_for_fan_out_again();
+            let next = self.feed.next(self.now_ms());
+            if !self.feed.listens() {
+                self.subscription = None;
+            }
+            match next {
+                FeedNext::Iterate(Lane::Shared, position) if self.fans_out() => self.subscribe(position),
                 FeedNext::Iterate(lane, position) => self.iterate(lane, position).await,
-                FeedNext::Fetch(lane) => self.fetch(lane).await,
+                FeedNext::Fetch(lane) => {
+                    self.take_pushed().await;
+                    self.fetch(lane).await;
+                }
+                FeedNext::Listen(until_ms) => self.listen(until_ms).await,
                 FeedNext::Wait(until_ms) => {
                     let pause = Duration::from_millis(until_ms.saturating_sub(self.now_ms()).max(1));
                     self.pause(pause).await;
@@ -118,11 +140,83 @@ impl ShardReader {
         }
     }
 
+    /// Whether the shared lane is to be read by fan-out now.
+    fn fans_out(&self) -> bool {
+        self.job.spec.settings.consumer == Consumer::FanOut && self.polls_until_ms.is_none()
+    }
+
+    fn ask_for_fan_out_again(&mut self) {
+        if self.polls_until_ms.is_some_and(|until_ms| self.now_ms() >= until_ms) {
+            self.polls_until_ms = None;
+            self.feed.turn_over();
+        }
+    }
+
+    fn subscribe(&mut self, position: Position) {
+        self.iterators.remove(&Lane::Shared);
+        self.subscription = Some(self.job.ports.source.subscribe(&self.key, position));
+        self.feed.subscribed();
+    }
+
+    /// Takes what the subscription has at hand, so that a lane that is always ready to be read does not hold it up.
+    async fn take_pushed(&mut self) {
+        let Some(subscription) = &mut self.subscription else { return };
+        if let Some(Some(reply)) = subscription.0.next().now_or_never() {
+            self.pushed(reply).await;
+        }
+    }
+
+    /// Waits for what the subscription pushes, as long as nothing else is to be done.
+    async fn listen(&mut self, until_ms: Option<u64>) {
+        self.copy_state();
+        let pause = until_ms
+            .map_or(Duration::MAX, |until_ms| Duration::from_millis(until_ms.saturating_sub(self.now_ms()).max(1)));
+        let subscription = self.subscription.as_mut().expect("the feed listens only to a subscription");
+        tokio::select! {
+            reply = subscription.0.next() => {
+                self.pushed(reply.expect("a subscription has no end")).await;
+            }
+            () = tokio::time::sleep(pause) => {}
+            command = self.commands.recv() => {
+                if let Some(command) = command {
+                    self.command(command);
+                }
+            }
+            () = self.job.closed() => {}
+        }
+    }
+
+    async fn pushed(&mut self, reply: Result<Fetched, SourceError>) {
+        match reply {
+            Ok(fetched) => {
+                {
+                    let mut state = lock(&self.state);
+                    (state.consumer, state.refused) = (Some(Consumer::FanOut), None);
+                }
+                self.fetched(Lane::Shared, fetched).await;
+            }
+            Err(SourceError::Refused(text)) => {
+                self.polls_until_ms = Some(self.now_ms() + self.job.spec.pace.refusal_holds_ms);
+                self.feed.turn_over();
+                lock(&self.state).refused = Some(text.clone());
+                let job = &self.job.spec.meta.name;
+                self.job.hub.warn_once(format!("job {job} polls, because fan-out is refused: {text}"));
+            }
+            Err(error) => {
+                tracing::warn!("reading {}: {error}; subscribing again", self.key);
+                lock(&self.state).error = Some(error.to_string());
+            }
+        }
+    }
+
     async fn iterate(&mut self, lane: Lane, position: Position) {
         match self.job.ports.source.iterator(&self.key, position).await {
             Ok(iterator) => {
                 self.iterators.insert(lane, iterator);
                 self.feed.iterated(lane);
+                if lane == Lane::Shared {
+                    lock(&self.state).consumer = Some(Consumer::Polling);
+                }
             }
             Err(error) => self.failed(lane, error).await,
         }
@@ -141,7 +235,7 @@ impl ShardReader {
         lock(&self.state).error = Some(error.to_string());
         match error {
             SourceError::Expired => self.feed.failed(now_ms, lane, FeedTrouble::Expired),
-            SourceError::Throttled => self.feed.failed(now_ms, lane, FeedTrouble::Passing),
+            SourceError::Throttled | SourceError::Refused(_) => self.feed.failed(now_ms, lane, FeedTrouble::Passing),
             SourceError::Port(PortError::Retry(text)) => {
                 tracing::warn!("reading {}: {text}; trying again", self.key);
                 self.feed.failed(now_ms, lane, FeedTrouble::Passing);
@@ -189,10 +283,14 @@ impl ShardReader {
             arrived_ms: last.map(|record| record.arrived_ms),
             bytes: fetched.records.iter().map(|record| record.data.len() as u64).sum(),
             end: fetched.next.is_none(),
-            caught_up: fetched.behind_ms.is_none_or(|behind_ms| behind_ms == 0),
+            // A full reply is followed by another, whatever it says: some servers never say how far it is behind.
+            caught_up: fetched.behind_ms.is_none_or(|behind_ms| behind_ms == 0)
+                && fetched.records.len() < BATCH_RECORDS_MAX,
         };
         match fetched.next {
-            Some(iterator) => drop(self.iterators.insert(lane, iterator)),
+            Some(iterator) if self.iterators.contains_key(&lane) => drop(self.iterators.insert(lane, iterator)),
+            // Where a subscription goes on, it knows itself.
+            Some(_) => {}
             None => drop(self.iterators.remove(&lane)),
         }
         {

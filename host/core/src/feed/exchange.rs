@@ -12,13 +12,21 @@ pub struct Pace {
     pub bytes_per_s: u64,
     /// Longest time between two calls when nothing comes, in milliseconds.
     pub idle_interval_max_ms: u64,
+    /// Time until a subscription that was refused is asked for again, in milliseconds.
+    pub refusal_holds_ms: u64,
 }
 
 impl Pace {
     /// What Kinesis allows.
-    pub const KINESIS: Self = Self { call_interval_ms: 200, bytes_per_s: 2 * 1024 * 1024, idle_interval_max_ms: 1_000 };
+    pub const KINESIS: Self = Self {
+        call_interval_ms: 200,
+        bytes_per_s: 2 * 1024 * 1024,
+        idle_interval_max_ms: 1_000,
+        refusal_holds_ms: 60_000,
+    };
     /// For servers without such limits.
-    pub const UNLIMITED: Self = Self { call_interval_ms: 0, bytes_per_s: u64::MAX, idle_interval_max_ms: 100 };
+    pub const UNLIMITED: Self =
+        Self { call_interval_ms: 0, bytes_per_s: u64::MAX, idle_interval_max_ms: 100, refusal_holds_ms: 1_000 };
 }
 
 /// Which of a shard's two readers.

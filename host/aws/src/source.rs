@@ -145,7 +145,7 @@ pub(crate) fn own(what: &str, record: aws_sdk_kinesis::types::Record) -> Result<
     })
 }
 
-pub(crate) fn classed<E, R>(what: &str, shard: &ShardKey, error: &SdkError<E, R>) -> SourceError
+fn classed<E, R>(what: &str, shard: &ShardKey, error: &SdkError<E, R>) -> SourceError
 where
     E: ProvideErrorMetadata + std::error::Error + 'static,
     R: std::fmt::Debug,

@@ -8,6 +8,7 @@ use std::time::Duration;
 use aws_sdk_kinesis::config::{Builder, StalledStreamProtectionConfig};
 use aws_sdk_kinesis::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_kinesis::operation::subscribe_to_shard::SubscribeToShardOutput;
+use aws_sdk_kinesis::types::error::SubscribeToShardEventStreamError;
 use aws_sdk_kinesis::types::{ShardIteratorType, StartingPosition, SubscribeToShardEvent, SubscribeToShardEventStream};
 use futures::StreamExt as _;
 use pelton_core::id::ShardKey;
@@ -17,8 +18,8 @@ use pelton_core::sequence::SequenceNumber;
 use pelton_engine::ports::{Fetched, PortError, ShardIterator, SourceError, Subscription};
 use tokio::time::{Instant, sleep_until, timeout};
 
-use crate::error::{code, port_error};
-use crate::source::{Inputs, classed, own, starting};
+use crate::error::{code, is_final, port_error};
+use crate::source::{Inputs, own, starting};
 
 /// So many failures in a row without an event, and fan-out counts as refused.
 const STRIKES_MAX: u32 = 5;
@@ -83,7 +84,14 @@ impl Subscriber {
                 // It ran out, as each does after five minutes.
                 Ok(Ok(None)) if self.heard => self.open = None,
                 Ok(Ok(None)) => return Err(self.strike(format!("{}: it ended without an event", self.what()))),
-                Ok(Err(error)) => return Err(self.broken(&error).await),
+                Ok(Err(error)) => {
+                    let code = pushed_code(&error);
+                    let text = match code {
+                        Some(code) => format!("{}: {code}", self.what()),
+                        None => port_error(&self.what(), &error).to_string(),
+                    };
+                    return Err(self.broken(code, text).await);
+                }
                 Err(_) => {
                     let silence_ms = silence_max.as_millis();
                     return Err(self.strike(format!("{}: nothing came for {silence_ms} ms", self.what())));
@@ -119,7 +127,10 @@ impl Subscriber {
                 self.pause_until = self.pause_until.max(Instant::now() + times.reopen_min);
                 Err(error)
             }
-            Ok(Err(error)) => Err(self.broken(&error).await),
+            Ok(Err(error)) => {
+                let text = port_error(&self.what(), &error).to_string();
+                Err(self.broken(code(&error), text).await)
+            }
             Err(_) => Err(self.strike(format!("{}: it was not answered", self.what()))),
         }
     }
@@ -157,26 +168,17 @@ impl Subscriber {
     }
 
     /// What an error of Kinesis comes to.
-    async fn broken<E, R>(&mut self, error: &SdkError<E, R>) -> SourceError
-    where
-        E: ProvideErrorMetadata + std::error::Error + 'static,
-        R: std::fmt::Debug,
-    {
-        let what = self.what();
-        match classed(&what, &self.shard, error) {
-            SourceError::Throttled => self.strike(format!("{what}: throttled by Kinesis")),
+    async fn broken(&mut self, code: Option<&str>, text: String) -> SourceError {
+        match code {
             // Whoever subscribed after us has the shard from now on.
-            SourceError::Port(PortError::Retry(text)) if code(error) == Some("ResourceInUseException") => {
-                self.refused(format!("{text}; another host reads it by this consumer"))
-            }
-            SourceError::Port(PortError::Retry(text)) => self.strike(text),
+            Some("ResourceInUseException") => self.refused(format!("{text}; another host reads it by this consumer")),
             // Perhaps it is the consumer that is gone, and not the shard.
-            SourceError::Gone(_) => {
+            Some("ResourceNotFoundException") => {
                 self.inputs.consumers.forget(self.shard.stream).await;
-                self.refused(port_error(&what, error).to_string())
+                self.refused(text)
             }
-            SourceError::Port(PortError::Stop(text)) => self.refused(text),
-            other @ (SourceError::Expired | SourceError::Refused(_)) => self.refused(other.to_string()),
+            Some(code) if is_final(code) => self.refused(text),
+            Some(_) | None => self.strike(text),
         }
     }
 
@@ -195,6 +197,24 @@ impl Subscriber {
         self.pause_until = Instant::now() + Duration::from_millis(backoff_ms(self.strikes));
         SourceError::Port(PortError::Retry(text))
     }
+}
+
+/// The service's name for an error in mid-stream, which the SDK leaves out of those it knows.
+fn pushed_code<R>(error: &SdkError<SubscribeToShardEventStreamError, R>) -> Option<&str> {
+    use SubscribeToShardEventStreamError as E;
+    Some(match error.as_service_error()? {
+        E::ResourceNotFoundException(_) => "ResourceNotFoundException",
+        E::ResourceInUseException(_) => "ResourceInUseException",
+        E::KmsDisabledException(_) => "KMSDisabledException",
+        E::KmsInvalidStateException(_) => "KMSInvalidStateException",
+        E::KmsAccessDeniedException(_) => "KMSAccessDeniedException",
+        E::KmsNotFoundException(_) => "KMSNotFoundException",
+        E::KmsOptInRequired(_) => "KMSOptInRequired",
+        E::KmsThrottlingException(_) => "KMSThrottlingException",
+        E::InternalFailureException(_) => "InternalFailureException",
+        // Kinds that this SDK does not know.
+        other => return other.code(),
+    })
 }
 
 fn lock(opened: &Opened) -> MutexGuard<'_, BTreeMap<ShardKey, Instant>> {

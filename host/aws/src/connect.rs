@@ -7,6 +7,9 @@ use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_dynamodb::config::retry::RetryConfig;
 use aws_sdk_dynamodb::config::timeout::TimeoutConfig;
 use aws_sdk_dynamodb::config::{Credentials, SharedCredentialsProvider};
+use aws_smithy_http_client::proxy::ProxyConfig;
+use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
+use aws_smithy_http_client::{Builder, ConnectorBuilder, tls};
 
 use crate::clock::{DateReader, ServiceClock};
 
@@ -26,6 +29,9 @@ pub struct AwsSettings {
 pub struct Connections {
     /// Kinesis.
     pub kinesis: aws_sdk_kinesis::Client,
+    /// Kinesis again, for subscriptions to shards, on connections apart: one connection bears a bounded number of open
+    /// streams, and those that stay open must not keep requests from it.
+    pub subscribers: Vec<aws_sdk_kinesis::Client>,
     /// DynamoDB.
     pub dynamodb: aws_sdk_dynamodb::Client,
     /// Time by the `Date` of their replies.
@@ -76,11 +82,35 @@ pub async fn connect(settings: &AwsSettings) -> Connections {
     if let Some(address) = &settings.dynamodb_endpoint {
         at_dynamodb = at_dynamodb.endpoint_url(address);
     }
+    let kinesis_client = aws_sdk_kinesis::Client::from_conf(at_kinesis.build());
     Connections {
-        kinesis: aws_sdk_kinesis::Client::from_conf(at_kinesis.build()),
+        subscribers: subscribers(&kinesis_client, kinesis.is_local()),
+        kinesis: kinesis_client,
         dynamodb: aws_sdk_dynamodb::Client::from_conf(at_dynamodb.build()),
         clock,
     }
+}
+
+/// Connections that subscriptions are spread over.
+const SUBSCRIBERS: usize = 16;
+
+/// Clients with connections of their own, made like the SDK's default. Plain HTTP has one for each open reply anyway.
+fn subscribers(kinesis: &aws_sdk_kinesis::Client, local: bool) -> Vec<aws_sdk_kinesis::Client> {
+    if local {
+        return vec![kinesis.clone()];
+    }
+    let apart = || {
+        let http = Builder::new().build_with_connector_fn(|settings, components| {
+            let provider = tls::Provider::Rustls(CryptoMode::AwsLc);
+            let mut connector = ConnectorBuilder::default().tls_provider(provider);
+            connector.set_connector_settings(settings.cloned());
+            connector.set_sleep_impl(components.and_then(|components| components.sleep_impl()));
+            connector.set_proxy_config(Some(ProxyConfig::from_env()));
+            connector.build()
+        });
+        aws_sdk_kinesis::Client::from_conf(kinesis.config().to_builder().http_client(http).build())
+    };
+    std::iter::repeat_with(apart).take(SUBSCRIBERS).collect()
 }
 
 /// The region of servers on this machine when nothing names one.
@@ -119,7 +149,7 @@ impl<'a> Endpoint<'a> {
         }
         if !address.starts_with("https://") {
             // The SDK's own client would take a plain request to HTTP_PROXY, which cannot know this machine.
-            fitted = fitted.http_client(aws_smithy_http_client::Builder::new().build_http());
+            fitted = fitted.http_client(Builder::new().build_http());
         }
         fitted.build()
     }

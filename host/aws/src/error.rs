@@ -42,9 +42,14 @@ where
     };
     match (error, code) {
         (SdkError::ConstructionFailure(_), _) => PortError::Stop(text),
-        (_, Some(code)) if FINAL.contains(&code) => PortError::Stop(text),
+        (_, Some(code)) if is_final(code) => PortError::Stop(text),
         _ => PortError::Retry(text),
     }
+}
+
+/// Whether an error of this name comes again, however often one asks.
+pub(crate) fn is_final(code: &str) -> bool {
+    FINAL.contains(&code)
 }
 
 /// Repeats a request that may be applied twice while it fails in passing, a bounded number of times with growing pauses.

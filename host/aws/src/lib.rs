@@ -21,6 +21,9 @@ mod error;
 mod sink;
 mod source;
 
+mod consumer;
+mod subscription;
+
 mod table;
 
 pub mod layout;
@@ -42,6 +45,7 @@ pub use changelog::DynamoChangelog;
 pub use clock::ServiceClock;
 pub use components::DynamoComponents;
 pub use connect::{AwsSettings, Connections, connect};
+pub use consumer::FanOutTimes;
 pub use job::{JobRequest, JobTable, LostJob, OpenedJob, StartRequest};
 pub use job_error::JobError;
 pub use sink::{KinesisSink, OutputFormat, OutputStream};

@@ -1,4 +1,6 @@
-//! Input streams: shards listed, iterators taken, records got.
+//! Input streams: shards listed, iterators taken, records got or subscribed to.
+
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use aws_sdk_kinesis::Client;
@@ -13,9 +15,12 @@ use pelton_core::record::Record;
 use pelton_core::sequence::SequenceNumber;
 use pelton_core::shard::Shard;
 use pelton_core::slice::{HashKey, HashRange};
-use pelton_engine::ports::{Fetched, PortError, ShardIterator, Source, SourceError};
+use pelton_engine::ports::{Fetched, PortError, ShardIterator, Source, SourceError, Subscription};
 
+use crate::connect::Connections;
+use crate::consumer::{Consumers, FanOutTimes};
 use crate::error::{code, port_error};
+use crate::subscription::{Opened, subscription};
 
 /// Shards in one listing's page; the most Kinesis gives.
 const LISTING_PAGE: i32 = 10_000;
@@ -24,20 +29,43 @@ const LISTING_PAGES_MAX: usize = 100;
 
 /// A job's input streams.
 #[derive(Debug)]
-pub struct KinesisSource {
-    client: Client,
+pub struct KinesisSource(Arc<Inputs>);
+
+/// What reading them takes.
+#[derive(Debug)]
+pub(crate) struct Inputs {
+    pub client: Client,
+    subscribers: Vec<Client>,
     names: Vec<String>,
+    pub consumers: Consumers,
+    pub times: FanOutTimes,
+    pub opened: Opened,
 }
 
 impl KinesisSource {
     /// The inputs of a job.
-    pub fn new(client: Client, meta: &JobMeta) -> Self {
-        let names = meta.inputs.iter().map(|input| input.name.clone()).collect();
-        Self { client, names }
+    pub fn new(connections: &Connections, meta: &JobMeta, times: FanOutTimes) -> Self {
+        assert!(!connections.subscribers.is_empty(), "subscriptions need a client");
+        Self(Arc::new(Inputs {
+            client: connections.kinesis.clone(),
+            subscribers: connections.subscribers.clone(),
+            names: meta.inputs.iter().map(|input| input.name.clone()).collect(),
+            consumers: Consumers::new(meta, times),
+            times,
+            opened: Opened::default(),
+        }))
+    }
+}
+
+impl Inputs {
+    pub fn name(&self, stream: StreamIndex) -> &str {
+        &self.names[usize::from(stream.0)]
     }
 
-    fn name(&self, stream: StreamIndex) -> &str {
-        &self.names[usize::from(stream.0)]
+    /// The client that subscribes to a shard: the same for each of its subscriptions.
+    pub fn subscriber(&self, shard: &ShardId) -> &Client {
+        let number = shard.0.bytes().fold(0usize, |number, byte| number.wrapping_mul(31).wrapping_add(byte.into()));
+        &self.subscribers[number % self.subscribers.len()]
     }
 }
 
@@ -45,34 +73,23 @@ impl KinesisSource {
 impl Source for KinesisSource {
     async fn list_shards(&self, stream: StreamIndex) -> Result<Vec<Shard>, SourceError> {
         // Throttling here is a passing failure like any other: a listing is asked for again anyway.
-        list_shards(&self.client, self.name(stream)).await.map_err(SourceError::Port)
+        list_shards(&self.0.client, self.0.name(stream)).await.map_err(SourceError::Port)
     }
 
     async fn iterator(&self, shard: &ShardKey, position: Position) -> Result<ShardIterator, SourceError> {
-        let request = self.client.get_shard_iterator().stream_name(self.name(shard.stream)).shard_id(&*shard.shard.0);
-        let request = match position {
-            Position::TrimHorizon => request.shard_iterator_type(ShardIteratorType::TrimHorizon),
-            Position::AtTimestamp(ms) => request
-                .shard_iterator_type(ShardIteratorType::AtTimestamp)
-                .timestamp(DateTime::from_millis(i64::try_from(ms).unwrap_or(i64::MAX))),
-            // More may follow at the same sequence number unless all of it is passed: it is read again.
-            Position::After(place) => request
-                .shard_iterator_type(match place.sub_sequence {
-                    WHOLE => ShardIteratorType::AfterSequenceNumber,
-                    _ => ShardIteratorType::AtSequenceNumber,
-                })
-                .starting_sequence_number(place.sequence.to_string()),
-            Position::ShardEnd => panic!("nothing follows the end of {shard}"),
-        };
-        let what = format!("taking an iterator of {} in stream {}", shard.shard, self.name(shard.stream));
+        let (kind, sequence, timestamp) = starting(shard, position);
+        let request = self.0.client.get_shard_iterator().stream_name(self.0.name(shard.stream));
+        let request = request.shard_id(&*shard.shard.0).shard_iterator_type(kind);
+        let request = request.set_starting_sequence_number(sequence).set_timestamp(timestamp);
+        let what = format!("taking an iterator of {} in stream {}", shard.shard, self.0.name(shard.stream));
         let reply = request.send().await.map_err(|error| classed(&what, shard, &error))?;
         let none = || PortError::Retry(format!("{what}: the reply has none"));
         Ok(ShardIterator(reply.shard_iterator.ok_or_else(none)?))
     }
 
     async fn records(&self, shard: &ShardKey, from: &ShardIterator, limit: u32) -> Result<Fetched, SourceError> {
-        let request = self.client.get_records().shard_iterator(&from.0);
-        let what = format!("reading {} of stream {}", shard.shard, self.name(shard.stream));
+        let request = self.0.client.get_records().shard_iterator(&from.0);
+        let what = format!("reading {} of stream {}", shard.shard, self.0.name(shard.stream));
         let reply = request.limit(limit as i32).send().await.map_err(|error| classed(&what, shard, &error))?;
         let records = reply.records.into_iter().map(|record| own(&what, record)).collect::<Result<_, _>>()?;
         Ok(Fetched {
@@ -81,9 +98,36 @@ impl Source for KinesisSource {
             behind_ms: reply.millis_behind_latest.and_then(|ms| u64::try_from(ms).ok()),
         })
     }
+
+    fn subscribe(&self, shard: &ShardKey, position: Position) -> Subscription {
+        subscription(self.0.clone(), shard, position)
+    }
 }
 
-fn own(what: &str, record: aws_sdk_kinesis::types::Record) -> Result<Record, PortError> {
+/// How Kinesis is told to begin behind a position.
+///
+/// # Panics
+/// For a position at the shard's end, which has no next record.
+pub(crate) fn starting(shard: &ShardKey, position: Position) -> (ShardIteratorType, Option<String>, Option<DateTime>) {
+    match position {
+        Position::TrimHorizon => (ShardIteratorType::TrimHorizon, None, None),
+        Position::AtTimestamp(ms) => {
+            let timestamp = DateTime::from_millis(i64::try_from(ms).unwrap_or(i64::MAX));
+            (ShardIteratorType::AtTimestamp, None, Some(timestamp))
+        }
+        // More may follow at the same sequence number unless all of it is passed: it is read again.
+        Position::After(place) => {
+            let kind = match place.sub_sequence {
+                WHOLE => ShardIteratorType::AfterSequenceNumber,
+                _ => ShardIteratorType::AtSequenceNumber,
+            };
+            (kind, Some(place.sequence.to_string()), None)
+        }
+        Position::ShardEnd => panic!("nothing follows the end of {shard}"),
+    }
+}
+
+pub(crate) fn own(what: &str, record: aws_sdk_kinesis::types::Record) -> Result<Record, PortError> {
     let sequence = record.sequence_number.parse::<SequenceNumber>();
     let sequence = sequence.map_err(|error| PortError::Stop(format!("{what}: {error}")))?;
     let arrived = record.approximate_arrival_timestamp.and_then(|at| u64::try_from(at.to_millis().ok()?).ok());

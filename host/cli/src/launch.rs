@@ -12,7 +12,8 @@ use futures::future::join_all;
 use pelton_api::model::job::digest_text;
 use pelton_api::{Context, HostInfo, Shelf};
 use pelton_aws::{
-    Connections, DynamoChangelog, DynamoComponents, DynamoTable, JobRequest, JobTable, KinesisSink, KinesisSource,
+    Connections, DynamoChangelog, DynamoComponents, DynamoTable, FanOutTimes, JobRequest, JobTable, KinesisSink,
+    KinesisSource,
 };
 use pelton_core::cause::StopCause;
 use pelton_core::feed::Pace;
@@ -174,8 +175,13 @@ impl Running {
         };
         let began = if opened.created { "was created" } else { "goes on" };
         tracing::info!("job {name} ({}) {began} with {} tasks", opened.meta.incarnation, opened.meta.tasks.get());
+        // Servers on this machine have not the limits of Kinesis.
+        let (pace, fan_out_times) = match self.kinesis_is_local() {
+            true => (Pace::UNLIMITED, FanOutTimes::UNLIMITED),
+            false => (Pace::KINESIS, FanOutTimes::KINESIS),
+        };
         let ports = Ports {
-            source: Arc::new(KinesisSource::new(self.connections.kinesis.clone(), &opened.meta)),
+            source: Arc::new(KinesisSource::new(&self.connections, &opened.meta, fan_out_times)),
             sink: Arc::new(KinesisSink::new(self.connections.kinesis.clone(), config.outputs.clone())),
             changelog: Arc::new(DynamoChangelog::new(self.table.clone(), opened.meta.incarnation)),
             clock: self.connections.clock.clone(),
@@ -184,7 +190,7 @@ impl Running {
             meta: opened.meta,
             host: self.id,
             retention_ms: opened.retention_ms,
-            pace: self.pace(),
+            pace,
             deployment: DeploymentNumber(1),
             component: opened.component,
             outputs: config.outputs.keys().cloned().collect(),
@@ -200,15 +206,13 @@ impl Running {
         Ok(tokio::task::spawn_blocking(move || guests.load(digest_of(&bytes), &bytes)).await??)
     }
 
-    /// Servers on this machine have not the limits of Kinesis.
-    fn pace(&self) -> Pace {
+    fn kinesis_is_local(&self) -> bool {
         let endpoint = self.config.aws.settings.kinesis_endpoint.as_deref();
         let url = endpoint.and_then(|endpoint| reqwest::Url::parse(endpoint).ok());
         let host = url.as_ref().and_then(|url| url.host_str()).map(|host| host.trim_matches(['[', ']']));
-        let local = host.is_some_and(|host| {
+        host.is_some_and(|host| {
             host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
-        });
-        if local { Pace::UNLIMITED } else { Pace::KINESIS }
+        })
     }
 
     /// Tells when every task is ready, counted from the start of the process.

@@ -8,87 +8,14 @@ use crate::intake::{Want, gap};
 use crate::limits::{ARRIVAL_MARGIN_MS, backoff_ms};
 use crate::position::Position;
 
-/// How fast a shard may be asked. Kinesis allows 5 calls and 2 MiB a second and shard.
-#[derive(Clone, Copy, Debug)]
-pub struct Pace {
-    /// Shortest time between two calls, in milliseconds.
-    pub call_interval_ms: u64,
-    /// Bytes a second.
-    pub bytes_per_s: u64,
-    /// Longest time between two calls when nothing comes, in milliseconds.
-    pub idle_interval_max_ms: u64,
-}
+mod exchange;
 
-impl Pace {
-    /// What Kinesis allows.
-    pub const KINESIS: Self = Self { call_interval_ms: 200, bytes_per_s: 2 * 1024 * 1024, idle_interval_max_ms: 1_000 };
-    /// For servers without such limits.
-    pub const UNLIMITED: Self = Self { call_interval_ms: 0, bytes_per_s: u64::MAX, idle_interval_max_ms: 100 };
-}
+pub use exchange::{Delivery, FeedNext, FeedTrouble, Lane, Pace, Reply};
 
 /// Tasks gather this long before the first call, so that those about to be restored are served by it too.
 const GATHER_MS: u64 = 50;
 /// A task this much behind the others is caught up apart, in milliseconds of arrival time.
 const LAGGARD_MS: u64 = 60_000;
-
-/// Which of a shard's two readers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Lane {
-    /// For all tasks that keep up.
-    Shared,
-    /// For those that fell behind.
-    CatchUp,
-}
-
-/// What the feed wants done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FeedNext {
-    /// Take an iterator after this position.
-    Iterate(Lane, Position),
-    /// Get records.
-    Fetch(Lane),
-    /// Nothing before this time, unless a task joins or gets room.
-    Wait(u64),
-    /// Nothing until a task joins or gets room.
-    Idle,
-}
-
-/// What went wrong with a call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FeedTrouble {
-    /// The iterator is too old.
-    Expired,
-    /// Throttled, or something that passes.
-    Passing,
-}
-
-/// A reply of the shard, without its records.
-#[derive(Clone, Copy, Debug)]
-pub struct Reply {
-    /// The last record's position, or none where the reply has no records.
-    pub up_to: Option<Position>,
-    /// Arrival of the last record, milliseconds since 1970.
-    pub arrived_ms: Option<u64>,
-    /// What the records weigh, in bytes.
-    pub bytes: u64,
-    /// Whether the closed shard ends here.
-    pub end: bool,
-    /// Whether the service says there is nothing more yet.
-    pub caught_up: bool,
-}
-
-/// What part of a reply is whose.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Delivery {
-    /// Ends here for everyone.
-    pub up_to: Position,
-    /// The next unread record arrived no earlier than this, in milliseconds since 1970.
-    pub unread_from_ms: u64,
-    /// Who, and after which position. A task without records in the reply is told only if `mark` says so.
-    pub members: Vec<(TaskId, Position)>,
-    /// Whether to tell also those that have no records in it how far the shard was read.
-    pub mark: bool,
-}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Place {
@@ -109,10 +36,21 @@ struct Member {
     excused_ms: u64,
 }
 
+/// What a lane reads by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cursor {
+    /// Nothing yet.
+    None,
+    /// An iterator, with which records are asked for.
+    Iterator,
+    /// A subscription, by which they come of themselves: it has a rate of its own, so that no pace holds for it.
+    Subscription,
+}
+
 #[derive(Clone, Copy, Debug)]
 struct Reader {
     position: Position,
-    has_iterator: bool,
+    cursor: Cursor,
     unread_from_ms: u64,
     /// The bound that the reply before gave by being caught up. It counts once another reply shows that the shard had not
     /// ended there: the children of an ended shard may hold older records.
@@ -151,7 +89,7 @@ impl Lane {
 
 impl Reader {
     fn at(position: Position, unread_from_ms: u64) -> Self {
-        Self { position, has_iterator: false, unread_from_ms, caught_up_ms: 0, ready_ms: 0, idle_ms: 0, failures: 0 }
+        Self { position, cursor: Cursor::None, unread_from_ms, caught_up_ms: 0, ready_ms: 0, idle_ms: 0, failures: 0 }
     }
 }
 
@@ -229,16 +167,22 @@ impl Feed {
             let Some(reader) = self.reader(lane).filter(|reader| reader.position != Position::ShardEnd) else {
                 continue;
             };
+            let call = match reader.cursor {
+                Cursor::None => FeedNext::Iterate(lane, reader.position),
+                Cursor::Iterator => FeedNext::Fetch(lane),
+                Cursor::Subscription => continue,
+            };
             let ready_ms = reader.ready_ms.max(self.next_call_ms);
             if now_ms >= ready_ms {
-                return match reader.has_iterator {
-                    true => FeedNext::Fetch(lane),
-                    false => FeedNext::Iterate(lane, reader.position),
-                };
+                return call;
             }
             earliest = Some(earliest.map_or(ready_ms, |earliest| earliest.min(ready_ms)));
         }
-        earliest.map_or(FeedNext::Idle, FeedNext::Wait)
+        match earliest {
+            earliest if self.listens() => FeedNext::Listen(earliest),
+            Some(until_ms) => FeedNext::Wait(until_ms),
+            None => FeedNext::Idle,
+        }
     }
 
     /// Seats those who joined: with the shared reader where it is not past them, else in the catch-up lane.
@@ -268,7 +212,7 @@ impl Feed {
         }
         if !seated(&self.members, Place::Shared) {
             // The iterator was taken in the other lane; whoever reads keeps one for each.
-            self.shared = self.catch_up.take().map(|reader| Reader { has_iterator: false, ..reader });
+            self.shared = self.catch_up.take().map(|reader| Reader { cursor: Cursor::None, ..reader });
             self.unite();
         }
         if let (Some(shared), Some(catch_up)) = (self.shared, self.catch_up)
@@ -302,7 +246,25 @@ impl Feed {
 
     /// An iterator was taken.
     pub fn iterated(&mut self, lane: Lane) {
-        self.reader_mut(lane).has_iterator = true;
+        self.reader_mut(lane).cursor = Cursor::Iterator;
+    }
+
+    /// Instead of an iterator for the shared lane, a subscription was begun at its position. Of the two lanes only this one
+    /// has one: a shard takes one subscription of a consumer.
+    pub fn subscribed(&mut self) {
+        self.reader_mut(Lane::Shared).cursor = Cursor::Subscription;
+    }
+
+    /// Whether the shared lane is to be given what the subscription pushes. One that is not is to be dropped.
+    pub fn listens(&self) -> bool {
+        self.shared.is_some_and(|reader| reader.cursor == Cursor::Subscription && reader.position != Position::ShardEnd)
+    }
+
+    /// The shared lane is to go on by another cursor, taken at its position.
+    pub fn turn_over(&mut self) {
+        if let Some(reader) = self.shared.as_mut() {
+            reader.cursor = Cursor::None;
+        }
     }
 
     /// A call failed.
@@ -312,7 +274,7 @@ impl Feed {
         self.last_lane = lane;
         let reader = self.reader_mut(lane);
         match trouble {
-            FeedTrouble::Expired => reader.has_iterator = false,
+            FeedTrouble::Expired => reader.cursor = Cursor::None,
             FeedTrouble::Passing => {
                 reader.failures += 1;
                 reader.ready_ms = now_ms + backoff_ms(reader.failures);
@@ -323,9 +285,12 @@ impl Feed {
     /// Records came, or none. Says who is to be given what.
     pub fn fetched(&mut self, now_ms: u64, lane: Lane, reply: Reply) -> Delivery {
         let pace = self.pace;
-        self.last_lane = lane;
-        let pause_ms = (reply.bytes * 1_000).div_ceil(pace.bytes_per_s.max(1)).max(pace.call_interval_ms);
-        self.next_call_ms = now_ms + pause_ms;
+        let pushed = self.reader_mut(lane).cursor == Cursor::Subscription;
+        if !pushed {
+            self.last_lane = lane;
+            let pause_ms = (reply.bytes * 1_000).div_ceil(pace.bytes_per_s.max(1)).max(pace.call_interval_ms);
+            self.next_call_ms = now_ms + pause_ms;
+        }
 
         let reader = self.reader_mut(lane);
         reader.failures = 0;
@@ -344,7 +309,8 @@ impl Feed {
         let (up_to, unread_from_ms) = (reader.position, reader.unread_from_ms);
 
         if lane == Lane::Shared {
-            self.caught_up = (reply.caught_up && reply.up_to.is_none()) || reply.end;
+            // A reply that was asked for tells how it was when the service began to read.
+            self.caught_up = (reply.caught_up && (reply.up_to.is_none() || pushed)) || reply.end;
         }
         let mark = reply.end || now_ms >= self.next_mark_ms;
         if mark {

@@ -79,6 +79,7 @@ impl Shard {
                 self.now_ms = until_ms;
                 "wait".into()
             }
+            FeedNext::Listen(_) => "listen".into(),
             FeedNext::Idle => "idle".into(),
         }
     }
@@ -207,4 +208,48 @@ fn the_end_of_a_shard_bounds_nothing_by_the_time_it_is_read() {
     // The children may hold records as old as the split, which was long ago.
     assert_eq!(feed.fetched(hour_ms, Lane::Shared, reply(false)).unread_from_ms, 5);
     assert_eq!(feed.fetched(hour_ms + 500, Lane::Shared, reply(true)).unread_from_ms, 5);
+}
+
+#[test]
+fn what_a_subscription_pushes_keeps_no_pace_and_holds_up_no_laggard() {
+    let mut feed = Feed::new(Pace::KINESIS);
+    feed.join(0, TaskId(1), &want(6, 200_000));
+    feed.join(0, TaskId(2), &want(0, 100_000));
+    assert_eq!(feed.next(50), FeedNext::Iterate(Lane::Shared, after(6)));
+    feed.subscribed();
+    let reply = |to| Reply { up_to: Some(after(to)), arrived_ms: None, bytes: 10 << 20, end: false, caught_up: true };
+    assert_eq!(feed.next(50), FeedNext::Iterate(Lane::CatchUp, after(0)));
+    feed.iterated(Lane::CatchUp);
+    feed.fetched(50, Lane::Shared, reply(8));
+    assert_eq!(feed.next(50), FeedNext::Fetch(Lane::CatchUp), "ten pushed MiB are none of the five calls a second");
+    feed.fetched(50, Lane::CatchUp, reply(5));
+    assert_eq!(feed.next(50), FeedNext::Listen(Some(5_050)), "the other lane's pause is no pause of this one");
+    let delivery = feed.fetched(60, Lane::Shared, reply(9));
+    assert_eq!(delivery.members, [(TaskId(1), after(6))], "what is pushed is for those of its lane");
+    // The subscription is refused: the lane goes on by an iterator, where it was.
+    feed.turn_over();
+    assert!(!feed.listens());
+    assert_eq!(feed.next(6_000), FeedNext::Iterate(Lane::Shared, after(9)));
+}
+
+#[test]
+fn a_subscription_ends_with_its_lane_or_its_shard() {
+    let mut feed = Feed::new(Pace::KINESIS);
+    feed.join(0, TaskId(1), &want(0, 0));
+    feed.next(50);
+    feed.subscribed();
+    assert_eq!(feed.next(50), FeedNext::Listen(None));
+    feed.leave(TaskId(1));
+    assert_eq!((feed.next(60), feed.listens()), (FeedNext::Idle, false), "nobody is left to be served");
+    feed.join(100, TaskId(1), &want(2, 0));
+    assert_eq!(
+        feed.next(200),
+        FeedNext::Iterate(Lane::Shared, after(2)),
+        "another subscription, from where it is needed"
+    );
+    feed.subscribed();
+    let end = Reply { up_to: None, arrived_ms: None, bytes: 0, end: true, caught_up: true };
+    assert_eq!(feed.fetched(300, Lane::Shared, end).up_to, Position::ShardEnd);
+    assert_eq!((feed.next(300), feed.listens()), (FeedNext::Idle, false));
+    assert!(feed.is_caught_up());
 }

@@ -34,6 +34,8 @@ pub(crate) struct Hub {
     feeds: Mutex<BTreeMap<ShardKey, FeedHandle>>,
     job: OnceLock<Weak<JobShared>>,
     look: Notify,
+    /// What was warned of last.
+    warned: Mutex<String>,
 }
 
 /// A feed, from outside.
@@ -91,6 +93,15 @@ impl Hub {
         });
         // The feed ends only with its job.
         let _ = feed.commands.send(command);
+    }
+
+    /// Warns of what may concern every shard alike, once.
+    pub fn warn_once(&self, text: String) {
+        let mut warned = lock(&self.warned);
+        if *warned != text {
+            tracing::warn!("{text}");
+            *warned = text;
+        }
     }
 
     /// How each feed stands.

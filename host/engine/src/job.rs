@@ -228,6 +228,8 @@ impl Job {
                     home: meta.tasks.task_of(shard.range.start),
                     feeds: state.feeds,
                     catching_up: state.catching_up,
+                    consumer: state.consumer.unwrap_or(self.shared.spec.settings.consumer),
+                    refused: state.refused,
                     behind_ms: state.behind_ms,
                     fetches: state.fetches,
                     failures: state.failures,

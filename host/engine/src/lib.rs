@@ -48,6 +48,6 @@ pub use guest::{ComponentError, ComponentReport, GuestLimits, GuestRuntime, Prog
 pub use host::Host;
 pub use job::{Job, Ports, random};
 pub use recover::{RecoverError, RecoveredTask, Recovery};
-pub use spec::{JobSettings, JobSpec};
+pub use spec::{Consumer, JobSettings, JobSpec};
 pub use status::{ShardStatus, StateReadError, TaskStatus};
 pub use telling::Tally;

@@ -3,6 +3,7 @@
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures::stream::BoxStream;
 
 use pelton_core::commit::{CommitKind, StoredCommit};
 use pelton_core::id::{CommitId, CommitNumber, Digest, Epoch, HostId, ShardKey, StreamIndex, TaskId};
@@ -47,6 +48,9 @@ pub enum SourceError {
     /// Asked too often or for too much: wait.
     #[error("throttled by Kinesis")]
     Throttled,
+    /// The shard cannot be subscribed to now: poll it. Says why.
+    #[error("fan-out is refused: {0}")]
+    Refused(String),
     /// The shard is gone with its records.
     #[error("Kinesis does not know {0}")]
     Gone(ShardKey),
@@ -54,6 +58,10 @@ pub enum SourceError {
     #[error(transparent)]
     Port(#[from] PortError),
 }
+
+/// What a shard pushes, from a position on; it has no end. After an error that passes it goes on where it was, and until then
+/// `next` of a reply says where that is. It pauses by itself, and waits as long as nobody takes what came.
+pub struct Subscription(pub BoxStream<'static, Result<Fetched, SourceError>>);
 
 /// The input streams of a job.
 #[async_trait]
@@ -69,6 +77,13 @@ pub trait Source: Send + Sync {
 
     /// Up to `limit` records (1 to 10,000) from an iterator on.
     async fn records(&self, shard: &ShardKey, from: &ShardIterator, limit: u32) -> Result<Fetched, SourceError>;
+
+    /// Has a shard push what is not behind a position, from when it is first waited for. One at a time for each shard. Errors
+    /// but the passing ones are [`SourceError::Refused`]: whether a shard is gone, or cannot be read, an iterator tells.
+    ///
+    /// # Panics
+    /// For a position at the shard's end, which has no next record.
+    fn subscribe(&self, shard: &ShardKey, position: Position) -> Subscription;
 }
 
 /// The output streams of a job.

@@ -1,18 +1,20 @@
 //! A shard's reader: does what the feed says, sorts the records by task, and puts the runs into the mailboxes. A full mailbox
 //! pushes back; one that stays full is left out until it has room, so that it holds up nobody else.
 
+mod deliver;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use futures::{FutureExt as _, StreamExt as _};
 use pelton_core::cause::StopCause;
-use pelton_core::feed::{Delivery, Feed, FeedNext, FeedTrouble, Lane, Reply};
+use pelton_core::feed::{Feed, FeedNext, FeedTrouble, Lane, Reply};
 use pelton_core::id::{ShardKey, TaskId};
 use pelton_core::intake::Want;
 use pelton_core::limits::BATCH_RECORDS_MAX;
 use pelton_core::position::Position;
-use pelton_core::record::{Gap, Record, Run};
-use pelton_core::route::{RouteRules, Routed, route};
+use pelton_core::record::Gap;
 use pelton_core::shard::Shard;
 use pelton_core::task::Event;
 use tokio::sync::mpsc;
@@ -20,10 +22,8 @@ use tokio::sync::mpsc;
 use crate::cell::lock;
 use crate::events::{Happening, NamedShard};
 use crate::job::JobShared;
-use crate::ports::{Fetched, PortError, ShardIterator, SourceError};
-
-/// A task whose mailbox stays full this long is left out.
-const DETACH: Duration = Duration::from_secs(1);
+use crate::ports::{Fetched, PortError, ShardIterator, SourceError, Subscription};
+use crate::spec::Consumer;
 
 /// What tasks ask of a feed.
 #[derive(Debug)]
@@ -41,6 +41,10 @@ pub(crate) enum FeedCommand {
 pub(crate) struct FeedState {
     pub feeds: Vec<TaskId>,
     pub catching_up: Vec<TaskId>,
+    /// How the shared lane is read; none before it is.
+    pub consumer: Option<Consumer>,
+    /// Why not by fan-out, though it should be.
+    pub refused: Option<String>,
     pub behind_ms: Option<u64>,
     pub caught_up: bool,
     pub fetches: u64,
@@ -57,6 +61,10 @@ pub(crate) struct ShardReader {
     home: TaskId,
     feed: Feed,
     iterators: BTreeMap<Lane, ShardIterator>,
+    /// Of the shared lane, instead of an iterator.
+    subscription: Option<Subscription>,
+    /// Fan-out was refused: it is not asked for before this.
+    polls_until_ms: Option<u64>,
     commands: mpsc::UnboundedReceiver<FeedCommand>,
     sender: mpsc::UnboundedSender<FeedCommand>,
     state: Arc<Mutex<FeedState>>,
@@ -74,7 +82,22 @@ impl ShardReader {
     ) -> Self {
         let home = job.spec.meta.tasks.task_of(shard.range.start);
         let feed = Feed::new(job.spec.pace);
-        Self { job, key, shard, home, feed, iterators: BTreeMap::new(), commands, sender, state, has_ended: false }
+        let iterators = BTreeMap::new();
+        let (subscription, polls_until_ms) = (None, None);
+        Self {
+            job,
+            key,
+            shard,
+            home,
+            feed,
+            iterators,
+            subscription,
+            polls_until_ms,
+            commands,
+            sender,
+            state,
+            has_ended: false,
+        }
     }
 
     /// Reads until the job closes.
@@ -84,9 +107,19 @@ impl ShardReader {
             while let Ok(command) = self.commands.try_recv() {
                 self.command(command);
             }
-            match self.feed.next(self.now_ms()) {
+            self.ask_for_fan_out_again();
+            let next = self.feed.next(self.now_ms());
+            if !self.feed.listens() {
+                self.subscription = None;
+            }
+            match next {
+                FeedNext::Iterate(Lane::Shared, position) if self.fans_out() => self.subscribe(position),
                 FeedNext::Iterate(lane, position) => self.iterate(lane, position).await,
-                FeedNext::Fetch(lane) => self.fetch(lane).await,
+                FeedNext::Fetch(lane) => {
+                    self.take_pushed().await;
+                    self.fetch(lane).await;
+                }
+                FeedNext::Listen(until_ms) => self.listen(until_ms).await,
                 FeedNext::Wait(until_ms) => {
                     let pause = Duration::from_millis(until_ms.saturating_sub(self.now_ms()).max(1));
                     self.pause(pause).await;
@@ -134,11 +167,83 @@ impl ShardReader {
         }
     }
 
+    /// Whether the shared lane is to be read by fan-out now.
+    fn fans_out(&self) -> bool {
+        self.job.spec.settings.consumer == Consumer::FanOut && self.polls_until_ms.is_none()
+    }
+
+    fn ask_for_fan_out_again(&mut self) {
+        if self.polls_until_ms.is_some_and(|until_ms| self.now_ms() >= until_ms) {
+            self.polls_until_ms = None;
+            self.feed.turn_over();
+        }
+    }
+
+    fn subscribe(&mut self, position: Position) {
+        self.iterators.remove(&Lane::Shared);
+        self.subscription = Some(self.job.ports.source.subscribe(&self.key, position));
+        self.feed.subscribed();
+    }
+
+    /// Takes what the subscription has at hand, so that a lane that is always ready to be read does not hold it up.
+    async fn take_pushed(&mut self) {
+        let Some(subscription) = &mut self.subscription else { return };
+        if let Some(Some(reply)) = subscription.0.next().now_or_never() {
+            self.pushed(reply).await;
+        }
+    }
+
+    /// Waits for what the subscription pushes, as long as nothing else is to be done.
+    async fn listen(&mut self, until_ms: Option<u64>) {
+        self.copy_state();
+        let pause = until_ms
+            .map_or(Duration::MAX, |until_ms| Duration::from_millis(until_ms.saturating_sub(self.now_ms()).max(1)));
+        let subscription = self.subscription.as_mut().expect("the feed listens only to a subscription");
+        tokio::select! {
+            reply = subscription.0.next() => {
+                self.pushed(reply.expect("a subscription has no end")).await;
+            }
+            () = tokio::time::sleep(pause) => {}
+            command = self.commands.recv() => {
+                if let Some(command) = command {
+                    self.command(command);
+                }
+            }
+            () = self.job.closed() => {}
+        }
+    }
+
+    async fn pushed(&mut self, reply: Result<Fetched, SourceError>) {
+        match reply {
+            Ok(fetched) => {
+                {
+                    let mut state = lock(&self.state);
+                    (state.consumer, state.refused) = (Some(Consumer::FanOut), None);
+                }
+                self.fetched(Lane::Shared, fetched).await;
+            }
+            Err(SourceError::Refused(text)) => {
+                self.polls_until_ms = Some(self.now_ms() + self.job.spec.pace.refusal_holds_ms);
+                self.feed.turn_over();
+                lock(&self.state).refused = Some(text.clone());
+                let job = &self.job.spec.meta.name;
+                self.job.hub.warn_once(format!("job {job} polls, because fan-out is refused: {text}"));
+            }
+            Err(error) => {
+                tracing::warn!("reading {}: {error}; subscribing again", self.key);
+                lock(&self.state).error = Some(error.to_string());
+            }
+        }
+    }
+
     async fn iterate(&mut self, lane: Lane, position: Position) {
         match self.job.ports.source.iterator(&self.key, position).await {
             Ok(iterator) => {
                 self.iterators.insert(lane, iterator);
                 self.feed.iterated(lane);
+                if lane == Lane::Shared {
+                    lock(&self.state).consumer = Some(Consumer::Polling);
+                }
             }
             Err(error) => self.failed(lane, error).await,
         }
@@ -161,7 +266,7 @@ impl ShardReader {
         }
         match error {
             SourceError::Expired => self.feed.failed(now_ms, lane, FeedTrouble::Expired),
-            SourceError::Throttled => self.feed.failed(now_ms, lane, FeedTrouble::Passing),
+            SourceError::Throttled | SourceError::Refused(_) => self.feed.failed(now_ms, lane, FeedTrouble::Passing),
             SourceError::Port(PortError::Retry(text)) => {
                 tracing::warn!("reading {}: {text}; trying again", self.key);
                 self.feed.failed(now_ms, lane, FeedTrouble::Passing);
@@ -209,10 +314,14 @@ impl ShardReader {
             arrived_ms: last.map(|record| record.arrived_ms),
             bytes: fetched.records.iter().map(|record| record.data.len() as u64).sum(),
             end: fetched.next.is_none(),
-            caught_up: fetched.behind_ms.is_none_or(|behind_ms| behind_ms == 0),
+            // A full reply is followed by another, whatever it says: some servers never say how far it is behind.
+            caught_up: fetched.behind_ms.is_none_or(|behind_ms| behind_ms == 0)
+                && fetched.records.len() < BATCH_RECORDS_MAX,
         };
         match fetched.next {
-            Some(iterator) => drop(self.iterators.insert(lane, iterator)),
+            Some(iterator) if self.iterators.contains_key(&lane) => drop(self.iterators.insert(lane, iterator)),
+            // Where a subscription goes on, it knows itself.
+            Some(_) => {}
             None => drop(self.iterators.remove(&lane)),
         }
         {
@@ -229,64 +338,6 @@ impl ShardReader {
             self.job.hub.look();
         }
         self.copy_state();
-    }
-
-    async fn deliver(&mut self, delivery: Delivery, records: Vec<Record>) {
-        let spec = &self.job.spec;
-        let rules = RouteRules {
-            tasks: spec.meta.tasks,
-            policies: spec.meta.policies,
-            from_job: spec.settings.from_job[usize::from(self.key.stream.0)].is_some(),
-        };
-        let Routed { fetch, spans } = route(self.shard.range, &rules, records);
-        let spans: BTreeMap<TaskId, _> = spans.into_iter().collect();
-        let fetch = Arc::new(fetch);
-        let mut full = Vec::new();
-        for (task, after) in &delivery.members {
-            let asides = if *task == self.home { 0..fetch.asides.len() } else { 0..0 };
-            let span = spans.get(task).cloned().unwrap_or(0..0);
-            let has_records = !span.is_empty() || !asides.is_empty();
-            if !has_records && !delivery.mark {
-                continue;
-            }
-            let run = Run {
-                after: *after,
-                up_to: delivery.up_to,
-                unread_from_ms: delivery.unread_from_ms,
-                shard: self.key.clone(),
-                span,
-                asides,
-                fetch: has_records.then(|| fetch.clone()),
-                gap: None,
-            };
-            if self.job.cell(*task).offer(&run) {
-                self.feed.delivered(*task, run.up_to, run.unread_from_ms);
-            } else {
-                full.push((*task, run));
-            }
-        }
-        self.wait_for_room(full).await;
-    }
-
-    /// Gives runs to tasks whose mailboxes were full, as they get room; those that get none in time are left out.
-    async fn wait_for_room(&mut self, full: Vec<(TaskId, Run)>) {
-        let deadline = tokio::time::Instant::now() + DETACH;
-        for (task, run) in full {
-            let cell = self.job.cell(task).clone();
-            let room = tokio::time::timeout_at(deadline, cell.mailbox.room()).await;
-            if room.is_ok() && cell.offer(&run) {
-                self.feed.delivered(task, run.up_to, run.unread_from_ms);
-                continue;
-            }
-            tracing::debug!("task {task}: its mailbox stays full; it catches up with {} apart", self.key);
-            self.feed.full(task);
-            let commands = self.sender.clone();
-            self.job.runtime.spawn(async move {
-                cell.mailbox.room().await;
-                // A feed that ended with its job needs no answer.
-                let _ = commands.send(FeedCommand::Room(task));
-            });
-        }
     }
 
     fn copy_state(&self) {

@@ -33,6 +33,15 @@ pub struct JobSpec {
     pub settings: JobSettings,
 }
 
+/// How shards are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Consumer {
+    /// Asked for records again and again; all readers of a shard share its 2 MiB a second.
+    Polling,
+    /// Enhanced fan-out: the shard pushes them, at a rate that the job has to itself.
+    FanOut,
+}
+
 /// Limits and paces of a job.
 #[derive(Clone, Debug)]
 pub struct JobSettings {
@@ -52,6 +61,8 @@ pub struct JobSettings {
     pub on_gap: OnGap,
     /// How many dead letters a task may have, and of how many bytes. Default 1,000 and 64 MiB.
     pub letters: LetterBounds,
+    /// How shards are read, where Kinesis lets us. Default: polling.
+    pub consumer: Consumer,
     /// Of each input stream, the job whose outputs it carries, if they are to be told from their repeats.
     pub from_job: Vec<Option<String>>,
 }
@@ -67,6 +78,7 @@ impl Default for JobSettings {
             last_straw: LastStraw::DeadLetter,
             on_gap: OnGap::Stop,
             letters: LetterBounds { letters_max: 1_000, bytes_max: 64 << 20 },
+            consumer: Consumer::Polling,
             from_job: Vec::new(),
         }
     }

@@ -6,6 +6,7 @@ use pelton_core::position::PositionEntry;
 use pelton_core::slice::HashRange;
 use pelton_core::task::{PhaseName, Task};
 
+use crate::spec::Consumer;
 use crate::telling::Tally;
 
 /// One task, as this host sees it.
@@ -129,6 +130,10 @@ pub struct ShardStatus {
     pub feeds: Vec<TaskId>,
     /// Tasks among them that fell behind and are caught up apart.
     pub catching_up: Vec<TaskId>,
+    /// How it is read now.
+    pub consumer: Consumer,
+    /// Why it is not read by fan-out, though the job asks for it.
+    pub refused: Option<String>,
     /// How far the reader is behind the newest record, in milliseconds, as the service tells it.
     pub behind_ms: Option<u64>,
     /// Replies taken since this host began to read it.

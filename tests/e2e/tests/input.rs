@@ -33,7 +33,7 @@ fn configurations_that_cannot_run() -> Result<()> {
         ("unknown", job("comit-interval = \"1s\"")?, 2, &["comit-interval", "commit-interval", "unknown.toml"]),
         ("mistyped", job("start = 7")?, 2, &["start", "mistyped.toml"]),
         ("malformed", "[jobs.words\n".into(), 2, &["malformed.toml"]),
-        ("unready", job("consumer = \"fan-out\"")?, 2, &["fan-out", "not available"]),
+        ("unheard-of", job("consumer = \"fanout\"")?, 2, &["fanout", "did you mean \"fan-out\""]),
         ("no-file", job("")?.replace("word_count.wasm", "nothing.wasm"), 1, &["nothing.wasm"]),
         ("no-stream", job("")?.replace("\"in\"", "\"nowhere\""), 1, &["there is no stream nowhere"]),
     ];

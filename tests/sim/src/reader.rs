@@ -124,6 +124,7 @@ impl World {
         }
         match reader.feed.next(now) {
             FeedNext::Idle => {}
+            FeedNext::Listen(_) => unreachable!("nobody subscribes here"),
             FeedNext::Wait(until) => self.wake(host, shard, until.saturating_sub(now).max(1)),
             next @ (FeedNext::Iterate(..) | FeedNext::Fetch(_)) => {
                 reader.busy = true;
@@ -186,7 +187,7 @@ impl World {
                     self.deliver(host, shard, delivery, fetched.records);
                 }
             }
-            FeedNext::Wait(_) | FeedNext::Idle => unreachable!("no call"),
+            FeedNext::Wait(_) | FeedNext::Listen(_) | FeedNext::Idle => unreachable!("no call"),
         }
         self.wake(host, shard, 0);
     }

@@ -1,12 +1,41 @@
 //! A shard, as a host reads it.
 
 use pelton_core::id::{ShardId, TaskId};
+use pelton_engine::spec::Consumer;
 use pelton_engine::status::ShardStatus;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::page::Page;
 use super::task::RangeView;
+
+/// How a shard is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum ConsumerView {
+    /// It is asked for records.
+    Polling,
+    /// It pushes them.
+    FanOut,
+}
+
+impl std::fmt::Display for ConsumerView {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Polling => "polling",
+            Self::FanOut => "fan-out",
+        })
+    }
+}
+
+impl From<Consumer> for ConsumerView {
+    fn from(consumer: Consumer) -> Self {
+        match consumer {
+            Consumer::Polling => Self::Polling,
+            Consumer::FanOut => Self::FanOut,
+        }
+    }
+}
 
 /// A shard of one of a job's inputs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -27,6 +56,10 @@ pub struct ShardView {
     pub feeds: Vec<u16>,
     /// Tasks among them that fell behind and are caught up apart.
     pub catching_up: Vec<u16>,
+    /// How it is read now; those that fell behind are always caught up by polling.
+    pub consumer: ConsumerView,
+    /// Why it is polled, though the job asks for fan-out.
+    pub fan_out_refused: Option<String>,
     /// How far the reader is behind the newest record, as Kinesis tells it.
     pub behind_ms: Option<u64>,
     /// Replies taken since this host began to read it.
@@ -51,6 +84,8 @@ impl From<ShardStatus> for ShardView {
             home: status.home.0,
             feeds: numbers(status.feeds),
             catching_up: numbers(status.catching_up),
+            consumer: status.consumer.into(),
+            fan_out_refused: status.refused,
             behind_ms: status.behind_ms,
             fetches: status.fetches,
             failures: status.failures,

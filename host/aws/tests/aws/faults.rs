@@ -79,8 +79,10 @@ pub fn faulty(connections: &Connections) -> (Connections, Faults) {
     let retries = RetryConfig::standard().with_max_attempts(2).with_initial_backoff(Duration::from_millis(1));
     let kinesis = connections.kinesis.config().to_builder().http_client(client.clone()).retry_config(retries.clone());
     let dynamodb = connections.dynamodb.config().to_builder().http_client(client).retry_config(retries);
+    let kinesis = aws_sdk_kinesis::Client::from_conf(kinesis.build());
     let connections = Connections {
-        kinesis: aws_sdk_kinesis::Client::from_conf(kinesis.build()),
+        subscribers: vec![kinesis.clone()],
+        kinesis,
         dynamodb: aws_sdk_dynamodb::Client::from_conf(dynamodb.build()),
         clock: connections.clock.clone(),
     };

@@ -1,10 +1,12 @@
 //! The AWS crate against servers that speak the real APIs, in this process, with faults put in between.
 
 mod faults;
+mod script;
 mod servers;
 
 mod changelog;
 mod components;
+mod fan_out;
 mod jobs;
 mod sink;
 mod source;

@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, Result};
 use aws_sdk_kinesis::primitives::Blob;
-use pelton_aws::KinesisSource;
+use pelton_aws::{FanOutTimes, KinesisSource};
 use pelton_core::id::{Incarnation, ShardId, ShardKey, StreamIndex};
 use pelton_core::job::{Input, JobMeta, Start};
 use pelton_core::policy::Policies;
@@ -39,7 +39,7 @@ async fn source() -> Result<(KinesisSource, Faults, String)> {
         start: Start::TrimHorizon,
         created_ms: 0,
     };
-    Ok((KinesisSource::new(through.kinesis, &meta), faults, stream))
+    Ok((KinesisSource::new(&through, &meta, FanOutTimes::UNLIMITED), faults, stream))
 }
 
 fn shard(index: u32) -> ShardKey {
@@ -83,6 +83,7 @@ async fn errors_are_classed_by_what_to_do() -> Result<()> {
         SourceError::Expired => "expired",
         SourceError::Throttled => "throttled",
         SourceError::Gone(_) => "gone",
+        SourceError::Refused(_) => "refused",
         SourceError::Port(PortError::Retry(_)) => "retry",
         SourceError::Port(PortError::Stop(_)) => "stop",
     };

@@ -102,7 +102,7 @@ fn print(jobs: &[JobStatus]) -> anyhow::Result<()> {
 
 fn print_shards(job: &JobStatus) -> anyhow::Result<()> {
     print::line(&format!("\nshards of {}", job.job.job))?;
-    let mut table = Table::new(&["STREAM", "SHARD", "STATE", "HOME", "FEEDS", "BEHIND", "READ", "TROUBLE"]);
+    let mut table = Table::new(&["STREAM", "SHARD", "STATE", "HOME", "FEEDS", "BY", "BEHIND", "READ", "TROUBLE"]);
     for shard in &job.shards {
         table.row([
             shard.stream.clone(),
@@ -110,9 +110,10 @@ fn print_shards(job: &JobStatus) -> anyhow::Result<()> {
             if shard.closed { "closed" } else { "open" }.into(),
             shard.home.to_string(),
             print::ranges(&shard.feeds),
+            shard.consumer.to_string(),
             print::ago(shard.behind_ms),
             shard.records_read.to_string(),
-            shard.error.clone().unwrap_or_else(|| "-".into()),
+            shard.error.clone().or_else(|| shard.fan_out_refused.clone()).unwrap_or_else(|| "-".into()),
         ]);
     }
     table.print()

@@ -8,7 +8,7 @@ use pelton_aws::{OutputFormat, OutputStream, StartRequest};
 use pelton_core::policy::{Aggregates, OutOfRange, Policies};
 use pelton_core::slice::TaskCount;
 use pelton_core::task::{LastStraw, OnGap};
-use pelton_engine::JobSettings;
+use pelton_engine::{Consumer, JobSettings};
 use toml::Spanned;
 use toml::de::DeValue;
 
@@ -60,9 +60,6 @@ pub fn resolve(name: &str, table: &Table<'_>, document: &Document<'_>) -> Option
         Ok(count as u32)
     });
     let start = table.value("start", "\"trim-horizon\", \"latest\" or a time such as \"2026-01-31T12:00:00Z\"", start);
-    // The one way of reading that this version has; the value is only checked.
-    let _ =
-        table.value("consumer", "\"polling\"", |value| value::word(value, &[("polling", Some(())), ("fan-out", None)]));
     let component = table.value("component", "the path of a component", value::text);
     if !table.has("component") {
         table.fault_of("", "`component` is missing: the path of the .wasm file that the job begins with");
@@ -198,6 +195,9 @@ fn settings(table: &Table<'_>) -> JobSettings {
     let words = [("stop", Some(OnGap::Stop)), ("continue", Some(OnGap::Continue))];
     let on_gap = table.value("on-gap", "\"stop\" or \"continue\"", |value| value::word(value, &words));
     settings.on_gap = on_gap.unwrap_or(settings.on_gap);
+    let words = [("polling", Some(Consumer::Polling)), ("fan-out", Some(Consumer::FanOut))];
+    let consumer = table.value("consumer", "\"polling\" or \"fan-out\"", |value| value::word(value, &words));
+    settings.consumer = consumer.unwrap_or(settings.consumer);
     settings
 }
 

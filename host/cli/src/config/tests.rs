@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use pelton_aws::{OutputFormat, StartRequest};
-use pelton_engine::GuestLimits;
+use pelton_engine::{Consumer, GuestLimits};
 
 use super::resolve;
 
@@ -117,8 +117,15 @@ fn unknown_keys_are_answered_with_the_right_one() {
 }
 
 #[test]
-fn what_a_later_version_does_is_told_apart() {
-    check_job("consumer = \"fan-out\"", "`consumer`: \"fan-out\" is not available in this version; use \"polling\"");
+fn shards_are_polled_unless_fan_out_is_asked_for() {
+    let consumer = |lines: &str| {
+        resolve(Path::new("pelton.toml"), &format!("{JOB}{lines}")).unwrap().jobs["orders"].settings.consumer
+    };
+    assert_eq!(consumer(""), Consumer::Polling);
+    assert_eq!(consumer("consumer = \"polling\""), Consumer::Polling);
+    assert_eq!(consumer("consumer = \"fan-out\""), Consumer::FanOut);
+    check_job("consumer = \"fanout\"", "`consumer`: unknown value \"fanout\"; did you mean \"fan-out\"?");
+    check_job("consumer = true", "`consumer` is");
 }
 
 #[test]

@@ -107,7 +107,7 @@ async fn carry_over(recovery: &Arc<Recovery>, meta: &pelton_core::job::JobMeta) 
             let ids = [CommitId(pelton_engine::random()?), CommitId(pelton_engine::random()?)];
             let recovered = tokio::task::spawn_blocking(move || recovery.task(task, ids)).await;
             bar.inc(1);
-            Ok::<_, anyhow::Error>(recovered.context("carrying a task over")?.map_err(unused)?)
+            recovered.context("carrying a task over")?.map_err(unused)
         }
     });
     let recovered = futures::stream::iter(each).buffered(TASKS_AT_ONCE).try_collect().await;

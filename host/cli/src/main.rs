@@ -32,6 +32,10 @@ use exit::Outcome;
 /// embedded servers warn of every refusal that they answer with, which their callers tell better.
 const LOG_FILTER: &str = "warn,pelton=info,dynoxide=error,ferrokinesis=error";
 
+/// A host allocates and frees small keys and values by the million, on several threads.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let began = Instant::now();
     let cli = Cli::parse();

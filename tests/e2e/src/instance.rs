@@ -11,7 +11,7 @@ use pelton_core::position::{Position, RecordPlace};
 use pelton_core::record::{Fetch, Record, Run};
 use pelton_core::sequence::SequenceNumber;
 use pelton_core::slice::TaskCount;
-use pelton_engine::guest::{CallEffects, GuestFault, GuestLog, Identity, Invocation, View};
+use pelton_engine::guest::{CallEffects, Guest, GuestFault, GuestLog, Identity, Invocation, View};
 use pelton_engine::store::LocalStore;
 use pelton_engine::{GuestLimits, GuestRuntime, Program, digest_of};
 use tempfile::TempDir;
@@ -58,6 +58,24 @@ impl Instance {
         Ok(Self { identity, program, store, _folder: folder })
     }
 
+    /// Its local state.
+    pub fn store(&mut self) -> &mut LocalStore {
+        &mut self.store
+    }
+
+    /// What a call sees when nothing is open or sealed.
+    pub fn view(&self) -> View {
+        View { open: Arc::default(), sealed: None, local: self.store.reader() }
+    }
+
+    /// A fresh instance.
+    ///
+    /// # Errors
+    /// When it cannot begin.
+    pub fn start(&self) -> Result<Guest, GuestFault> {
+        self.program.start(&self.identity, self.view(), SOME)
+    }
+
     /// Has a fresh instance process these texts as the records of one batch.
     ///
     /// # Errors
@@ -83,14 +101,20 @@ fn run(texts: &[&str]) -> Run {
         data: Bytes::copy_from_slice(text.as_bytes()),
         output: None,
     });
-    let fetch = Fetch { records: records.collect(), order: (0..texts.len() as u32).collect(), ..Fetch::default() };
+    run_of(records.collect())
+}
+
+/// Records as one run of a shard.
+pub fn run_of(records: Vec<Record>) -> Run {
+    let count = records.len();
+    let fetch = Fetch { records, order: (0..count as u32).collect(), ..Fetch::default() };
     Run {
         after: Position::TrimHorizon,
         up_to: Position::ShardEnd,
         unread_from_ms: 0,
         shard: ShardKey { stream: StreamIndex(0), shard: ShardId("shardId-000000000000".into()) },
         fetch: Some(Arc::new(fetch)),
-        span: 0..texts.len(),
+        span: 0..count,
         asides: 0..0,
         gap: None,
     }

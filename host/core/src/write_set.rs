@@ -90,12 +90,10 @@ impl WriteSet {
 }
 
 impl FromIterator<(StateKey, Option<Bytes>)> for WriteSet {
-    fn from_iter<I: IntoIterator<Item = (StateKey, Option<Bytes>)>>(writes: I) -> Self {
-        let mut set = Self::default();
-        for (key, value) in writes {
-            set.insert(key, value);
-        }
-        set
+    fn from_iter<T: IntoIterator<Item = (StateKey, Option<Bytes>)>>(writes: T) -> Self {
+        let writes: BTreeMap<_, _> = writes.into_iter().collect();
+        let bytes = |(key, value): (&StateKey, &Option<Bytes>)| key.len() + value.as_ref().map_or(0, Bytes::len);
+        Self { bytes: writes.iter().map(bytes).sum(), writes }
     }
 }
 

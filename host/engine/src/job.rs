@@ -244,7 +244,7 @@ impl Job {
     ///
     /// # Errors
     /// When the task's state is not here, or cannot be read.
-    pub fn state_get(&self, task: TaskId, key: &[u8]) -> Result<Option<Bytes>, StateReadError> {
+    pub fn state_get(&self, task: TaskId, key: &[u8]) -> Result<Option<Vec<u8>>, StateReadError> {
         let reader = self.reader(task)?;
         reader.get(&user_key(key)).map_err(|error| StateReadError::Store { task, cause: error.to_string() })
     }

@@ -46,8 +46,8 @@ impl LayeredState {
 
     /// A key's value.
     pub fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
-        let value = self.find(&stored(key)?)?;
-        Ok(value.map(Vec::from))
+        check_key(key)?;
+        self.find(&user_key(key))
     }
 
     /// Several keys' values.
@@ -57,14 +57,21 @@ impl LayeredState {
         if bytes > self.answer_bytes_max {
             return Err(full);
         }
-        let mut values = Vec::with_capacity(keys.len());
-        for key in keys {
-            let value = self.get(key)?;
+        // In key order, so that keys of one page are read one after another.
+        let mut sorted: Vec<(u32, &[u8])> = (0..).zip(keys).collect();
+        sorted.sort_unstable_by_key(|(_, key)| *key);
+        let mut values = vec![None; sorted.len()];
+        let mut stored = vec![USER_SPACE];
+        for (place, key) in sorted {
+            check_key(key)?;
+            stored.truncate(1);
+            stored.extend_from_slice(key);
+            let value = self.find(&stored)?;
             bytes += value.as_ref().map_or(0, Vec::len);
             if bytes > self.answer_bytes_max {
                 return Err(full);
             }
-            values.push(value);
+            values[place as usize] = value;
         }
         Ok(values)
     }
@@ -89,11 +96,11 @@ impl LayeredState {
         Ok((keys, None))
     }
 
-    fn find(&self, key: &[u8]) -> Result<Option<Bytes>, Error> {
+    fn find(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
         let view = self.view();
         let layers = [Some(&self.layer), Some(view.open.as_ref()), view.sealed.as_deref()];
         match layers.into_iter().flatten().find_map(|layer| layer.get(key)) {
-            Some(value) => Ok(value.cloned()),
+            Some(value) => Ok(value.map(|value| value.to_vec())),
             None => view.local.get(key).map_err(store_error),
         }
     }
@@ -112,9 +119,8 @@ impl LayeredState {
         if bytes > self.write_bytes_max {
             return Err(Error::BatchFull(self.write_bytes_max as u64));
         }
-        for write in writes {
-            self.layer.insert(user_key(&write.key), write.value.map(Bytes::from));
-        }
+        let writes = writes.into_iter().map(|write| (user_key(&write.key), write.value.map(Bytes::from)));
+        self.layer.merge(writes.collect());
         Ok(())
     }
 
@@ -210,11 +216,6 @@ fn is_empty(low: Bound<&[u8]>, high: Bound<&[u8]>) -> bool {
 
 fn check_key(key: &[u8]) -> Result<(), Error> {
     if (1..=KEY_BYTES_MAX).contains(&key.len()) { Ok(()) } else { Err(Error::KeySize(key.len() as u64)) }
-}
-
-fn stored(key: &[u8]) -> Result<Bytes, Error> {
-    check_key(key)?;
-    Ok(user_key(key))
 }
 
 fn store_error(error: StoreError) -> Error {

@@ -36,9 +36,8 @@ impl StateReader {
     ///
     /// # Errors
     /// When redb or the disk fails.
-    pub fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
-        let read = || Ok::<_, redb::Error>(self.table.get(key)?.map(|value| Bytes::copy_from_slice(value.value())));
-        self.guard(read)
+    pub fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        self.guard(|| Ok(self.table.get(key)?.map(|value| value.value().to_vec())))
     }
 
     /// Entries with start ≤ key < end, rising or falling.

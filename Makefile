@@ -4,7 +4,7 @@ CARGO ?= cargo
 GUESTS := word-count join-orders sessionize misbehaving stores ledger bench-guest
 GUEST_FLAGS := $(addprefix -p ,$(GUESTS)) --target wasm32-wasip2 --profile guest
 
-.PHONY: demo test build guests target
+.PHONY: demo test bench build guests target
 
 ## Runs the whole way of a record on this machine, with a crash in the middle, and checks every count.
 demo: build
@@ -22,3 +22,8 @@ guests: target
 
 target:
 	@rustup target list --installed 2>/dev/null | grep -q wasm32-wasip2 || rustup target add wasm32-wasip2
+
+## How fast it is: the parts, then the whole beside a plain get loop. Takes some minutes; writes target/bench/figures.json.
+bench: build
+	$(CARGO) bench --workspace --bench parts --profile dev
+	target/debug/pelton-bench

@@ -23,6 +23,10 @@ use pelton_engine::GuestLimits;
 use pelton_engine::guest::{Guest, View};
 use pelton_engine::store::StateReader;
 
+/// As in a host.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Records routed or processed at a time.
 const RECORDS: usize = 10_000;
 /// Records counted in one batch.

@@ -52,6 +52,11 @@ impl Process {
         Ok(Self { child, log: log.into() })
     }
 
+    /// The system's number of it.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Kills it at once, as a power cut would.
     ///
     /// # Errors

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures::StreamExt as _;
 use pelton_core::cause::StopCause;
 use pelton_core::id::CommitId;
 use pelton_core::snapshot::{Manifest, StateMark};
@@ -14,6 +15,7 @@ use tokio::sync::mpsc;
 use crate::cell::{TaskCell, lock};
 use crate::events::Happening;
 use crate::fault::{self, FaultPoint};
+use crate::log::PARTS_AT_ONCE;
 use crate::mailbox::Message;
 use crate::service::persist;
 use crate::store::{LocalStore, SnapshotReader, SnapshotWriter, StateReader, StoreError};
@@ -63,10 +65,13 @@ impl TaskCell {
         let (parts, mut arriving) = mpsc::channel::<Option<Bytes>>(PARTS_AHEAD);
         let (cell, wanted) = (self.clone(), manifest.clone());
         runtime.spawn(async move {
-            for index in 0..wanted.parts {
-                let changelog = cell.changelog();
-                let read = persist!(cell, changelog.read_part(cell.id, wanted.at, wanted.id, index));
-                let Some(part) = read else { return };
+            let changelog = cell.changelog();
+            let read = |index| {
+                let cell = &cell;
+                async move { persist!(cell, changelog.read_part(cell.id, wanted.at, wanted.id, index)) }
+            };
+            let mut reads = futures::stream::iter((0..wanted.parts).map(read)).buffered(PARTS_AT_ONCE);
+            while let Some(Some(part)) = reads.next().await {
                 if parts.send(part).await.is_err() {
                     return;
                 }

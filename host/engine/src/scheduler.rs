@@ -132,8 +132,11 @@ impl Scheduler {
     fn next(&self, thread: ThreadNumber, again: Option<Arc<dyn Runnable>>) -> Option<Arc<dyn Runnable>> {
         let mut lanes = self.lock();
         lanes.done(thread);
-        if let Some(runnable) = again {
-            push(&mut lanes, runnable);
+        // A thread of the slow lane leaves what is slow no more to others, which may all be waiting.
+        if let Some(runnable) = again
+            && push(&mut lanes, runnable) != lanes.seat(thread)
+        {
+            self.ready.notify_one();
         }
         loop {
             match lanes.take(thread, Instant::now()) {
@@ -173,9 +176,12 @@ impl Scheduler {
     }
 }
 
-fn push(lanes: &mut Lanes, runnable: Arc<dyn Runnable>) {
+/// Queues what is ready, and says for whom.
+fn push(lanes: &mut Lanes, runnable: Arc<dyn Runnable>) -> Seat {
     let slow = runnable.turn_state().slow.load(Ordering::Relaxed);
-    lanes.push(runnable, slow);
+    let seat = if slow { Seat::Slow } else { Seat::Fast };
+    lanes.push(runnable, seat);
+    seat
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use bytes::{Bytes, BytesMut};
 use prost::Message;
+use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint};
 
 use super::letters::{timer_from_wire, timer_to_wire};
 use super::system::{position_from_wire, position_to_wire};
@@ -17,6 +18,10 @@ const INLINE: u8 = 0;
 const STAGED: u8 = 1;
 /// The fastest level that still compresses text to a third.
 const ZSTD_LEVEL: i32 = 1;
+/// The field of [`wire::Commit`] that holds its writes.
+const WRITES_TAG: u32 = 9;
+/// Tags and lengths of a write, as long as they can be.
+const WRITE_OVERHEAD_BYTES: usize = 16;
 
 /// Stored bytes that are not what this version writes.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -43,7 +48,9 @@ pub enum Placement {
 /// # Panics
 /// When the commit is larger than [`COMMIT_BYTES_MAX`], which the limits of a batch and of sealing rule out.
 pub fn encode(commit: &Commit) -> StoredCommit {
-    let body = to_wire(commit).encode_to_vec();
+    let mut body = Vec::with_capacity(commit.writes.bytes() + commit.writes.len() * WRITE_OVERHEAD_BYTES + 1024);
+    to_wire(commit).encode(&mut body).expect("a vector grows as needed");
+    commit.writes.iter().for_each(|(key, value)| append_write(&mut body, key, value.as_deref()));
     assert!(body.len() <= COMMIT_BYTES_MAX, "a commit of {} bytes passed the limits of its batches", body.len());
     let compressed = zstd::bulk::compress(&body, ZSTD_LEVEL).expect("compressing into memory sized for it succeeds");
 
@@ -63,6 +70,20 @@ pub fn encode(commit: &Commit) -> StoredCommit {
         head.extend_from_slice(&(parts.len() as u32).to_le_bytes());
     }
     StoredCommit { number: commit.number, id: commit.id, kind: commit.kind, head: head.into(), parts }
+}
+
+/// Appends a write as [`wire::Commit`] has it: the last field of the message, so that keys and values are copied once and need
+/// no twin. Each has a tag and a length, as has the whole.
+fn append_write(body: &mut Vec<u8>, key: &[u8], value: Option<&[u8]>) {
+    let fields = [(1, Some(key)), (2, value)].into_iter().filter_map(|(tag, bytes)| Some((tag, bytes?)));
+    let field_len = |bytes: &[u8]| 1 + encoded_len_varint(bytes.len() as u64) + bytes.len();
+    encode_key(WRITES_TAG, WireType::LengthDelimited, body);
+    encode_varint(fields.clone().map(|(_, bytes)| field_len(bytes) as u64).sum(), body);
+    for (tag, bytes) in fields {
+        encode_key(tag, WireType::LengthDelimited, body);
+        encode_varint(bytes.len() as u64, body);
+        body.extend_from_slice(bytes);
+    }
 }
 
 /// Where a head says the body is.
@@ -162,11 +183,8 @@ fn to_wire(commit: &Commit) -> wire::Commit {
         },
         born: commit.born.0,
         invocations: commit.invocations.iter().map(invocation).collect(),
-        writes: commit
-            .writes
-            .iter()
-            .map(|(key, value)| wire::Write { key: key.clone(), value: value.clone() })
-            .collect(),
+        // Appended by `append_write`.
+        writes: Vec::new(),
     }
 }
 

@@ -117,8 +117,16 @@ impl Lanes {
     }
 
     /// Something is ready for a turn, in the lane that its last call earned it.
-    pub fn push(&mut self, runnable: Arc<dyn Runnable>, slow: bool) {
-        if slow { &mut self.slow } else { &mut self.fast }.push_back(runnable);
+    pub fn push(&mut self, runnable: Arc<dyn Runnable>, lane: Seat) {
+        match lane {
+            Seat::Fast => self.fast.push_back(runnable),
+            Seat::Slow => self.slow.push_back(runnable),
+        }
+    }
+
+    /// What a thread is there for by now.
+    pub fn seat(&mut self, thread: ThreadNumber) -> Seat {
+        self.thread(thread).seat
     }
 
     /// Threads end once nothing is queued.

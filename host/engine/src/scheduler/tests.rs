@@ -12,6 +12,8 @@ struct Piece {
     turn: TurnState,
     turns: AtomicU64,
     spins: AtomicBool,
+    /// Its last call in a turn is a short one.
+    ends_short: AtomicBool,
     held: Mutex<Option<mpsc::Receiver<()>>>,
 }
 
@@ -21,6 +23,7 @@ impl Piece {
             turn: TurnState::default(),
             turns: AtomicU64::new(0),
             spins: AtomicBool::new(false),
+            ends_short: AtomicBool::new(false),
             held: Mutex::new(None),
         })
     }
@@ -51,6 +54,9 @@ impl Runnable for Piece {
             std::hint::spin_loop();
         }
         self.turn.called(began.elapsed());
+        if self.ends_short.load(Ordering::Relaxed) {
+            self.turn.called(Duration::ZERO);
+        }
         self.turns.fetch_add(1, Ordering::Relaxed);
         false
     }
@@ -110,6 +116,21 @@ fn after_a_turn_that_kept_a_core_busy_turns_begin_in_the_slow_lane_until_one_is_
 }
 
 #[test]
+fn what_becomes_short_within_a_turn_and_has_more_to_do_is_taken_on_by_those_who_wait() {
+    let scheduler = Scheduler::start(1).unwrap();
+    let piece = Piece::quick();
+    piece.spins.store(true, Ordering::Relaxed);
+    piece.ends_short.store(true, Ordering::Relaxed);
+    notify(&scheduler, &piece);
+    wait("the slow lane", || piece.turn.slow.load(Ordering::Relaxed));
+    notify(&scheduler, &piece);
+    piece.spins.store(false, Ordering::Relaxed);
+    wait("the next turn", || piece.turns() == 2);
+    scheduler.close();
+    wait("the end of all threads", || scheduler.lock().is_over());
+}
+
+#[test]
 fn what_is_told_while_it_runs_runs_again() {
     let scheduler = Scheduler::start(1).unwrap();
     let (piece, let_go) = Piece::held();
@@ -158,8 +179,8 @@ impl Machine {
         }
     }
 
-    fn push(&mut self, slow: bool) {
-        self.lanes.push(Piece::quick(), slow);
+    fn push(&mut self, lane: Seat) {
+        self.lanes.push(Piece::quick(), lane);
     }
 
     fn end_all(&mut self) {
@@ -173,7 +194,7 @@ impl Machine {
 #[test]
 fn a_turn_past_its_quantum_makes_room_and_its_thread_is_lowered_later() {
     let mut machine = Machine::new(2);
-    (0..4).for_each(|_| machine.push(false));
+    (0..4).for_each(|_| machine.push(Seat::Fast));
     machine.pass(Duration::ZERO);
     assert_eq!(machine.busy.len(), 2);
     machine.pass(QUANTUM - Duration::from_millis(1));
@@ -192,8 +213,8 @@ fn a_turn_past_its_quantum_makes_room_and_its_thread_is_lowered_later() {
 #[test]
 fn threads_are_bounded_whatever_loops() {
     let mut machine = Machine::new(2);
-    (0..200).for_each(|_| machine.push(false));
-    (0..200).for_each(|_| machine.push(true));
+    (0..200).for_each(|_| machine.push(Seat::Fast));
+    (0..200).for_each(|_| machine.push(Seat::Slow));
     for _ in 0..200 {
         machine.pass(SLOW_CALL);
     }

@@ -13,7 +13,7 @@ mod exchange;
 pub use exchange::{Delivery, FeedNext, FeedTrouble, Lane, Pace, Reply};
 
 /// Tasks gather this long before the first call, so that those about to be restored are served by it too.
-const GATHER_MS: u64 = 50;
+const GATHER_MS: u64 = 150;
 /// A task this much behind the others is caught up apart, in milliseconds of arrival time.
 const LAGGARD_MS: u64 = 60_000;
 

@@ -205,9 +205,11 @@ impl TaskCell {
         self.job.ports.clock.now_ms()
     }
 
-    /// Steps the machine through the events at hand and does what it asks. A call ends the turn when the quantum is over.
+    /// Steps the machine through the events at hand and does what it asks. When the quantum is over, the next call is put off
+    /// to another turn; each turn makes one though, lest a task on a busy machine spend its turns on all but its records.
     pub(crate) fn run(&self, work: &mut Work, began: Instant) {
         let mut effects = Vec::new();
+        let mut calls = 0;
         loop {
             while let Some(event) = work.events.pop_front() {
                 if matches!(event, Event::Stop) {
@@ -229,7 +231,8 @@ impl TaskCell {
                 }
             }
             match work.put_off.take() {
-                Some(call) if began.elapsed() < QUANTUM => {
+                Some(call) if calls == 0 || began.elapsed() < QUANTUM => {
+                    calls += 1;
                     let called = Instant::now();
                     let outcome = self.call(work, call);
                     self.turn.called(called.elapsed());

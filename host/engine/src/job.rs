@@ -357,17 +357,17 @@ async fn keep_waking(shared: Arc<JobShared>) {
     }
 }
 
+/// Tasks one after another, spread over the interval: all at once would hold up everybody for a while.
 async fn keep_flushing(shared: Arc<JobShared>) {
-    while !shared.is_closed() {
+    let pause = FLUSH_INTERVAL / u32::from(shared.spec.meta.tasks.get());
+    for cell in shared.cells().iter().cycle() {
         tokio::select! {
-            () = tokio::time::sleep(FLUSH_INTERVAL) => {}
+            () = tokio::time::sleep(pause) => {}
             () = shared.closed() => return,
         }
-        for cell in shared.cells() {
-            let cell = cell.clone();
-            // A failed flush is told to the task itself.
-            let _ = tokio::task::spawn_blocking(move || cell.flush_between_turns()).await;
-        }
+        let cell = cell.clone();
+        // A failed flush is told to the task itself.
+        let _ = tokio::task::spawn_blocking(move || cell.flush_between_turns()).await;
     }
 }
 

@@ -18,10 +18,11 @@ use pelton_engine::ports::Changelog as _;
 use crate::{KEYS, key, texts};
 
 const LIMIT: Duration = Duration::from_secs(180);
-const POLL: Duration = Duration::from_millis(5);
+/// How often hosts are asked, seldom enough to cost them nothing.
+const POLL: Duration = Duration::from_millis(20);
 const SHARDS: i32 = 4;
 /// Records in the stream.
-const RECORDS: usize = 400_000;
+const RECORDS: usize = 1_200_000;
 const TASKS: u16 = 256;
 /// How long commits are appended.
 const APPENDS: Duration = Duration::from_secs(4);

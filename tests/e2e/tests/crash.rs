@@ -26,16 +26,17 @@ const BURSTS_MAX: usize = 12;
 const RECORDS: usize = 400;
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// Named points, by turns with kills at random moments.
+/// Named points, by turns with kills at random moments. First those of snapshots, which come the more seldom the larger the
+/// state is.
 const POINTS: [&str; 8] = [
+    "before-manifest",
+    "before-trim",
     "before-append",
     "after-append",
     "before-apply",
     "after-apply",
     "before-publish",
     "after-publish",
-    "before-manifest",
-    "before-trim",
 ];
 
 struct Feed {
@@ -87,14 +88,9 @@ fn crash(seed: u64, lose_disks: bool) -> Result<()> {
     let put = |records: &[Entry]| runtime.block_on(streams::put(&kinesis, INPUT, records));
     let mut at_points = BTreeSet::new();
     for kill in 0..KILLS {
-        // What a snapshot leads to comes seldom when the state is large, so only while it is small.
-        let points = if kill < KILLS / 2 + 1 { &POINTS[..] } else { &POINTS[..6] };
+        let points = if kill < KILLS / 2 + 1 { &POINTS[..] } else { &POINTS[2..] };
         let point = points[(kill / 2) % points.len()];
-        let passes = if point.starts_with("before-manifest") || point == "before-trim" {
-            0
-        } else {
-            feed.random.random_range(0..4)
-        };
+        let passes = if POINTS[..2].contains(&point) { 0 } else { feed.random.random_range(0..4) };
         let fault = format!("{point}:{passes}");
         let named = kill % 2 == 1;
         let environment: &[(&str, &str)] = if named { &[("PELTON_FAULT_POINT", &fault)] } else { &[] };

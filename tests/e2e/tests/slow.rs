@@ -19,7 +19,7 @@ const WATCHED: Duration = Duration::from_secs(15);
 const WORDS_TASKS: u16 = 256;
 const MIXED_TASKS: u16 = 8;
 const KEYS: usize = 5_000;
-/// Records of words put at a time, and how often: well under half of what a host takes.
+/// Records of words put at a time, and how often: under half of what a host takes, as `make bench` tells it.
 const BURST: usize = 1_000;
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -99,10 +99,11 @@ fn two_that_loop_for_ever_hold_up_nobody() -> Result<()> {
     let api = host.api()?;
     let (words_put, mixed_put) = (Put::new(WORDS_TASKS), Put::new(MIXED_TASKS));
     wait_for("both jobs to run", LIMIT, || {
-        let all = [api.tasks("words"), api.tasks("mixed")];
+        let all = ["words", "mixed"].map(|job| api.tasks(job).unwrap_or_default()).concat();
         let running =
-            |task: &Value| task["phase"] == "running" && !task["positions"].as_array().is_some_and(Vec::is_empty);
-        Ok(all.iter().flatten().flatten().all(running).then_some(()).filter(|()| all.iter().all(Result::is_ok)))
+            |task: &&Value| task["phase"] == "running" && !task["positions"].as_array().is_some_and(Vec::is_empty);
+        let count = usize::from(WORDS_TASKS + MIXED_TASKS);
+        Ok((all.iter().filter(running).count() == count).then_some(()))
     })?;
 
     // Keys of two tasks, which loop, and of the others beside them.
@@ -128,7 +129,7 @@ fn two_that_loop_for_ever_hold_up_nobody() -> Result<()> {
     for task in stuck {
         ensure!(tasks[task]["records_folded"] == 0, "task {task} does not loop: {}", tasks[task]);
     }
-    ensure!(rate > 10_000, "only {rate} records a second were put");
+    ensure!(rate > 15_000, "only {rate} records a second were put");
     ensure!(lag < LAG_MAX && u128::from(told_ms) < LAG_MAX.as_millis(), "a task lags by {lag:?}, told as {told_ms} ms");
     Ok(())
 }

@@ -22,6 +22,18 @@ fn every_seed_holds_and_everything_happens() {
     assert!(never.is_empty(), "in {} seeds these never happened: {never:?}", seeds());
 }
 
+/// Worlds in which a rule was seen to break once, beyond those that are always run.
+const BROKE_ONCE: [u64; 4] = [2_041, 3_099, 5_364, 7_716];
+
+#[test]
+fn what_broke_once_holds() {
+    for seed in BROKE_ONCE {
+        if let Err(failure) = run_seed(seed, None, false) {
+            panic!("{failure}");
+        }
+    }
+}
+
 #[test]
 fn no_sabotage_stays_unseen() {
     const SEEDS_MAX: u64 = 1_000;

@@ -15,7 +15,10 @@ pub const SLOW_TURNS_MAX: usize = 64;
 pub const SLOW_STARTS_MAX: usize = SLOW_TURNS_MAX / 2;
 /// A turn that was in the slow lane for so long, on a core and not waiting for one, has those after it begin there, and its
 /// thread gets a lower priority. Longer than a quantum, so that a batch that is somewhat long costs no thread.
-pub const SLOW_CALL: Duration = Duration::from_millis(100);
+pub const SLOW_CALL: Duration = Duration::from_millis(250);
+/// For so long a turn in the slow lane may yet be one that is only somewhat long. Of these there is one for each core: were
+/// there many, as under a load of large batches, each would last the longer and hold its memory meanwhile.
+const TRIAL: Duration = Duration::from_millis(500);
 
 /// Which thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -64,6 +67,19 @@ struct Thread {
     seat: Seat,
     system: Option<SystemThread>,
     turn: Option<Turn>,
+}
+
+impl Thread {
+    /// Whether it is in the midst of a turn that has left the fast lane.
+    fn is_held(&self) -> bool {
+        self.seat == Seat::Fast && self.turn.as_ref().is_some_and(|turn| turn.slow.is_some())
+    }
+
+    /// Whether its turn has left the fast lane and has yet to show whether it is slow indeed.
+    fn is_on_trial(&self, now: Instant) -> bool {
+        let since = self.turn.as_ref().and_then(|turn| turn.slow);
+        self.is_held() && since.is_some_and(|since| now.saturating_duration_since(since.at) < TRIAL)
+    }
 }
 
 struct Turn {
@@ -182,12 +198,14 @@ impl Lanes {
     pub fn review(&mut self, now: Instant) -> Review {
         let mut review = Review::default();
         let mut slow_turns = self.turns(true);
+        let mut on_trial = self.threads.values().filter(|thread| thread.is_on_trial(now)).count();
         for thread in self.threads.values_mut() {
             let Some(turn) = &mut thread.turn else { continue };
             let past = now.saturating_duration_since(turn.began) >= QUANTUM;
-            if turn.slow.is_none() && past && slow_turns < SLOW_TURNS_MAX {
+            if turn.slow.is_none() && past && slow_turns < SLOW_TURNS_MAX && on_trial < self.cores {
                 turn.slow = Some(Used::by(thread.system, now));
                 slow_turns += 1;
+                on_trial += 1;
                 review.moved = true;
             } else if thread.seat == Seat::Fast
                 && turn.slow.is_some_and(|before| Used::by(thread.system, now).since(before) >= SLOW_CALL)
@@ -230,7 +248,6 @@ impl Lanes {
 
     /// Threads that run a turn of the fast lane, or could.
     fn threads_for_fast_turns(&self) -> usize {
-        let held = |thread: &Thread| thread.turn.as_ref().is_some_and(|turn| turn.slow.is_some());
-        self.threads.values().filter(|thread| thread.seat == Seat::Fast && !held(thread)).count()
+        self.threads.values().filter(|thread| thread.seat == Seat::Fast && !thread.is_held()).count()
     }
 }

@@ -6,7 +6,7 @@ pub type SystemThread = u32;
 
 /// A thread of the slow lane gets about a third of what another gets.
 #[cfg(target_os = "linux")]
-const NICE: i32 = 5;
+const NICE: i32 = 10;
 
 /// The system's name of the calling thread, if it tells.
 #[cfg(target_os = "linux")]

@@ -1,5 +1,6 @@
 //! The file: opened, checked, written and emptied.
 
+use std::ops::Bound;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -8,7 +9,7 @@ use bytes::Bytes;
 use pelton_core::id::{CommitId, CommitNumber, Epoch, Incarnation, TaskId};
 use pelton_core::snapshot::StateMark;
 use pelton_core::write_set::WriteSet;
-use redb::{Database, Durability, ReadableDatabase as _, WriteTransaction};
+use redb::{Database, Durability, ReadableDatabase as _, ReadableTable as _, Table, WriteTransaction};
 
 use super::{ABOUT, STATE, StateReader, StoreError};
 
@@ -102,13 +103,16 @@ impl LocalStore {
     pub fn apply(&mut self, writes: &WriteSet, mark: StateMark) -> Result<(), StoreError> {
         let write = |transaction: &WriteTransaction| {
             let mut state = transaction.open_table(STATE)?;
-            for (key, value) in writes.iter() {
+            // No key is empty.
+            let last = state.last()?.map_or_else(Vec::new, |(key, _)| key.value().to_vec());
+            for (key, value) in writes.range(Bound::Unbounded, Bound::Included(&last)) {
                 match value {
                     Some(value) => drop(state.insert(key.as_ref(), value.as_ref())?),
                     None => drop(state.remove(key.as_ref())?),
                 }
             }
-            Ok(())
+            let behind = writes.range(Bound::Excluded(&last), Bound::Unbounded);
+            append(&mut state, behind.filter_map(|(key, value)| Some((key, value.as_ref()?))))
         };
         self.transact(Durability::None, mark, write)
     }
@@ -125,18 +129,16 @@ impl LocalStore {
         })
     }
 
-    /// Loads entries into the empty local copy. The mark stays that of an empty one until [`LocalStore::loaded`].
+    /// Loads entries in key order, each behind all that is there, into the empty local copy. The mark stays that of an
+    /// empty one until [`LocalStore::loaded`].
     ///
     /// # Errors
-    /// When redb or the disk fails.
+    /// When redb or the disk fails, or the entries are not in key order.
     pub fn load(&mut self, entries: &[(Bytes, Bytes)]) -> Result<(), StoreError> {
         assert_eq!(self.mark, StateMark::default(), "a snapshot is loaded into an empty copy");
         self.transact(Durability::None, StateMark::default(), |transaction| {
             let mut state = transaction.open_table(STATE)?;
-            for (key, value) in entries {
-                state.insert(key.as_ref(), value.as_ref())?;
-            }
-            Ok(())
+            append(&mut state, entries.iter().map(|(key, value)| (key, value)))
         })
     }
 
@@ -196,6 +198,18 @@ impl Flusher {
 
 pub(super) fn failed(path: &Path, error: impl std::fmt::Display) -> StoreError {
     StoreError::Store { path: path.display().to_string(), cause: error.to_string() }
+}
+
+/// Adds entries in key order behind all that are there, which costs redb a third of what inserting them one by one does.
+fn append<'e>(
+    state: &mut Table<'_, &'static [u8], &'static [u8]>,
+    entries: impl Iterator<Item = (&'e Bytes, &'e Bytes)>,
+) -> Result<(), redb::Error> {
+    let mut end = state.upper_bound_mut(Bound::<&[u8]>::Unbounded)?;
+    for (key, value) in entries {
+        end.insert_before(key.as_ref(), value.as_ref())?;
+    }
+    Ok(end.close()?)
 }
 
 fn initialize(database: &Database, identity: &[u8]) -> Result<(), redb::Error> {

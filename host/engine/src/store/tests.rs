@@ -68,6 +68,31 @@ fn snapshot(store: &LocalStore) -> (Vec<Bytes>, Manifest) {
 }
 
 #[test]
+fn writes_are_applied_before_between_and_behind_what_is_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = open(&folder, 1).store;
+    let mut expected = State::new();
+    let rounds: [&[(&str, Option<&str>)]; 5] = [
+        &[("c", Some("1")), ("b", None), ("e", Some("2"))],
+        &[("a", Some("3")), ("c", Some("44")), ("d", Some("5")), ("e", None), ("f", Some("6")), ("g", None)],
+        &[("f", Some("7")), ("h", Some("8")), ("i", Some("9"))],
+        &[("a", None), ("c", None), ("d", None), ("f", None), ("h", None), ("i", None)],
+        &[("z", Some("10"))],
+    ];
+    for (number, round) in (1..).zip(rounds) {
+        let writes = writes(round);
+        store.apply(&writes, mark(number)).unwrap();
+        for (key, value) in writes.iter() {
+            match value {
+                Some(value) => drop(expected.insert(key.clone(), value.clone())),
+                None => drop(expected.remove(key)),
+            }
+        }
+        assert_eq!((all(&store), store.mark()), (expected.clone(), mark(number)));
+    }
+}
+
+#[test]
 fn writes_and_mark_are_there_after_a_flush_and_another_owner_finds_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let mut store = open(&folder, 1).store;

@@ -172,18 +172,18 @@ fn calls_keep_their_pace_even_where_they_fail() {
 fn bytes_keep_their_pace() {
     let mut feed = Feed::new(Pace::KINESIS);
     feed.join(0, TaskId(0), &want(0, 0));
-    assert_eq!(feed.next(50), FeedNext::Iterate(Lane::Shared, after(0)));
+    assert_eq!(feed.next(GATHER_MS), FeedNext::Iterate(Lane::Shared, after(0)));
     feed.iterated(Lane::Shared);
     let reply = Reply { up_to: Some(after(1)), arrived_ms: None, bytes: 10 << 20, end: false, caught_up: false };
-    feed.fetched(100, Lane::Shared, reply);
-    assert_eq!(feed.next(200), FeedNext::Wait(5_100), "10 MiB are 5 seconds of a shard");
+    feed.fetched(GATHER_MS, Lane::Shared, reply);
+    assert_eq!(feed.next(GATHER_MS), FeedNext::Wait(GATHER_MS + 5_000), "10 MiB are 5 seconds of a shard");
 }
 
 #[test]
 fn an_empty_reply_slows_the_reader_only_at_the_tip() {
     let mut feed = Feed::new(Pace::KINESIS);
     feed.join(0, TaskId(0), &want(0, 0));
-    feed.next(50);
+    feed.next(GATHER_MS);
     feed.iterated(Lane::Shared);
     let empty = |caught_up| Reply { up_to: None, arrived_ms: None, bytes: 0, end: false, caught_up };
     let mut pauses = Vec::new();
@@ -201,7 +201,7 @@ fn an_empty_reply_slows_the_reader_only_at_the_tip() {
 fn the_end_of_a_shard_bounds_nothing_by_the_time_it_is_read() {
     let mut feed = Feed::new(Pace::KINESIS);
     feed.join(0, TaskId(0), &want(0, 5));
-    feed.next(50);
+    feed.next(GATHER_MS);
     feed.iterated(Lane::Shared);
     let reply = |end| Reply { up_to: None, arrived_ms: None, bytes: 0, end, caught_up: true };
     let hour_ms = 3_600_000;
@@ -215,16 +215,24 @@ fn what_a_subscription_pushes_keeps_no_pace_and_holds_up_no_laggard() {
     let mut feed = Feed::new(Pace::KINESIS);
     feed.join(0, TaskId(1), &want(6, 200_000));
     feed.join(0, TaskId(2), &want(0, 100_000));
-    assert_eq!(feed.next(50), FeedNext::Iterate(Lane::Shared, after(6)));
+    assert_eq!(feed.next(GATHER_MS), FeedNext::Iterate(Lane::Shared, after(6)));
     feed.subscribed();
     let reply = |to| Reply { up_to: Some(after(to)), arrived_ms: None, bytes: 10 << 20, end: false, caught_up: true };
-    assert_eq!(feed.next(50), FeedNext::Iterate(Lane::CatchUp, after(0)));
+    assert_eq!(feed.next(GATHER_MS), FeedNext::Iterate(Lane::CatchUp, after(0)));
     feed.iterated(Lane::CatchUp);
-    feed.fetched(50, Lane::Shared, reply(8));
-    assert_eq!(feed.next(50), FeedNext::Fetch(Lane::CatchUp), "ten pushed MiB are none of the five calls a second");
-    feed.fetched(50, Lane::CatchUp, reply(5));
-    assert_eq!(feed.next(50), FeedNext::Listen(Some(5_050)), "the other lane's pause is no pause of this one");
-    let delivery = feed.fetched(60, Lane::Shared, reply(9));
+    feed.fetched(GATHER_MS, Lane::Shared, reply(8));
+    assert_eq!(
+        feed.next(GATHER_MS),
+        FeedNext::Fetch(Lane::CatchUp),
+        "ten pushed MiB are none of the five calls a second"
+    );
+    feed.fetched(GATHER_MS, Lane::CatchUp, reply(5));
+    assert_eq!(
+        feed.next(GATHER_MS),
+        FeedNext::Listen(Some(GATHER_MS + 5_000)),
+        "the other lane's pause is no pause of this one"
+    );
+    let delivery = feed.fetched(GATHER_MS + 10, Lane::Shared, reply(9));
     assert_eq!(delivery.members, [(TaskId(1), after(6))], "what is pushed is for those of its lane");
     // The subscription is refused: the lane goes on by an iterator, where it was.
     feed.turn_over();
@@ -236,14 +244,14 @@ fn what_a_subscription_pushes_keeps_no_pace_and_holds_up_no_laggard() {
 fn a_subscription_ends_with_its_lane_or_its_shard() {
     let mut feed = Feed::new(Pace::KINESIS);
     feed.join(0, TaskId(1), &want(0, 0));
-    feed.next(50);
+    feed.next(GATHER_MS);
     feed.subscribed();
-    assert_eq!(feed.next(50), FeedNext::Listen(None));
+    assert_eq!(feed.next(GATHER_MS), FeedNext::Listen(None));
     feed.leave(TaskId(1));
-    assert_eq!((feed.next(60), feed.listens()), (FeedNext::Idle, false), "nobody is left to be served");
-    feed.join(100, TaskId(1), &want(2, 0));
+    assert_eq!((feed.next(GATHER_MS), feed.listens()), (FeedNext::Idle, false), "nobody is left to be served");
+    feed.join(GATHER_MS, TaskId(1), &want(2, 0));
     assert_eq!(
-        feed.next(200),
+        feed.next(2 * GATHER_MS),
         FeedNext::Iterate(Lane::Shared, after(2)),
         "another subscription, from where it is needed"
     );

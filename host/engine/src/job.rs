@@ -359,7 +359,7 @@ async fn keep_waking(shared: Arc<JobShared>) {
 
 /// Tasks one after another, spread over the interval: all at once would hold up everybody for a while.
 async fn keep_flushing(shared: Arc<JobShared>) {
-    let pause = FLUSH_INTERVAL / u32::from(shared.spec.meta.tasks.get());
+    let pause = FLUSH_INTERVAL / shared.spec.meta.tasks.get();
     for cell in shared.cells().iter().cycle() {
         tokio::select! {
             () = tokio::time::sleep(pause) => {}

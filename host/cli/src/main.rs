@@ -32,7 +32,8 @@ use exit::Outcome;
 /// embedded servers warn of every refusal that they answer with, which their callers tell better.
 const LOG_FILTER: &str = "warn,pelton=info,dynoxide=error,ferrokinesis=error";
 
-/// A host allocates and frees small keys and values by the million, on several threads.
+/// A host allocates and frees small keys and values by the million, on several threads. It goes without huge pages, of which 256
+/// tasks with little to do would hold many.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

@@ -3,8 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::id::{Incarnation, ShardId, ShardKey, StreamIndex};
-use crate::policy::Policies;
+use crate::id::{Incarnation, ShardId, ShardKey, StreamIndex, TaskId};
+use crate::policy::{OutOfRange, Policies};
 use crate::position::Position;
 use crate::slice::{HashRange, TaskCount};
 
@@ -77,6 +77,15 @@ impl JobMeta {
         let input = self.input(shard.stream);
         shard.shard <= input.newest_shard && !input.listed.contains_key(&shard.shard)
     }
+
+    /// The hash keys of the shards that a task reads.
+    pub fn reads(&self, task: TaskId) -> HashRange {
+        match self.policies.out_of_range {
+            OutOfRange::ReadAll => HashRange::ALL,
+            OutOfRange::DeadLetter | OutOfRange::Drop | OutOfRange::Process => self.tasks.slice(task),
+        }
+    }
+
     /// The range of a shard that was listed when the job was created.
     pub fn listed_range(&self, shard: &ShardKey) -> Option<HashRange> {
         self.input(shard.stream).listed.get(&shard.shard).copied()

@@ -200,7 +200,7 @@ impl Job {
     fn unread_ms(&self, status: &TaskStatus, lags: &BTreeMap<ShardKey, Option<u64>>) -> Option<u64> {
         let map = self.shared.hub.map();
         let mut behind_ms = Some(0);
-        for (key, _) in map.touching(status.slice) {
+        for (key, _) in map.touching(self.shared.spec.meta.reads(status.task)) {
             let position = status.positions.iter().find(|(shard, _)| shard == key).map(|(_, entry)| entry.position);
             if position == Some(Position::ShardEnd) {
                 continue;

@@ -21,12 +21,10 @@ use crate::intake::{Admission, Intake, IntakeRules, Want};
 use crate::job::JobMeta;
 use crate::limits::Bounds;
 use crate::outbox::{Outbox, Round};
-use crate::policy::OutOfRange;
 use crate::position::{Position, PositionEntry};
 use crate::record::Run;
 use crate::restore::Restore;
 use crate::shard::ShardMap;
-use crate::slice::HashRange;
 use crate::snapshot::StateMark;
 use crate::timers::Timers;
 use crate::write_set::WriteSet;
@@ -385,10 +383,5 @@ impl Running {
 }
 
 fn intake_rules(task: TaskId, meta: &JobMeta, rules: &RunningRules) -> IntakeRules {
-    let slice = meta.tasks.slice(task);
-    let reads = match meta.policies.out_of_range {
-        OutOfRange::ReadAll => HashRange::ALL,
-        OutOfRange::DeadLetter | OutOfRange::Drop | OutOfRange::Process => slice,
-    };
-    IntakeRules { slice, reads, from_job: rules.from_job.clone() }
+    IntakeRules { slice: meta.tasks.slice(task), reads: meta.reads(task), from_job: rules.from_job.clone() }
 }

@@ -17,7 +17,7 @@ pub struct DeadLetter {
     pub message: String,
     /// How often the logic failed with it.
     pub attempts: u32,
-    /// When it was set aside, by the invocation clock, milliseconds since 1970.
+    /// When it was set aside, milliseconds since 1970; no earlier than the invocation before.
     pub at_ms: u64,
     /// What it is.
     pub content: Content,

@@ -12,7 +12,7 @@ use pelton_core::id::{CommitId, ShardKey, TaskId};
 use pelton_core::position::{Position, PositionEntry};
 use pelton_core::record::{Gap, Run};
 use pelton_core::shard::ShardMap;
-use pelton_core::task::{Applied, Call, Effect, Event, IdSeed, RunningRules, Task};
+use pelton_core::task::{Applied, Call, Effect, Event, IdSeed, PhaseName, RunningRules, Task};
 use tokio::sync::SemaphorePermit;
 
 use crate::fault::{self, FaultPoint};
@@ -291,7 +291,8 @@ impl TaskCell {
         match store.apply(&applied.writes, applied.mark) {
             Ok(()) => {
                 *lock(&self.reader) = Some(store.reader());
-                if work.machine.running().is_some() {
+                // A task that stops does so with its last commit; what is restored was told of by whoever appended it.
+                if work.machine.phase() != PhaseName::Restoring {
                     self.tally_commit(&applied.writes);
                 }
             }

@@ -15,3 +15,6 @@ pub mod contract;
 pub mod events;
 pub mod fold;
 pub mod text;
+
+pub mod account;
+pub mod later;

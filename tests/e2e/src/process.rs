@@ -72,9 +72,17 @@ impl Process {
     /// # Errors
     /// When the system refuses.
     pub fn terminate(&self) -> Result<()> {
-        let status = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status()?;
+        self.signal("TERM")
+    }
+
+    /// Sends it a signal by its name, as `TERM`.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn signal(&self, name: &str) -> Result<()> {
+        let status = Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status()?;
         if !status.success() {
-            bail!("kill -TERM {} failed", self.child.id());
+            bail!("kill -{name} {} failed", self.child.id());
         }
         Ok(())
     }

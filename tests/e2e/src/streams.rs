@@ -79,12 +79,23 @@ pub async fn put(client: &Client, stream: &str, records: &[Entry]) -> Result<()>
 /// # Errors
 /// When Kinesis refuses.
 pub async fn open_shards(client: &Client, stream: &str) -> Result<Vec<Shard>> {
-    let reply = client.list_shards().stream_name(stream).send().await?;
-    let is_open =
-        |shard: &&Shard| shard.sequence_number_range().is_some_and(|range| range.ending_sequence_number().is_none());
-    let mut shards: Vec<Shard> = reply.shards().iter().filter(is_open).cloned().collect();
+    let mut shards = shards(client, stream).await?;
+    shards.retain(is_open);
     shards.sort_by_key(|shard| range(shard).0);
     Ok(shards)
+}
+
+/// Every shard, as it is listed.
+///
+/// # Errors
+/// When Kinesis refuses.
+pub async fn shards(client: &Client, stream: &str) -> Result<Vec<Shard>> {
+    Ok(client.list_shards().stream_name(stream).send().await?.shards.unwrap_or_default())
+}
+
+/// Whether a shard takes records.
+pub fn is_open(shard: &Shard) -> bool {
+    shard.sequence_number_range().is_some_and(|range| range.ending_sequence_number().is_none())
 }
 
 /// First and last hash key of a shard.

@@ -23,7 +23,7 @@ impl Running {
                     }
                     Fate::DeadLetter(oddity) => {
                         let content = Content::Record(run.shard.clone(), record.clone());
-                        let letter = self.letter(LetterCause::Odd(oddity), explain(oddity).into(), 0, content);
+                        let letter = self.letter(now_ms, LetterCause::Odd(oddity), explain(oddity).into(), 0, content);
                         self.add_letter(now_ms, &letter);
                     }
                 }
@@ -35,7 +35,7 @@ impl Running {
     /// Passes a gap, after a dead letter that says so, or stops before it.
     pub(super) fn pass_gap(&mut self, now_ms: u64, batch: &Batch, effects: &mut Vec<Effect>) {
         let (run, gap) = batch.gap().expect("it was just asked");
-        let letter = self.gap_letter(run, gap);
+        let letter = self.gap_letter(now_ms, run, gap);
         let known = self.letters.gap(&run.shard, run.after);
         if known.is_none() {
             self.add_letter(now_ms, &letter);
@@ -57,17 +57,25 @@ impl Running {
         }
     }
 
-    fn gap_letter(&self, run: &Run, gap: Gap) -> DeadLetter {
+    fn gap_letter(&self, now_ms: u64, run: &Run, gap: Gap) -> DeadLetter {
         let to = match gap {
             Gap::Until(ms) => Position::AtTimestamp(ms),
             Gap::ToEnd => Position::ShardEnd,
         };
         let content = Content::Gap { shard: run.shard.clone(), from: run.after, to };
-        self.letter(LetterCause::Gap, gap.to_string(), 0, content)
+        self.letter(now_ms, LetterCause::Gap, gap.to_string(), 0, content)
     }
 
-    pub(super) fn letter(&self, cause: LetterCause, message: String, attempts: u32, content: Content) -> DeadLetter {
-        DeadLetter { cause, message, attempts, at_ms: self.clock_ms, content }
+    /// A letter of now: the newest invocation may be long past, and there may have been none.
+    pub(super) fn letter(
+        &self,
+        now_ms: u64,
+        cause: LetterCause,
+        message: String,
+        attempts: u32,
+        content: Content,
+    ) -> DeadLetter {
+        DeadLetter { cause, message, attempts, at_ms: self.clock_ms.max(now_ms), content }
     }
 
     /// What of a batch finds no room among the dead letters, if any.

@@ -218,7 +218,7 @@ impl Running {
             Work::Timers(timers) => (Content::Timer(timers[0].clone()), Some(timers[0].clone()), Batch::default()),
             Work::Redrive(..) => unreachable!("a redriven letter stays one"),
         };
-        let letter = self.letter(cause, message, attempts, content);
+        let letter = self.letter(now_ms, cause, message, attempts, content);
         if !self.has_room_for(&letter) {
             return self.letters_full(format!("{} of {}", letter.cause.name(), letter.content.what()));
         }

@@ -92,7 +92,7 @@ pub enum StopCause {
     Logic(String),
     /// Records that were never read are gone, and the job says to stop then.
     #[error(
-        "gap in {shard} after position {from}: {what}; it is kept as a dead letter, and on-gap = \"continue\" goes on behind it"
+        "gap in {shard} (position: {from}): {what}; it is kept as a dead letter, and on-gap = \"continue\" goes on behind it"
     )]
     Gap {
         /// Which shard.

@@ -96,7 +96,7 @@ impl fmt::Display for Gap {
         match self {
             Self::Until(ms) => write!(
                 f,
-                "records that arrived before {ms} ms since 1970 may be gone unread: the stream keeps none that are older"
+                "records that arrived before {ms} ms since 1970 may be gone unread: the stream keeps them no longer, or not for long"
             ),
             Self::ToEnd => f.write_str(
                 "the shard is gone, and was not read to its end; nor were shards before it that were never begun, if any"

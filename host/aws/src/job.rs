@@ -1,8 +1,10 @@
 //! Jobs by name: created once, and checked against what the configuration says ever after.
 
+use std::fmt;
 use std::sync::Arc;
 
 use aws_sdk_kinesis::types::StreamStatus;
+use aws_smithy_types::date_time::{DateTime, Format};
 use futures::future::try_join_all;
 use pelton_core::id::{Digest, Incarnation};
 use pelton_core::job::JobMeta;
@@ -53,6 +55,31 @@ pub enum StartRequest {
     Latest,
     /// With what arrived at or after this time, in milliseconds since 1970.
     At(u64),
+}
+
+impl StartRequest {
+    /// Whether it can have become what was kept at a job's creation.
+    fn came_to(self, start_ms: Option<u64>) -> bool {
+        match self {
+            Self::TrimHorizon => start_ms.is_none(),
+            Self::Latest => start_ms.is_some(),
+            Self::At(ms) => start_ms == Some(ms),
+        }
+    }
+}
+
+impl fmt::Display for StartRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TrimHorizon => f.write_str("\"trim-horizon\""),
+            Self::Latest => f.write_str("\"latest\""),
+            Self::At(ms) => match i64::try_from(*ms).ok().map(DateTime::from_millis).map(|at| at.fmt(Format::DateTime))
+            {
+                Some(Ok(text)) => write!(f, "{text:?}"),
+                _ => write!(f, "{ms} ms since 1970"),
+            },
+        }
+    }
 }
 
 /// A job that may run.
@@ -288,6 +315,10 @@ impl JobTable {
             if *known != asked {
                 return Err(JobError::Policy { job, setting, known: known.clone(), asked });
             }
+        }
+        if !request.start.came_to(wire.start_ms) {
+            let known = wire.start_ms.map_or(StartRequest::TrimHorizon, StartRequest::At).to_string();
+            return Err(JobError::Start { job, known, asked: request.start.to_string() });
         }
         let known: Vec<String> = wire.inputs.iter().map(|input| input.name.clone()).collect();
         if known != request.inputs {

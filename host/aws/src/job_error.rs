@@ -75,6 +75,19 @@ pub enum JobError {
         /// In the configuration.
         asked: Vec<String>,
     },
+    /// Another start.
+    #[error(
+        "job {job} was created to start with {known}, and the configuration says {asked}: a job starts once; set start back, or \
+         give the job another name"
+    )]
+    Start {
+        /// Which job.
+        job: String,
+        /// At its creation.
+        known: String,
+        /// In the configuration.
+        asked: String,
+    },
     /// Another policy for records.
     #[error(
         "job {job} was created with {setting} = {known:?}, and the configuration says {asked:?}: with a change some record \

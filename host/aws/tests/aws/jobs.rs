@@ -48,10 +48,12 @@ async fn a_job_is_created_once_and_found_again() -> Result<()> {
     let newest: Vec<String> = one.meta.inputs.iter().map(|input| input.newest_shard.to_string()).collect();
     assert_eq!(newest, ["shardId-000000000002", "shardId-000000000000"]);
 
-    // Start and component are only for a new job.
-    let again = JobRequest { start: StartRequest::TrimHorizon, component: Digest([8; 32]), ..wanted.clone() };
-    let again = open(&plain, &table, &again).await?;
-    assert_eq!((again.meta, again.component, again.created), (one.meta, Digest([7; 32]), false));
+    // The component is only for a new job, and its start may be given as what it came to.
+    for start in [StartRequest::Latest, StartRequest::At(start_ms)] {
+        let again = JobRequest { start, component: Digest([8; 32]), ..wanted.clone() };
+        let again = open(&plain, &table, &again).await?;
+        assert_eq!((&again.meta, again.component, again.created), (&one.meta, Digest([7; 32]), false));
+    }
 
     let (through, faults) = faulty(&plain);
     let behind = DynamoTable::open(through.dynamodb.clone(), table.name()).await?;
@@ -76,6 +78,11 @@ async fn what_differs_is_named_and_nothing_is_changed() -> Result<()> {
     let later = StartRequest::At(plain.clock.now_ms() + 3_600_000);
     let cases = [
         (JobRequest { tasks, ..known.clone() }, "has 16 tasks, and the configuration says 32"),
+        (JobRequest { start: StartRequest::TrimHorizon, ..known.clone() }, "the configuration says \"trim-horizon\""),
+        (
+            JobRequest { start: StartRequest::At(7_000), ..known.clone() },
+            "the configuration says \"1970-01-01T00:00:07Z\"",
+        ),
         (JobRequest { inputs: vec![a.clone()], ..known.clone() }, "was created with inputs"),
         (JobRequest { inputs: vec![b.clone(), a.clone()], ..known.clone() }, "was created with inputs"),
         (JobRequest { inputs: vec!["nowhere".into()], ..known.clone() }, "there is no stream nowhere"),

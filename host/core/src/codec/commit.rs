@@ -5,6 +5,7 @@ use prost::Message;
 use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint};
 
 use super::letters::{timer_from_wire, timer_to_wire};
+use super::message::{DecodeError, decode_message};
 use super::system::{position_from_wire, position_to_wire};
 use super::wire;
 use crate::commit::{Commit, CommitKind, Invocation, InvocationKind, InvokedRun, StoredCommit};
@@ -22,17 +23,6 @@ const ZSTD_LEVEL: i32 = 1;
 const WRITES_TAG: u32 = 9;
 /// Tags and lengths of a write, as long as they can be.
 const WRITE_OVERHEAD_BYTES: usize = 16;
-
-/// Stored bytes that are not what this version writes.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct DecodeError(String);
-
-impl DecodeError {
-    pub(super) fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
-    }
-}
 
 /// Where the body of a stored commit is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -134,16 +124,6 @@ pub fn decode(head: &Bytes, parts: &[Bytes]) -> Result<Commit, DecodeError> {
         return Err(DecodeError::new(format!("{} bytes where {length} were announced", body.len())));
     }
     from_wire(decode_message(body.into())?)
-}
-
-/// Decodes a protobuf message that must hold nothing unknown: whatever decoding dropped would be missing when encoded.
-pub(super) fn decode_message<M: Message + Default>(bytes: Bytes) -> Result<M, DecodeError> {
-    let length = bytes.len();
-    let message = M::decode(bytes).map_err(|error| DecodeError::new(format!("not the expected message: {error}")))?;
-    if message.encoded_len() != length {
-        return Err(DecodeError::new("it holds fields that this version does not know"));
-    }
-    Ok(message)
 }
 
 fn to_wire(commit: &Commit) -> wire::Commit {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bytes::{BufMut, Bytes, BytesMut};
 use prost::Message;
 
-use super::commit::{DecodeError, decode_message};
+use super::message::{DecodeError, decode_message};
 use super::system::{
     ATTEMPTS, COUNTS, DEAD_LETTER, SEEN, TIMER, hash_from_bytes, position_from_wire, position_to_wire,
 };

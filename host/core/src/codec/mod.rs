@@ -33,14 +33,16 @@
 
 mod commit;
 mod letters;
+mod message;
 mod system;
 pub mod wire;
 
-pub use commit::{DecodeError, Placement, decode, encode, placement};
+pub use commit::{Placement, decode, encode, placement};
 pub use letters::{
     attempts_key, counts_key, dead_letter_key, decode_dead_letter, encode_attempts, encode_counts, encode_dead_letter,
     encode_seen, encode_timer, seen_key, timer_key,
 };
+pub use message::DecodeError;
 pub use system::{
     SystemEntry, clock_key, decode_system, encode_clock, encode_outputs, encode_position, outbox_key, position_key,
 };

@@ -3,7 +3,7 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use prost::Message;
 
-use super::commit::DecodeError;
+use super::message::{DecodeError, decode_message};
 use super::{letters, wire};
 use crate::counts::Counts;
 use crate::dead_letter::{DeadLetter, Timer};
@@ -105,12 +105,12 @@ pub fn decode_system(key: &[u8], value: Bytes) -> Result<SystemEntry, DecodeErro
         [SYSTEM_SPACE, POSITION, high, low, shard @ ..] => {
             let stream = StreamIndex(u16::from_be_bytes([*high, *low]));
             let shard = std::str::from_utf8(shard).map_err(|_| unknown())?.into();
-            let wire: wire::PositionEntry = super::commit::decode_message(value)?;
+            let wire: wire::PositionEntry = decode_message(value)?;
             Ok(SystemEntry::Position(ShardKey { stream, shard }, entry_from_wire(wire)?))
         }
         [SYSTEM_SPACE, OUTBOX, number @ ..] => {
             let number = u64::from_be_bytes(number.try_into().map_err(|_| unknown())?);
-            let wire: wire::Outputs = super::commit::decode_message(value)?;
+            let wire: wire::Outputs = decode_message(value)?;
             let outputs = wire.outputs.into_iter().map(|output| Output {
                 output: output.output,
                 partition_key: output.partition_key,

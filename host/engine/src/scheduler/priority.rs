@@ -4,7 +4,7 @@
 /// A thread, as the system names it.
 pub type SystemThread = u32;
 
-/// A thread of the slow lane gets about a third of what another gets.
+/// A thread of the slow lane gets about a tenth of what another gets.
 #[cfg(target_os = "linux")]
 const NICE: i32 = 10;
 

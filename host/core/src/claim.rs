@@ -6,6 +6,7 @@ use crate::cause::StopCause;
 use crate::codec;
 use crate::commit::{Commit, CommitKind};
 use crate::id::{CommitId, CommitNumber, DeploymentNumber, Epoch};
+use crate::mutant::{Mutant, wrong};
 use crate::snapshot::Manifest;
 use crate::write_set::WriteSet;
 
@@ -79,8 +80,12 @@ impl Claim {
 
     /// The log ends with this.
     pub fn tail(&mut self, tail: Tail) -> ClaimNext {
-        if tail.epoch >= self.epoch {
+        if tail.epoch >= self.epoch && !wrong(Mutant::ClaimOutrun) {
             return ClaimNext::Lost(StopCause::ClaimLost { ours: self.epoch, theirs: tail.epoch });
+        }
+        if wrong(Mutant::FenceSkipped) && tail.number > CommitNumber(0) {
+            let (fence, fence_id) = (tail.number, tail.id);
+            return ClaimNext::Owned(Ownership { epoch: self.epoch, fence, fence_id, manifests: Vec::new() });
         }
         let fence = Commit {
             number: tail.number.next(),
@@ -127,7 +132,7 @@ impl Claim {
     pub fn manifests(&mut self, manifests: Vec<Manifest>) -> ClaimNext {
         let fence = self.append.as_ref().expect("the fence stands").commit.number;
         let floor = manifests.iter().map(|manifest| manifest.floor).max().unwrap_or_default();
-        if floor >= fence {
+        if floor >= fence && !wrong(Mutant::FenceWithoutFloor) {
             return ClaimNext::Lost(StopCause::FenceTrimmed { fence, floor });
         }
         ClaimNext::Owned(Ownership { epoch: self.epoch, fence, fence_id: self.fence_id, manifests })

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use crate::id::ShardKey;
+use crate::mutant::{Mutant, wrong};
 use crate::policy::Oddity;
 use crate::position::Position;
 use crate::record::Record;
@@ -146,7 +147,8 @@ impl DeadLetters {
 
     /// Whether so many more letters, of so many bytes in all, still fit.
     pub fn has_room(&self, bounds: LetterBounds, letters: u64, bytes: u64) -> bool {
-        self.len() + letters <= bounds.letters_max && self.bytes + bytes <= bounds.bytes_max
+        let fits = self.len() + letters <= bounds.letters_max && self.bytes + bytes <= bounds.bytes_max;
+        fits || wrong(Mutant::LettersUnbounded)
     }
 
     /// How many there are.

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use crate::id::TaskId;
 use crate::intake::{Want, gap};
 use crate::limits::{ARRIVAL_MARGIN_MS, backoff_ms};
+use crate::mutant::{Mutant, wrong};
 use crate::position::Position;
 
 mod exchange;
@@ -158,6 +159,10 @@ impl Feed {
             self.seat_joining();
         }
         self.merge_lanes();
+        let is_full = |member: &Member| member.place == Place::Full;
+        if wrong(Mutant::LaggardHoldsReader) && self.members.values().any(is_full) {
+            return FeedNext::Idle;
+        }
         let lanes = match self.last_lane {
             Lane::Shared => [Lane::CatchUp, Lane::Shared],
             Lane::CatchUp => [Lane::Shared, Lane::CatchUp],

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use crate::id::ShardKey;
 use crate::limits::{GAP_HEAD_START_DIVISOR, GAP_HEAD_START_MS_MIN};
+use crate::mutant::{Mutant, wrong};
 use crate::output::OutputId;
 use crate::policy::{Fate, Oddity};
 use crate::position::{Position, PositionEntry, RecordPlace};
@@ -154,7 +155,7 @@ impl Intake {
     /// When the run is of a shard that was never wanted.
     pub fn offer(&mut self, mut run: Run) -> Admission {
         let progress = self.shards.get_mut(&run.shard).expect("a reader gives only what was wanted");
-        if run.after > progress.taken {
+        if run.after > progress.taken && !wrong(Mutant::HoleTaken) {
             progress.wanted = true;
             return Admission::Hole(progress.want(&run.shard));
         }
@@ -165,7 +166,11 @@ impl Intake {
             }
             return Admission::Known;
         }
-        run.skip_to(progress.taken);
+        if wrong(Mutant::HoleTaken) && run.after > progress.taken || wrong(Mutant::OverlapTaken) {
+            run.after = progress.taken;
+        } else {
+            run.skip_to(progress.taken);
+        }
         progress.taken = run.up_to;
         if self.rules.from_job[usize::from(run.shard.stream.0)] {
             let delivered = self.rules.slice.common(&progress.passed.range);
@@ -192,6 +197,9 @@ impl Intake {
         unsealed
             .map(|(shard, progress)| {
                 progress.unsealed = false;
+                if wrong(Mutant::PositionBeforeWrites) {
+                    return (shard.clone(), PositionEntry { position: progress.taken, ..progress.passed });
+                }
                 (shard.clone(), progress.passed)
             })
             .collect()
@@ -247,6 +255,7 @@ fn drop_repeats(run: &mut Run, delivered: Option<HashRange>, seen: &mut Repeats)
 }
 
 fn take_output(seen: &mut Repeats, id: &OutputId, hash: HashKey, delivered: Option<HashRange>) -> bool {
+    let delivered = if wrong(Mutant::OneWatermark) { Some(HashRange::ALL) } else { delivered };
     seen.take(id, hash, delivered.unwrap_or(HashRange { start: hash, end: hash }))
 }
 

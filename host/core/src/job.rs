@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use crate::id::{Incarnation, ShardId, ShardKey, StreamIndex, TaskId};
+use crate::mutant::{Mutant, wrong};
 use crate::policy::{OutOfRange, Policies};
 use crate::position::Position;
 use crate::slice::{HashRange, TaskCount};
@@ -67,7 +68,9 @@ impl JobMeta {
         let input = self.input(shard.stream);
         match self.start {
             // Nothing arrived before there was a stream.
-            Start::At(ms) if shard.shard <= input.newest_shard => (Position::AtTimestamp(ms), ms.max(input.created_ms)),
+            Start::At(ms) if shard.shard <= input.newest_shard || wrong(Mutant::ChildOpenedAtStart) => {
+                (Position::AtTimestamp(ms), ms.max(input.created_ms))
+            }
             Start::At(_) | Start::TrimHorizon => (Position::TrimHorizon, self.created_ms),
         }
     }

@@ -47,3 +47,5 @@ pub mod task;
 
 pub mod job;
 pub mod limits;
+
+pub mod mutant;

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use crate::id::{CommitNumber, Incarnation, TaskId};
 use crate::limits::{OUTBOX_BYTES_MAX, OUTBOX_COMMITS_MAX, PACKAGE_BYTES_MAX, ROUND_PACKAGES_MAX};
+use crate::mutant::{Mutant, wrong};
 use crate::output::{Output, OutputId, Package};
 
 /// Outputs of durable commits, until they are acknowledged.
@@ -102,8 +103,9 @@ impl Outbox {
         let publication = self.current.as_mut().expect("a round is under way");
         let in_flight = std::mem::take(&mut publication.in_flight);
         assert_eq!(in_flight.len(), acknowledged.len(), "every package of the round is answered");
+        let all = wrong(Mutant::SomeArrivedIsAll) && acknowledged.contains(&true);
         for (index, acknowledged) in in_flight.into_iter().zip(acknowledged) {
-            if *acknowledged {
+            if *acknowledged || all {
                 let package = publication.lanes[index].pop_front().expect("the package in flight is the lane's first");
                 self.published += package.entries.len() as u64;
             }
@@ -124,10 +126,14 @@ impl Outbox {
         for (index, output) in outputs.into_iter().enumerate() {
             let id = OutputId { incarnation: self.incarnation, task: self.task, commit, index: index as u32 };
             let key = (output.output, output.partition_key);
-            let lane = *lane_of.entry(key.clone()).or_insert_with(|| {
+            let mut new_lane = || {
                 lanes.push(VecDeque::new());
                 lanes.len() - 1
-            });
+            };
+            let lane = match wrong(Mutant::KeyWithoutOrder) {
+                true => new_lane(),
+                false => *lane_of.entry(key.clone()).or_insert_with(new_lane),
+            };
             let entry = (id, output.data);
             match lanes[lane].back_mut() {
                 Some(package) if package.weight() + entry.1.len() <= PACKAGE_BYTES_MAX => package.entries.push(entry),

@@ -3,6 +3,7 @@
 
 use std::fmt;
 
+use crate::mutant::{Mutant, wrong};
 use crate::sequence::SequenceNumber;
 use crate::slice::HashRange;
 
@@ -50,6 +51,7 @@ impl Position {
     pub fn covers(&self, place: RecordPlace) -> bool {
         match self {
             Self::TrimHorizon | Self::AtTimestamp(_) => false,
+            Self::After(last) if wrong(Mutant::SubSequenceIgnored) => place.sequence <= last.sequence,
             Self::After(last) => place <= *last,
             Self::ShardEnd => true,
         }

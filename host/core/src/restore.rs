@@ -6,6 +6,7 @@ use crate::cause::StopCause;
 use crate::claim::Ownership;
 use crate::commit::{Commit, CommitKind};
 use crate::id::{CommitId, CommitNumber, Epoch};
+use crate::mutant::{Mutant, wrong};
 use crate::snapshot::{Manifest, StateMark};
 
 /// An item of the log as read back, its commit decoded or why it could not be.
@@ -99,7 +100,8 @@ impl Restore {
 
     /// The local copy stands at this mark.
     pub fn local_opened(&mut self, mark: StateMark) -> RestoreNext {
-        let known = mark.number <= self.ownership.fence && mark.number >= self.floor();
+        let known =
+            mark.number <= self.ownership.fence && (mark.number >= self.floor() || wrong(Mutant::BelowFloorIsHistory));
         if mark == StateMark::default() {
             return self.rebuild_into_empty();
         }
@@ -160,7 +162,9 @@ impl Restore {
     pub fn log_read(&mut self, mut page: Vec<LogEntry>) -> RestoreNext {
         if self.checking_local {
             let first = page.first();
-            if !first.is_some_and(|entry| entry.number == self.mark.number && entry.id == self.mark.id) {
+            if !first.is_some_and(|entry| {
+                entry.number == self.mark.number && (entry.id == self.mark.id || wrong(Mutant::LocalByNumber))
+            }) {
                 return RestoreNext::ResetLocal;
             }
             self.checking_local = false;
@@ -201,7 +205,7 @@ impl Restore {
         if (commit.number, commit.id, commit.epoch) != (number, entry.id, entry.epoch) {
             return Err(corrupt("the item's number, id or epoch is not that of the commit in it".into()));
         }
-        if commit.previous_id != self.mark.id {
+        if commit.previous_id != self.mark.id && !wrong(Mutant::ChainUnchecked) {
             let detail = format!("it follows {} but {} stands before it", commit.previous_id, self.mark.id);
             return Err(corrupt(detail));
         }

@@ -346,19 +346,26 @@ impl World {
 
     /// Time passes on a host.
     pub fn tick(&mut self, host: usize, life: u32) {
-        self.after(100, Action::Tick(host, life));
+        let now = self.host_now(host);
         let running = |instance: &&Instance| instance.task.running().is_some();
-        let running: Vec<Who> = self.hosts[host].tasks.values().filter(running).map(|instance| instance.who).collect();
-        for who in running {
+        let running = self.hosts[host].tasks.values().filter(running);
+        // What has no time of its own, as old positions have none, is looked at every second.
+        let second = (self.now / TICK_MS).is_multiple_of(10);
+        let due = |instance: &&Instance| instance.task.wake_at_ms().map_or(second, |wake_ms| wake_ms <= now);
+        let due: Vec<Who> = running.filter(due).map(|instance| instance.who).collect();
+        for who in due {
             self.step(who, Event::Tick);
-            self.want(who);
         }
+        self.after(TICK_MS, Action::Tick(host, life));
         if self.heir == Some(host) && self.hosts[host].up {
             let missing = self.meta.tasks.tasks().filter(|task| !self.hosts[host].tasks.contains_key(task));
             missing.collect::<Vec<_>>().into_iter().for_each(|task| self.start_task(host, task));
         }
     }
 }
+
+/// How exactly a host keeps time, milliseconds.
+const TICK_MS: u64 = 100;
 
 /// A commit without the removal of timers.
 fn keep_timers(applied: Applied) -> Applied {

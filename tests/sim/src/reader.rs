@@ -29,7 +29,9 @@ impl World {
             }
             self.hosts[host].map.update(StreamIndex(stream as u16), listing);
         }
-        let pause = self.rng.between(200, 3_000);
+        let tasks: Vec<Who> = self.hosts[host].tasks.values().map(|instance| instance.who).collect();
+        tasks.into_iter().for_each(|who| self.want(who));
+        let pause = self.rng.between(200, 2_000);
         self.after(pause, Action::List(host, life));
     }
 

@@ -1,8 +1,11 @@
 //! Commits as bytes: encoded once, never changed after they are sent.
 
+use std::cell::RefCell;
+
 use bytes::{Bytes, BytesMut};
 use prost::Message;
 use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint};
+use zstd::bulk::{Compressor, Decompressor};
 
 use super::letters::{timer_from_wire, timer_to_wire};
 use super::message::{DecodeError, decode_message};
@@ -24,6 +27,14 @@ const WRITES_TAG: u32 = 9;
 /// Tags and lengths of a write, as long as they can be.
 const WRITE_OVERHEAD_BYTES: usize = 16;
 
+// Making a context costs as much as compressing a small commit, so that each thread keeps its own.
+thread_local! {
+    static COMPRESSOR: RefCell<Compressor<'static>> =
+        RefCell::new(Compressor::new(ZSTD_LEVEL).expect("a context needs nothing but memory"));
+    static DECOMPRESSOR: RefCell<Decompressor<'static>> =
+        RefCell::new(Decompressor::new().expect("a context needs nothing but memory"));
+}
+
 /// Where the body of a stored commit is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Placement {
@@ -42,7 +53,8 @@ pub fn encode(commit: &Commit) -> StoredCommit {
     to_wire(commit).encode(&mut body).expect("a vector grows as needed");
     commit.writes.iter().for_each(|(key, value)| append_write(&mut body, key, value.as_deref()));
     assert!(body.len() <= COMMIT_BYTES_MAX, "a commit of {} bytes passed the limits of its batches", body.len());
-    let compressed = zstd::bulk::compress(&body, ZSTD_LEVEL).expect("compressing into memory sized for it succeeds");
+    let compressed = COMPRESSOR.with_borrow_mut(|compressor| compressor.compress(&body));
+    let compressed = compressed.expect("compressing into memory sized for it succeeds");
 
     let mut head = Vec::with_capacity(HEADER_BYTES + compressed.len().min(ITEM_PAYLOAD_BYTES_MAX));
     let inline = HEADER_BYTES + compressed.len() <= ITEM_PAYLOAD_BYTES_MAX;
@@ -118,8 +130,8 @@ pub fn decode(head: &Bytes, parts: &[Bytes]) -> Result<Commit, DecodeError> {
     if length > COMMIT_BYTES_MAX {
         return Err(DecodeError::new(format!("a commit of {length} bytes is larger than any can be")));
     }
-    let body = zstd::bulk::decompress(&compressed, length)
-        .map_err(|error| DecodeError::new(format!("decompressing failed: {error}")))?;
+    let body = DECOMPRESSOR.with_borrow_mut(|decompressor| decompressor.decompress(&compressed, length));
+    let body = body.map_err(|error| DecodeError::new(format!("decompressing failed: {error}")))?;
     if body.len() != length {
         return Err(DecodeError::new(format!("{} bytes where {length} were announced", body.len())));
     }

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use super::{Intake, Progress, Want};
 use crate::id::{ShardId, ShardKey};
 use crate::job::JobMeta;
+use crate::mutant::{Mutant, wrong};
 use crate::position::{Position, PositionEntry};
 use crate::shard::{Shard, ShardMap};
 
@@ -15,7 +16,9 @@ impl Intake {
         let mut wants = Vec::new();
         for (key, shard) in map.touching(self.rules.reads) {
             if !self.shards.contains_key(key) {
-                if behind.contains(key) || !self.parents_passed(key, shard, map, meta) {
+                if (behind.contains(key) && !wrong(Mutant::AncestorOpenedAgain))
+                    || !self.parents_passed(key, shard, map, meta)
+                {
                     continue;
                 }
                 self.shards.insert(key.clone(), self.opening(key, shard, meta));
@@ -45,17 +48,20 @@ impl Intake {
     }
 
     fn parents_passed(&self, key: &ShardKey, shard: &Shard, map: &ShardMap, meta: &JobMeta) -> bool {
-        shard.parents.iter().all(|parent| {
-            let parent = ShardKey { stream: key.stream, shard: parent.clone() };
-            match (self.shards.get(&parent), map.get(&parent)) {
-                (Some(progress), _) => progress.taken == Position::ShardEnd,
-                (None, Some(parent)) => !parent.range.touches(&self.rules.reads),
-                // It expired before the job began, was another task's, or all that this task needed of it came through the other parent.
-                (None, None) => {
-                    self.never_needed(&parent, meta) || self.covered_without(&parent, key, shard, (map, meta))
+        wrong(Mutant::ParentsIgnored)
+            || shard.parents.iter().all(|parent| {
+                let parent = ShardKey { stream: key.stream, shard: parent.clone() };
+                match (self.shards.get(&parent), map.get(&parent)) {
+                    (Some(progress), _) => progress.taken == Position::ShardEnd,
+                    (None, Some(parent)) => !parent.range.touches(&self.rules.reads),
+                    // It expired before the job began, was another task's, or all that this task needed of it came through the other parent.
+                    (None, None) => {
+                        wrong(Mutant::UnlistedParentIsGone)
+                            || self.never_needed(&parent, meta)
+                            || self.covered_without(&parent, key, shard, (map, meta))
+                    }
                 }
-            }
-        })
+            })
     }
 
     /// Whether a shard that no listing shows held nothing that this task was to read.

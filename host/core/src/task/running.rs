@@ -11,7 +11,7 @@ use super::attempts::Attempts;
 use super::effect::{Applied, Effect, Event, Work};
 use super::seal::{Open, Sealed, Snapshots};
 use super::{IdSeed, Suspect, put, unasked};
-use crate::append::AppendNext;
+use crate::append::{AppendNext, PutReply};
 use crate::cause::StopCause;
 use crate::codec::{self, SystemEntry};
 use crate::counts::Counts;
@@ -20,6 +20,7 @@ use crate::id::{CommitId, CommitNumber, DeploymentNumber, Epoch, ShardKey, TaskI
 use crate::intake::{Admission, Intake, IntakeRules, Want};
 use crate::job::JobMeta;
 use crate::limits::Bounds;
+use crate::mutant::{Mutant, wrong};
 use crate::outbox::{Outbox, Round};
 use crate::position::{Position, PositionEntry};
 use crate::record::Run;
@@ -152,10 +153,12 @@ impl Running {
         for entry in system {
             match entry {
                 SystemEntry::Position(shard, entry) => positions.push((shard, entry)),
+                SystemEntry::Outbox(..) if wrong(Mutant::OutboxForgotten) => {}
                 SystemEntry::Outbox(commit, outputs) => outbox.push(commit, outputs),
                 SystemEntry::Clock(time_ms) => clock_ms = time_ms,
                 SystemEntry::Counts(stored) => counts = stored,
                 SystemEntry::DeadLetter(number, bytes, letter) => letters.note(number, bytes, &letter),
+                SystemEntry::Attempts(_) if wrong(Mutant::AttemptsForgotten) => {}
                 SystemEntry::Attempts(stored) => attempts = Some(stored),
                 SystemEntry::Timer(timer) => timers.change(timer.name, Some(timer.due_ms)),
                 SystemEntry::Seen(upstream, start, mark) => seen.push((upstream, start, mark)),
@@ -215,6 +218,7 @@ impl Running {
             Event::Redrive(number, letter) => self.redrive(number, letter),
             Event::Forget(number) => self.forget(now_ms, number),
             Event::Called(outcome) => self.called(now_ms, outcome, effects),
+            Event::Put(PutReply::Unknown) if wrong(Mutant::LostReplyIsFailure) => self.sealed = None,
             Event::Put(reply) => {
                 let next = self.sealed.as_mut().expect("a put is answered while a commit is sealed").append.put(reply);
                 return self.appended(next, effects);
@@ -229,7 +233,9 @@ impl Running {
                 Round::Complete(commit) => self.open.published(now_ms, commit),
             },
             Event::IdleFound(found) => {
-                let believed = found.into_iter().filter(|(step, _)| *step == self.mark.last_step_id);
+                let believed = found
+                    .into_iter()
+                    .filter(|(step, _)| *step == self.mark.last_step_id || wrong(Mutant::IdleAfterCommit));
                 believed.for_each(|(_, entries)| self.intake.advance(entries));
             }
             Event::SnapshotTaken(manifest) => {

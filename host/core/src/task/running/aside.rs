@@ -5,6 +5,7 @@ use crate::cause::StopCause;
 use crate::codec;
 use crate::dead_letter::{Content, DeadLetter, LetterCause};
 use crate::intake::Batch;
+use crate::mutant::{Mutant, wrong};
 use crate::policy::{Fate, Oddity};
 use crate::position::Position;
 use crate::record::{Fetch, Gap, Run};
@@ -16,6 +17,7 @@ impl Running {
         for run in &batch.runs {
             for (record, fate) in run.set_aside() {
                 match fate {
+                    Fate::Drop(_) if wrong(Mutant::DropUncounted) => {}
                     Fate::Drop(oddity) => {
                         self.counts.drop_one(oddity);
                         self.counts_changed = true;
@@ -37,7 +39,7 @@ impl Running {
         let (run, gap) = batch.gap().expect("it was just asked");
         let letter = self.gap_letter(now_ms, run, gap);
         let known = self.letters.gap(&run.shard, run.after);
-        if known.is_none() {
+        if known.is_none() && !wrong(Mutant::GapWithoutLetter) {
             self.add_letter(now_ms, &letter);
         }
         match self.rules.on_gap {

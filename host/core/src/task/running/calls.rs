@@ -10,6 +10,7 @@ use crate::commit::{Invocation, InvocationKind, InvokedRun};
 use crate::dead_letter::{Content, LetterCause, Timer};
 use crate::intake::Batch;
 use crate::limits::backoff_ms;
+use crate::mutant::{Mutant, wrong};
 use crate::output::Output;
 use crate::task::attempts::{Attempts, Suspect};
 use crate::task::effect::{Call, CallOutcome, Effect, Failure, FailureKind, Work};
@@ -27,7 +28,7 @@ impl Running {
             Calling::Idle => {}
         }
         let Some(work) = self.next_work(now_ms, effects) else { return };
-        self.clock_ms = self.clock_ms.max(now_ms);
+        self.clock_ms = if wrong(Mutant::ClockFalls) { now_ms } else { self.clock_ms.max(now_ms) };
         let born = self.born.is_none();
         self.born.get_or_insert(self.next_number());
         let work = Arc::new(work);
@@ -94,6 +95,9 @@ impl Running {
                 self.born = None;
                 self.fault = Some(failure.message.clone());
                 effects.push(Effect::DropInstance);
+                if wrong(Mutant::FailureDiscardsAll) {
+                    self.open = super::Open::default();
+                }
                 self.failed(now_ms, &work, invoked, failure);
             }
         }
@@ -243,7 +247,9 @@ impl Running {
 
     /// A timer is done with, unless the call that it fired set it anew.
     fn fired(&mut self, now_ms: u64, timer: &Timer) {
-        self.open.write(now_ms, codec::timer_key(&timer.name), None);
+        if !wrong(Mutant::FiredTimerStays) {
+            self.open.write(now_ms, codec::timer_key(&timer.name), None);
+        }
         self.timers.change(timer.name.clone(), None);
         if self.attempts.as_ref().is_some_and(|attempts| attempts.suspect == Suspect::Timer(timer.clone())) {
             self.attempts_over(now_ms);

@@ -1,0 +1,106 @@
+//! Wrong variants of the rules, to prove that tests would see them. They exist only in the copy of this crate that the
+//! simulator is built with (feature `mutants`), where one is chosen at run time; anywhere else [`wrong`] is false while
+//! compiling, and nothing of them is left.
+
+macro_rules! mutants {
+    ($($(#[$doc:meta])* $variant:ident = $name:literal,)*) => {
+        /// A rule broken on purpose.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Mutant {
+            $($(#[$doc])* $variant,)*
+        }
+
+        impl Mutant {
+            /// Every mutant with its name.
+            pub const ALL: &[(&str, Self)] = &[$(($name, Self::$variant),)*];
+        }
+    };
+}
+
+mutants! {
+    /// A put whose fate is unknown counts as applied.
+    UnknownIsApplied = "unknown-is-applied",
+    /// A put whose fate is unknown counts as refused: what it held is forgotten.
+    LostReplyIsFailure = "lost-reply-is-failure",
+    /// A new owner goes on from the tail without a fence.
+    FenceSkipped = "fence-skipped",
+    /// A fence counts although the log is trimmed past it.
+    FenceWithoutFloor = "fence-without-floor",
+    /// A claim goes on although a later one has its fence in the log.
+    ClaimOutrun = "claim-outrun",
+    /// A local copy from below the floor goes on from the log as it stands there.
+    BelowFloorIsHistory = "below-floor-is-history",
+    /// A local copy is believed if the log has its number.
+    LocalByNumber = "local-by-number",
+    /// A previous-id is not looked at.
+    ChainUnchecked = "chain-unchecked",
+
+    /// A commit's positions are those of the mailbox.
+    PositionBeforeWrites = "position-before-writes",
+    /// A position within an aggregate passes all of it.
+    SubSequenceIgnored = "sub-sequence-ignored",
+    /// A run that leaves a hole is taken.
+    HoleTaken = "hole-taken",
+    /// What a run holds of what was taken before is taken again.
+    OverlapTaken = "overlap-taken",
+    /// A child of a job started `latest` is opened like the shards of its start.
+    ChildOpenedAtStart = "child-opened-at-start",
+    /// A parent that the listing lacks counts as gone.
+    UnlistedParentIsGone = "unlisted-parent-is-gone",
+    /// A child is read beside its parents.
+    ParentsIgnored = "parents-ignored",
+    /// A shard is opened though one that came of it has a position.
+    AncestorOpenedAgain = "ancestor-opened-again",
+    /// Repeats are judged by one mark for the whole hash space.
+    OneWatermark = "one-watermark",
+    /// Idle positions are believed whatever was committed since.
+    IdleAfterCommit = "idle-after-commit",
+    /// Nobody is detached from the shared reader: it waits for whoever is full.
+    LaggardHoldsReader = "laggard-holds-reader",
+
+    /// A failed call discards what calls before it folded.
+    FailureDiscardsAll = "failure-discards-all",
+    /// Failed attempts are counted from none after a restart.
+    AttemptsForgotten = "attempts-forgotten",
+    /// A timer that fired stays set.
+    FiredTimerStays = "fired-timer-stays",
+    /// The time of an invocation is the host's, also where it falls.
+    ClockFalls = "clock-falls",
+    /// Dead letters are written past their bound.
+    LettersUnbounded = "letters-unbounded",
+    /// A drop is not counted.
+    DropUncounted = "drop-uncounted",
+    /// A gap is passed without a letter.
+    GapWithoutLetter = "gap-without-letter",
+
+    /// A round of outputs is done with when some of it arrived.
+    SomeArrivedIsAll = "some-arrived-is-all",
+    /// Of a key, all packages are sent at once.
+    KeyWithoutOrder = "key-without-order",
+    /// What is unpublished is forgotten by a restart.
+    OutboxForgotten = "outbox-forgotten",
+}
+
+#[cfg(feature = "mutants")]
+thread_local! {
+    static CHOSEN: std::cell::Cell<Option<Mutant>> = const { std::cell::Cell::new(None) };
+}
+
+/// Breaks a rule on this thread from now on, or none.
+#[cfg(feature = "mutants")]
+pub fn choose(mutant: Option<Mutant>) {
+    CHOSEN.set(mutant);
+}
+
+/// Whether a rule is broken on purpose.
+#[cfg(feature = "mutants")]
+pub(crate) fn wrong(mutant: Mutant) -> bool {
+    CHOSEN.get() == Some(mutant)
+}
+
+/// Whether a rule is broken on purpose: never.
+#[cfg(not(feature = "mutants"))]
+#[inline(always)]
+pub(crate) const fn wrong(_: Mutant) -> bool {
+    false
+}

@@ -4,9 +4,9 @@ use pelton_core::record::Run;
 use pelton_core::snapshot::{Manifest, StateMark};
 use pelton_core::task::{Call, CallOutcome, Event, Failure, FailureKind, Given};
 
-use crate::guest;
+use crate::guest::Logic;
+use crate::mutants::Slip;
 use crate::oracle::Who;
-use crate::shape::Sabotage;
 use crate::store::State;
 use crate::world::{Action, Chore, Request, World};
 
@@ -29,6 +29,10 @@ impl World {
                     self.after(pause, Action::Work(who, Chore::Stage { commit, epoch, part: part + 1 }));
                 }
             },
+            Chore::Snapshot { manifest, parts, part: 0 } if self.slip == Some(Slip::ManifestBeforeParts) => {
+                self.send(who, Request::Manifest { manifest: manifest.clone(), answered: true });
+                self.after(pause, Action::Work(who, Chore::Snapshot { manifest, parts, part: 1 }));
+            }
             Chore::Snapshot { manifest, parts, part } => match parts.get(part as usize) {
                 // A manifest that is long in coming is put, and trimmed by, while the next owner loads the one before.
                 None if self.rng.chance(300) => {
@@ -43,9 +47,8 @@ impl World {
             },
             Chore::Load { manifest, part, state } => self.load(who, manifest, part, state, pause),
             Chore::Trim(floor) => {
-                let fences_too = self.sabotage == Some(Sabotage::TrimFences);
                 let pick = self.rng.next();
-                if self.table[at].trim_one(floor, pick, fences_too) {
+                if self.table[at].trim_one(floor, pick, self.slip) {
                     self.after(pause, Action::Work(who, Chore::Trim(floor)));
                 } else {
                     self.cover.trims += 1;
@@ -74,11 +77,14 @@ impl World {
             let index = self.rng.below(given as u64) as usize;
             return failed(FailureKind::Retry, Some(index));
         }
-        if self.sabotage == Some(Sabotage::HideSealed) {
+        if self.slip == Some(Slip::HideSealed) {
             call.sealed = None;
         }
-        let (big, poison) = (self.shape.big, self.shape.poison);
-        match guest::call(&call, big, poison, &self.store(who).state) {
+        let pinned = self.instance(who).map(|instance| instance.deployment);
+        let deployment = pinned.filter(|_| self.slip != Some(Slip::DeploymentOfTheDay)).unwrap_or(self.deployment);
+        let logic = Logic { deployment, big: self.shape.big };
+        let poison = self.shape.poison;
+        match logic.call(&call, poison, &self.store(who).state) {
             Ok(done) => {
                 let timers = done.timer_changes();
                 CallOutcome::Folded { writes: done.writes, outputs: done.outputs, timers }

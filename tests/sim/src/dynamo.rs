@@ -12,6 +12,8 @@ use pelton_core::position::PositionEntry;
 use pelton_core::restore::LogEntry;
 use pelton_core::snapshot::Manifest;
 
+use crate::mutants::Slip;
+
 /// An item of a log.
 #[derive(Clone, Debug)]
 pub struct Item {
@@ -21,6 +23,8 @@ pub struct Item {
     pub kind: CommitKind,
     /// In which epoch it was put.
     pub epoch: Epoch,
+    /// By which host.
+    pub host: usize,
     /// The stored head.
     pub head: Bytes,
 }
@@ -60,11 +64,11 @@ impl TaskItems {
     }
 
     /// Puts a commit if its number is free, or in any case. Returns whether it stands there now.
-    pub fn put(&mut self, commit: &StoredCommit, epoch: Epoch, conditional: bool) -> bool {
+    pub fn put(&mut self, commit: &StoredCommit, epoch: Epoch, host: usize, conditional: bool) -> bool {
         if conditional && self.log.contains_key(&commit.number) {
             return false;
         }
-        let item = Item { id: commit.id, kind: commit.kind, epoch, head: commit.head.clone() };
+        let item = Item { id: commit.id, kind: commit.kind, epoch, host, head: commit.head.clone() };
         self.log.insert(commit.number, item);
         true
     }
@@ -92,12 +96,17 @@ impl TaskItems {
     }
 
     /// Something to delete below a floor, if there is anything: the `pick`th of it.
-    pub fn trim_one(&mut self, floor: CommitNumber, pick: u64, fences_too: bool) -> bool {
+    pub fn trim_one(&mut self, floor: CommitNumber, pick: u64, slip: Option<Slip>) -> bool {
+        let fences_too = slip == Some(Slip::TrimFences);
         let log = self.log.range(..floor).filter(|(_, item)| fences_too || item.kind == CommitKind::Step);
         let log: Vec<CommitNumber> = log.map(|(number, _)| *number).collect();
         let lowest: PartKey = (CommitNumber(0), CommitId::default(), 0);
         let end: PartKey = (floor, CommitId::default(), 0);
-        let parts: Vec<PartKey> = self.parts.range(lowest..end).map(|(key, _)| *key).collect();
+        let mut parts: Vec<PartKey> = self.parts.range(lowest..end).map(|(key, _)| *key).collect();
+        if slip == Some(Slip::PartsDeletedWhileStaged) {
+            let unnamed = |(number, id, _): &&PartKey| self.log.get(number).is_none_or(|item| item.id != *id);
+            parts.extend(self.parts.keys().filter(unnamed));
+        }
         let snapshot_parts: Vec<PartKey> = self.snapshot_parts.range(lowest..end).map(|(key, _)| *key).collect();
         let manifests = self.manifests.values().filter(|manifest| manifest.floor < floor);
         let manifests: Vec<CommitId> = manifests.map(|manifest| manifest.id).collect();

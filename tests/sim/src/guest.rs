@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use pelton_core::dead_letter::Timer;
+use pelton_core::id::DeploymentNumber;
 use pelton_core::output::Output;
 use pelton_core::record::Record;
 use pelton_core::task::{Call, Given};
@@ -71,66 +72,91 @@ pub fn is_poison(record: &Record) -> bool {
     hash(&record.data).is_multiple_of(31)
 }
 
-/// Fires a timer: counts it, tells of it, and sets it anew now and then.
-pub fn fire(timer: &Timer, view: &dyn View, done: &mut Done) {
-    let key = user_key(format!("fired:{}", timer.name).as_bytes());
-    let count = read(done, view, &key) + 1;
-    done.writes.insert(key, Some(Bytes::copy_from_slice(&count.to_be_bytes())));
-    let data = format!("{}@{}", timer.name, timer.due_ms).into();
-    done.outputs.push(Output { output: "out".into(), partition_key: timer.name.clone(), data });
-    if !count.is_multiple_of(3) {
-        done.timers.insert(timer.name.clone(), Some(timer.due_ms + 3_000));
-    }
+/// The logic of a task.
+#[derive(Clone, Copy, Debug)]
+pub struct Logic {
+    /// The deployment it is of: each folds a little differently.
+    pub deployment: DeploymentNumber,
+    /// Whether it writes values too large for one item.
+    pub big: bool,
 }
 
-/// Folds one record at a time: counts it, chains it, remembers or forgets it, emits, and sets or cancels a timer.
-pub fn fold(record: &Record, time_ms: u64, big: bool, view: &dyn View, done: &mut Done) {
-    let key = record.partition_key.as_str();
-    let record_hash = hash(&record.data);
-
-    let count_key = user_key(key.as_bytes());
-    let count = read(done, view, &count_key) + 1;
-    let chain_key = user_key(format!("seq:{key}").as_bytes());
-    let chain = mix(read(done, view, &chain_key) ^ record_hash);
-    let Done { writes, outputs, timers } = done;
-    writes.insert(count_key, Some(Bytes::copy_from_slice(&count.to_be_bytes())));
-    writes.insert(chain_key, Some(Bytes::copy_from_slice(&chain.to_be_bytes())));
-    match record_hash % 7 {
-        0 | 1 => drop(timers.insert(format!("t{}", record_hash % 3), Some(time_ms + record_hash % 20_000))),
-        2 => drop(timers.insert(format!("t{}", record_hash % 3), None)),
-        _ => {}
-    }
-    let odd_key = user_key(format!("odd:{key}").as_bytes());
-    writes.insert(odd_key, (count % 2 == 1).then(|| record.data.clone()));
-    if big && record_hash.is_multiple_of(12) {
-        let noise: Vec<u8> = (0..60_000u64).flat_map(|at| mix(record_hash ^ at).to_be_bytes()).collect();
-        writes.insert(user_key(format!("big:{}", record_hash % 2).as_bytes()), Some(noise.into()));
-    }
-
-    let output =
-        |partition_key: &str, data: Bytes| Output { output: "out".into(), partition_key: partition_key.into(), data };
-    outputs.push(output(key, record.data.clone()));
-    if record_hash.is_multiple_of(3) {
-        outputs.push(output(SHARED_KEY, format!("{}={count}", String::from_utf8_lossy(&record.data)).into()));
-    }
+/// Where logic says of which deployment it is.
+pub fn deployment_key() -> Bytes {
+    user_key(b"logic")
 }
 
-/// Runs a call; says which of what it was given it cannot take, if there is one.
-pub fn call(call: &Call, big: bool, poison: bool, local: &State) -> Result<Done, usize> {
-    let layers = Layers { call, local };
-    let mut done = Done::default();
-    match call.work.given() {
-        Given::Runs(runs) => {
-            for (at, record) in runs.iter().flat_map(|run| run.records()).enumerate() {
-                if poison && is_poison(record) {
-                    return Err(at);
-                }
-                fold(record, call.time_ms, big, &layers, &mut done);
-            }
+impl Logic {
+    fn sign(&self, done: &mut Done) {
+        done.writes.insert(deployment_key(), Some(Bytes::copy_from_slice(&self.deployment.0.to_be_bytes())));
+    }
+
+    /// Fires a timer: counts it, tells of it, and sets it anew now and then.
+    pub fn fire(&self, timer: &Timer, view: &dyn View, done: &mut Done) {
+        self.sign(done);
+        let key = user_key(format!("fired:{}", timer.name).as_bytes());
+        let count = read(done, view, &key) + 1;
+        done.writes.insert(key, Some(Bytes::copy_from_slice(&count.to_be_bytes())));
+        let data = format!("{}@{}", timer.name, timer.due_ms).into();
+        done.outputs.push(Output { output: "out".into(), partition_key: timer.name.clone(), data });
+        if !count.is_multiple_of(3) {
+            done.timers.insert(timer.name.clone(), Some(timer.due_ms + 3_000));
         }
-        Given::Timers(timers) => timers.iter().for_each(|timer| fire(timer, &layers, &mut done)),
     }
-    Ok(done)
+
+    /// Folds one record at a time: counts it, chains it, remembers or forgets it, emits, and sets or cancels a timer.
+    pub fn fold(&self, record: &Record, time_ms: u64, view: &dyn View, done: &mut Done) {
+        self.sign(done);
+        let key = record.partition_key.as_str();
+        let record_hash = hash(&record.data);
+
+        let count_key = user_key(key.as_bytes());
+        let count = read(done, view, &count_key) + 1;
+        let chain_key = user_key(format!("seq:{key}").as_bytes());
+        let chain = mix(read(done, view, &chain_key) ^ record_hash ^ self.deployment.0);
+        let Done { writes, outputs, timers } = done;
+        writes.insert(count_key, Some(Bytes::copy_from_slice(&count.to_be_bytes())));
+        writes.insert(chain_key, Some(Bytes::copy_from_slice(&chain.to_be_bytes())));
+        match record_hash % 7 {
+            0 | 1 => drop(timers.insert(format!("t{}", record_hash % 3), Some(time_ms + record_hash % 20_000))),
+            2 => drop(timers.insert(format!("t{}", record_hash % 3), None)),
+            _ => {}
+        }
+        let odd_key = user_key(format!("odd:{key}").as_bytes());
+        writes.insert(odd_key, (count % 2 == 1).then(|| record.data.clone()));
+        if self.big && record_hash.is_multiple_of(12) {
+            let noise: Vec<u8> = (0..60_000u64).flat_map(|at| mix(record_hash ^ at).to_be_bytes()).collect();
+            writes.insert(user_key(format!("big:{}", record_hash % 2).as_bytes()), Some(noise.into()));
+        }
+
+        let output = |partition_key: &str, data: Bytes| Output {
+            output: "out".into(),
+            partition_key: partition_key.into(),
+            data,
+        };
+        outputs.push(output(key, record.data.clone()));
+        if record_hash.is_multiple_of(3) {
+            outputs.push(output(SHARED_KEY, format!("{}={count}", String::from_utf8_lossy(&record.data)).into()));
+        }
+    }
+
+    /// Runs a call; says which of what it was given it cannot take, if there is one.
+    pub fn call(&self, call: &Call, poison: bool, local: &State) -> Result<Done, usize> {
+        let layers = Layers { call, local };
+        let mut done = Done::default();
+        match call.work.given() {
+            Given::Runs(runs) => {
+                for (at, record) in runs.iter().flat_map(|run| run.records()).enumerate() {
+                    if poison && is_poison(record) {
+                        return Err(at);
+                    }
+                    self.fold(record, call.time_ms, &layers, &mut done);
+                }
+            }
+            Given::Timers(timers) => timers.iter().for_each(|timer| self.fire(timer, &layers, &mut done)),
+        }
+        Ok(done)
+    }
 }
 
 impl Done {

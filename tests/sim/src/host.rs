@@ -1,23 +1,29 @@
 //! A host: performs the effects of its tasks, crashes between any two of them, starts again with what its disk kept.
 
 use std::collections::BTreeSet;
+use std::panic::resume_unwind;
 
 use bytes::Bytes;
-use pelton_core::append::PutReply;
 use pelton_core::cause::StopCause;
 use pelton_core::codec::{self, SystemEntry};
 use pelton_core::commit::CommitKind;
 use pelton_core::dead_letter::LetterBounds;
-use pelton_core::id::{CommitId, CommitNumber, DeploymentNumber, TaskId};
+use pelton_core::id::{CommitId, CommitNumber, TaskId};
 use pelton_core::limits::backoff_ms;
 use pelton_core::snapshot::{Manifest, StateMark};
 use pelton_core::task::{Applied, Effect, Event, IdSeed, LastStraw, OnGap, RunningRules, Task};
 use pelton_core::write_set::SYSTEM_SPACE;
 
+use crate::mutants::Slip;
 use crate::oracle::Who;
-use crate::shape::Sabotage;
+use crate::promise::Wrong;
+use crate::slips;
 use crate::store::{State, Store};
-use crate::world::{Action, Chore, Host, Instance, Request, World, trace};
+use crate::trace::trace;
+use crate::world::{Action, Chore, HANG_MS, Host, Instance, Request, World};
+
+/// How exactly a host keeps time, milliseconds.
+const TICK_MS: u64 = 100;
 
 impl World {
     /// A host starts, with the disk it has.
@@ -50,7 +56,7 @@ impl World {
             let mark = store.mark;
             let kept = if rng.chance(5_000) { 0 } else { rng.below(store.volatile() as u64 + 1) as usize };
             store.crash(kept);
-            if self.sabotage == Some(Sabotage::MarkSurvivesCrash) {
+            if self.slip == Some(Slip::MarkSurvivesCrash) {
                 store.mark = mark;
             }
         }
@@ -79,12 +85,20 @@ impl World {
             on_gap: if healing { OnGap::Continue } else { self.shape.on_gap },
             letters: LetterBounds { letters_max, bytes_max: u64::MAX },
             from_job: (0..self.shape.streams).map(|stream| upstream && stream == 0).collect(),
-            deployment: DeploymentNumber(1),
+            deployment: self.deployment,
             positions_age_max_ms: self.shape.positions_age_max_ms,
         };
         let ids = IdSeed::new(self.rng.bytes16());
         let machine = Task::new(task, self.meta.clone(), rules, ids).bounded(self.shape.bounds);
-        let instance = Instance { who, task: machine, ready: false, full: BTreeSet::new(), fence: CommitNumber(0) };
+        let instance = Instance {
+            who,
+            task: machine,
+            deployment: self.deployment,
+            ready: false,
+            full: BTreeSet::new(),
+            sent: None,
+            deferred: Vec::new(),
+        };
         self.hosts[host].tasks.insert(task, instance);
         self.step(who, Event::Start);
     }
@@ -98,15 +112,7 @@ impl World {
     /// Gives a task an event and does what it asks for.
     pub fn step(&mut self, who: Who, event: Event) {
         let now = self.host_now(who.host);
-        let event = match (event, self.sabotage) {
-            (Event::ManifestsRead(mut manifests), Some(Sabotage::StaleManifests)) => {
-                let fence = self.instance(who).map(|instance| instance.fence).unwrap_or_default();
-                manifests.retain(|manifest| manifest.at < fence);
-                Event::ManifestsRead(manifests)
-            }
-            (Event::Put(PutReply::Unknown), Some(Sabotage::SettleWithoutReading)) => Event::Put(PutReply::Applied),
-            (event, _) => event,
-        };
+        let event = self.slip_event(who, event);
         let idle_found = matches!(event, Event::IdleFound(_));
         let Some(instance) = self.instance(who) else { return };
         let mut effects = Vec::new();
@@ -140,11 +146,8 @@ impl World {
                 self.send(who, Request::ReadIdle);
             }
             Effect::Put { commit, epoch, attempt } => {
-                self.before_put(who, &commit);
+                let commit = self.slip_put(who, commit, attempt);
                 let fence = commit.kind == CommitKind::Fence;
-                if let Some(instance) = self.instance(who).filter(|_| fence) {
-                    instance.fence = commit.number;
-                }
                 let pause = backoff_ms(attempt) + if fence { self.rng.below(self.shape.fence_ms) } else { 0 };
                 self.cover.staged_commits += u64::from(!commit.parts.is_empty());
                 self.after(pause, Action::Work(who, Chore::Stage { commit, epoch, part: 0 }));
@@ -154,7 +157,8 @@ impl World {
             }
             Effect::Apply(applied) => self.apply(who, applied),
             Effect::Call(call) => {
-                let pause = self.rng.below(self.shape.call_ms);
+                let hangs = self.hung == Some(who.task);
+                let pause = if hangs { HANG_MS } else { self.rng.below(self.shape.call_ms) };
                 self.after(pause, Action::Work(who, Chore::Call(call)));
             }
             Effect::Reread(want) => {
@@ -174,44 +178,16 @@ impl World {
         }
     }
 
-    /// Where some sabotages strike.
-    fn before_put(&mut self, who: Who, stored: &pelton_core::commit::StoredCommit) {
-        let commit = || codec::decode(&stored.head, &stored.parts).expect("it was just encoded");
-        if self.sabotage == Some(Sabotage::ApplyBeforeAppend) {
-            let commit = commit();
-            let mark = StateMark {
-                number: commit.number,
-                id: commit.id,
-                epoch: commit.epoch,
-                last_step_id: commit.id,
-                log_bytes: 0,
-            };
-            self.apply(who, Applied { writes: commit.writes.into(), mark });
-        } else if self.sabotage == Some(Sabotage::PublishBeforeDurable) {
-            let commit = commit();
-            let outbox = codec::outbox_key(commit.number);
-            if let Some(Some(value)) = commit.writes.get(&outbox)
-                && let Ok(SystemEntry::Outbox(number, outputs)) = codec::decode_system(&outbox, value.clone())
-            {
-                let mut outbox = pelton_core::outbox::Outbox::new(self.meta.incarnation, who.task);
-                outbox.push(number, outputs);
-                let (packages, _) = outbox.next_round().expect("it was just filled");
-                packages.iter().for_each(|package| self.sink(who.task, package));
-            }
-        }
-    }
-
     pub fn store(&mut self, who: Who) -> &mut Store {
         self.hosts[who.host].stores.entry(who.task).or_default()
     }
 
-    fn apply(&mut self, who: Who, applied: Applied) {
+    pub fn apply(&mut self, who: Who, applied: Applied) {
         let verdict = self.oracle.local(who.task, applied.mark);
         self.check(verdict);
-        let applied = match self.sabotage {
-            Some(Sabotage::KeepFiredTimers) => keep_timers(applied),
-            _ => applied,
-        };
+        if self.slip == Some(Slip::PublishAhead) {
+            self.publish_writes(who, &applied.writes, applied.mark.number);
+        }
         self.store(who).apply(applied);
         if self.goes_wrong(1_000) {
             self.store(who).fsync();
@@ -240,12 +216,8 @@ impl World {
                 let system = store.state.iter().filter(|(key, _)| key[0] == SYSTEM_SPACE);
                 let system = system.map(|(key, value)| codec::decode_system(key, value.clone()));
                 let mut system = system.collect::<Result<Vec<_>, _>>().expect("system state decodes");
-                match self.sabotage {
-                    Some(Sabotage::ForgetRepeats) => system.retain(|entry| !matches!(entry, SystemEntry::Seen(..))),
-                    Some(Sabotage::ForgetAttempts) => {
-                        system.retain(|entry| !matches!(entry, SystemEntry::Attempts(_)));
-                    }
-                    _ => {}
+                if self.slip == Some(Slip::ForgetRepeats) {
+                    system.retain(|entry| !matches!(entry, SystemEntry::Seen(..)));
                 }
                 let state = self.hosts[who.host].stores[&who.task].state.clone();
                 trace!(
@@ -263,10 +235,11 @@ impl World {
     }
 
     fn snapshot(&mut self, who: Who, mark: StateMark, id: CommitId) {
+        let slip = self.slip;
         let store = self.store(who);
         assert_eq!(store.mark, mark, "a snapshot is of the local copy as it stands");
-        let entries: Vec<(Bytes, Bytes)> =
-            store.state.iter().map(|(key, value)| (key.clone(), value.clone())).collect();
+        let entries = store.state.iter().map(|(key, value)| (key.clone(), value.clone()));
+        let entries: Vec<(Bytes, Bytes)> = entries.filter(|(key, _)| slips::is_in_snapshot(slip, key)).collect();
         let state_bytes = entries.iter().map(|(key, value)| (key.len() + value.len()) as u64).sum();
         let chunk = self.rng.between(1, 40) as usize;
         let parts: Vec<Vec<(Bytes, Bytes)>> = entries.chunks(chunk).map(<[_]>::to_vec).collect();
@@ -282,6 +255,7 @@ impl World {
             entries: entries.len() as u64,
             state_bytes,
         };
+        let manifest = self.slip_manifest(who, manifest);
         self.after(1, Action::Work(who, Chore::Snapshot { manifest, parts: parts.into(), part: 0 }));
     }
 
@@ -297,10 +271,11 @@ impl World {
             StopCause::DeadLettersFull { letters, .. } if *letters <= self.shape.letters_max => {
                 self.cover.letters_full += 1;
             }
-            StopCause::CorruptCommit { .. }
-            | StopCause::MissingCommit { .. }
-            | StopCause::CorruptSnapshot { .. }
-            | StopCause::Logic(_)
+            StopCause::CorruptCommit { .. } | StopCause::MissingCommit { .. } | StopCause::CorruptSnapshot { .. } => {
+                let what = format!("a state can be restored: task {}: {cause}", who.task);
+                resume_unwind(Box::new(Wrong::invariant(3, what)));
+            }
+            StopCause::Logic(_)
             | StopCause::Gap { .. }
             | StopCause::DeadLettersFull { .. }
             | StopCause::Store(_)
@@ -325,7 +300,7 @@ impl World {
             let idle = &mut self.table[usize::from(task.0)].idle;
             match instance.task.idle_positions() {
                 Some((step, mut entries)) => {
-                    if self.sabotage == Some(Sabotage::IdleAtReader)
+                    if self.slip == Some(Slip::IdleAtReader)
                         && let Some(running) = instance.task.running()
                     {
                         for (shard, entry) in &mut entries {
@@ -362,15 +337,4 @@ impl World {
             missing.collect::<Vec<_>>().into_iter().for_each(|task| self.start_task(host, task));
         }
     }
-}
-
-/// How exactly a host keeps time, milliseconds.
-const TICK_MS: u64 = 100;
-
-/// A commit without the removal of timers.
-fn keep_timers(applied: Applied) -> Applied {
-    let is_timer = |key: &Bytes| key.starts_with(&[SYSTEM_SPACE, b't']);
-    let kept = applied.writes.iter().filter(|(key, value)| value.is_some() || !is_timer(key));
-    let writes = kept.map(|(key, value)| (key.clone(), value.clone())).collect();
-    Applied { writes: std::sync::Arc::new(writes), ..applied }
 }

@@ -3,12 +3,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use pelton_core::codec;
+use bytes::Bytes;
 use pelton_core::commit::{Commit, CommitKind, StoredCommit};
 use pelton_core::counts::Counts;
 use pelton_core::dead_letter::{Content, DeadLetter};
 use pelton_core::id::{CommitId, CommitNumber, Epoch, ShardKey, TaskId};
-use pelton_core::job::{JobMeta, Start};
+use pelton_core::job::JobMeta;
 use pelton_core::output::{Output, OutputId};
 use pelton_core::position::{Position, PositionEntry, RecordPlace};
 use pelton_core::record::Record;
@@ -17,7 +17,10 @@ use pelton_core::snapshot::StateMark;
 use pelton_core::task::Attempts;
 
 use self::judge::Judgement;
+use self::stored::Entry;
 use crate::kinesis::{Kinesis, Meant};
+use crate::promise::{Verdict, Wrong, ensure};
+use crate::shape::Shape;
 use crate::store::State;
 
 /// Who does something: an instance of a task on one life of a host.
@@ -70,6 +73,10 @@ struct History {
     /// Of each output key, the newest output that arrived for the first time.
     newest_published: BTreeMap<String, OutputId>,
     clock_ms: u64,
+    /// Records put that are the task's.
+    expected: u64,
+    /// Of those, records folded, set aside, dropped and lost.
+    accounted: u64,
 }
 
 /// Knows what must be.
@@ -92,27 +99,24 @@ pub struct Oracle {
     /// Shards that no listing showed when the job was created.
     gone_before_start: BTreeSet<ShardKey>,
     puts: BTreeMap<String, u32>,
-    /// Records folded, set aside, dropped and lost.
-    accounted: u64,
+    /// Records that are gone, as dead letters say.
     lost: u64,
-    expected: u64,
-}
-
-/// What is wrong, if anything.
-pub type Verdict = Result<(), String>;
-
-macro_rules! ensure {
-    ($holds:expr, $($text:tt)*) => {
-        if !$holds {
-            return Err(format!($($text)*));
-        }
-    };
+    /// Dead letters that a task may have while nothing is mended.
+    letters_max: u64,
 }
 
 mod end;
 mod folds;
 mod judge;
+mod space;
+mod stored;
 mod system;
+
+/// An entry of the system state as it is stored.
+fn read(key: &Bytes, value: &Bytes) -> Result<Entry, Wrong> {
+    let entry = stored::entry(&key[1..], value);
+    entry.map_err(|wrong| Wrong::invariant(3, format!("system state is stored as documented: {wrong}, at {key:02x?}")))
+}
 
 /// Key and number of a put, from a record. One that begins as an aggregate and is none has them behind that.
 fn put_of(record: &Record) -> (String, u32) {
@@ -124,7 +128,8 @@ fn put_of(record: &Record) -> (String, u32) {
 
 impl Oracle {
     /// An oracle for a job just created; what was put before and is not in its start counts for nothing.
-    pub fn new(meta: JobMeta, big: bool, retention_ms: Option<u64>, kinesis: &Kinesis) -> Self {
+    pub fn new(meta: JobMeta, shape: &Shape, kinesis: &Kinesis) -> Self {
+        let Shape { big, retention_ms, letters_max, .. } = *shape;
         let gone = kinesis.shards().filter(|(_, shard)| shard.forgotten);
         let gone_before_start = gone.map(|(key, _)| key).collect();
         let mut oracle = Self {
@@ -139,24 +144,21 @@ impl Oracle {
             before_start: BTreeSet::new(),
             gone_before_start,
             puts: BTreeMap::new(),
-            accounted: 0,
             lost: 0,
-            expected: 0,
+            letters_max,
         };
         for (key, shard) in kinesis.shards() {
-            let first = match oracle.meta.start {
-                _ if shard.forgotten => Position::ShardEnd,
-                Start::TrimHorizon => Position::TrimHorizon,
-                Start::At(ms) => Position::AtTimestamp(ms),
-            };
+            let first = if shard.forgotten { Position::ShardEnd } else { space::opening(&oracle.meta, &key) };
             let before = kinesis.between(&key, Position::TrimHorizon, first);
-            let before: Vec<_> = before.map(|meant| put_of(&meant.record)).collect();
-            let passed = before.len() as u64;
-            oracle.before_start.extend(before);
+            let before: Vec<_> = before.map(|meant| (meant.record.place, put_of(&meant.record))).collect();
+            oracle.before_start.extend(before.iter().map(|(_, put)| put.clone()));
             for same in shard.meant.chunk_by(|a, b| a.record.place.sequence == b.record.place.sequence) {
                 oracle.put(&key, &shard.shard, same);
             }
-            oracle.expected -= passed;
+            for (place, _) in before {
+                let (owner, _) = oracle.judged[&(key.clone(), place)];
+                oracle.tasks[usize::from(owner.0)].expected -= 1;
+            }
         }
         oracle
     }
@@ -169,13 +171,13 @@ impl Oracle {
             // An output sent again is no other record.
             let puts = self.puts.entry(key).or_default();
             *puts = (*puts).max(count + 1);
-            self.expected += 1;
         }
     }
 
     fn judge(&mut self, key: &ShardKey, shard: &Shard, meant: &[Meant]) {
         for (one, judgement) in meant.iter().zip(judge::judge(&self.meta, shard, meant)) {
             self.judged.insert((key.clone(), one.record.place), judgement);
+            self.tasks[usize::from(judgement.0.0)].expected += 1;
             if judgement.1.is_some() {
                 self.not_due.insert(put_of(&one.record));
             }
@@ -185,7 +187,7 @@ impl Oracle {
     /// A row was claimed.
     pub fn claimed(&mut self, who: Who, epoch: Epoch) -> Verdict {
         let before = self.claims.insert((who.task, epoch), who);
-        ensure!(before.is_none(), "one owner an epoch: epoch {epoch} of task {} was claimed twice", who.task);
+        ensure!(2, before.is_none(), "one owner an epoch: epoch {epoch} of task {} was claimed twice", who.task);
         Ok(())
     }
 
@@ -197,19 +199,27 @@ impl Oracle {
         stored: &StoredCommit,
         floor: CommitNumber,
         kinesis: &Kinesis,
-    ) -> Result<bool, String> {
+    ) -> Result<bool, Wrong> {
         let task = who.task;
         let (number, tail) = (stored.number, self.tasks[usize::from(task.0)].commits.len() as u64);
         if number.0 <= tail && number < floor {
             return Ok(false);
         }
         ensure!(
+            2,
             number.0 == tail + 1,
             "a number has one author: {number} of task {task} put, the tail is {tail}, the floor {floor}"
         );
-        let commit = codec::decode(&stored.head, &stored.parts).map_err(|error| format!("commits decode: {error}"))?;
-        ensure!(self.claims.get(&(task, epoch)) == Some(&who), "one author an epoch: {who:?} put {number} in {epoch}");
+        let commit = stored::commit(stored);
+        let commit =
+            commit.map_err(|wrong| Wrong::invariant(3, format!("commits are stored as documented: {wrong}")))?;
         ensure!(
+            2,
+            self.claims.get(&(task, epoch)) == Some(&who),
+            "one author an epoch: {who:?} put {number} in {epoch}"
+        );
+        ensure!(
+            2,
             (commit.number, commit.id, commit.epoch, commit.kind) == (number, stored.id, epoch, stored.kind),
             "item and commit agree: {number} of task {task}"
         );
@@ -222,19 +232,21 @@ impl Oracle {
         let history = &mut self.tasks[usize::from(task.0)];
         let last = history.commits.last().copied().unwrap_or(Past { id: CommitId::default(), epoch: Epoch(0) });
         let at = format!("commit {} of task {task}", commit.number);
-        ensure!(commit.previous_id == last.id, "previous-ids form a chain: {at}");
+        ensure!(2, commit.previous_id == last.id, "previous-ids form a chain: {at}");
         match commit.kind {
             CommitKind::Fence => {
                 ensure!(
+                    2,
                     commit.epoch > last.epoch,
                     "a fence raises the epoch: {at}, {} after {}",
                     commit.epoch,
                     last.epoch
                 );
-                ensure!(commit.writes.is_empty() && commit.invocations.is_empty(), "a fence changes nothing: {at}");
+                ensure!(2, commit.writes.is_empty() && commit.invocations.is_empty(), "a fence changes nothing: {at}");
             }
             CommitKind::Step => {
                 ensure!(
+                    2,
                     commit.epoch == last.epoch,
                     "a step follows its own fence: {at}, {} after {}",
                     commit.epoch,
@@ -247,17 +259,16 @@ impl Oracle {
     }
 
     /// What is known of a child is written with or after the ends of the parents that the task reads.
-    fn lineage(&self, task: TaskId, commit: &Commit, kinesis: &Kinesis) -> Verdict {
-        let (slice, positions) = (self.meta.tasks.slice(task), &self.tasks[usize::from(task.0)].positions);
-        for (shard, _) in positions.iter().filter(|(shard, _)| commit.writes.get(&codec::position_key(shard)).is_some())
-        {
+    fn lineage<'a>(&self, task: TaskId, moved: impl Iterator<Item = &'a ShardKey>, kinesis: &Kinesis) -> Verdict {
+        let positions = &self.tasks[usize::from(task.0)].positions;
+        for shard in moved {
             for parent in &kinesis.shard(shard).shard.parents {
                 let parent = ShardKey { stream: shard.stream, shard: parent.clone() };
-                let read =
-                    kinesis.shard(&parent).shard.range.touches(&slice) && !self.gone_before_start.contains(&parent);
+                let read = space::reads(&self.meta, task, kinesis.shard(&parent).shard.range)
+                    && !self.gone_before_start.contains(&parent);
                 let ended = positions.get(&parent).is_some_and(|entry| entry.position == Position::ShardEnd);
                 let read = read && !self.is_lost(task, &parent, kinesis);
-                ensure!(ended || !read, "a child is written after its parents' ends: {shard} before {parent}");
+                ensure!(5, ended || !read, "a child is written after its parents' ends: {shard} before {parent}");
             }
         }
         Ok(())
@@ -267,6 +278,7 @@ impl Oracle {
     pub fn local(&self, task: TaskId, mark: StateMark) -> Verdict {
         let past = self.tasks[usize::from(task.0)].commits.get((mark.number.0 as usize).wrapping_sub(1));
         ensure!(
+            9,
             past.is_some_and(|past| past.id == mark.id),
             "a local copy holds only what is in the log: task {task} at {}",
             mark.number
@@ -279,12 +291,16 @@ impl Oracle {
         let history = &mut self.tasks[usize::from(task.0)];
         let emitted = history.outputs.get_mut(&(id.commit, id.index));
         let Some(emitted) = emitted.filter(|emitted| emitted.output.data == data) else {
-            return Err(format!("only what is in the log is published: {id:?} of {partition_key}"));
+            return Err(Wrong::invariant(
+                6,
+                format!("only what is in the log is published: {id:?} of {partition_key}"),
+            ));
         };
-        ensure!(emitted.output.partition_key == partition_key && id.task == task, "an output keeps its key: {id:?}");
+        ensure!(6, emitted.output.partition_key == partition_key && id.task == task, "an output keeps its key: {id:?}");
         if !std::mem::replace(&mut emitted.published, true) {
             let newest = history.newest_published.insert(partition_key.into(), id);
             ensure!(
+                6,
                 newest.is_none_or(|newest| newest < id),
                 "outputs of a key keep their order: {id:?} after {newest:?}"
             );

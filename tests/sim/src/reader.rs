@@ -12,9 +12,10 @@ use pelton_core::route::{RouteRules, route};
 use pelton_core::task::Event;
 
 use crate::kinesis::Iterator;
+use crate::mutants::Slip;
 use crate::oracle::Who;
-use crate::shape::Sabotage;
-use crate::world::{Action, Host, Instance, Reader, World, trace};
+use crate::trace::trace;
+use crate::world::{Action, Host, Instance, Reader, World};
 
 impl World {
     /// A host lists the streams, perhaps as they were.
@@ -23,10 +24,7 @@ impl World {
             let stale = self.goes_wrong(self.faults.stale);
             self.cover.stale_listings += u64::from(stale);
             let ago = if stale { self.rng.between(1, 4) as usize } else { 0 };
-            let mut listing = self.kinesis.list(stream, ago);
-            if self.sabotage == Some(Sabotage::ForgetParents) {
-                listing.iter_mut().for_each(|shard| shard.parents.clear());
-            }
+            let listing = self.kinesis.list(stream, ago);
             self.hosts[host].map.update(StreamIndex(stream as u16), listing);
         }
         let tasks: Vec<Who> = self.hosts[host].tasks.values().map(|instance| instance.who).collect();
@@ -55,9 +53,9 @@ impl World {
             let owns = self.table[usize::from(who.task.0)].epoch == epoch.0;
             assert!(!(gone && owns), "no gap where nothing is lost: task {} waits for {orphan}", who.task);
         }
-        for want in wants {
+        for want in self.slip_wants(who, wants) {
             let gap = self.shape.retention_ms.and_then(|retention_ms| want.gap(now, retention_ms));
-            if let Some(until_ms) = gap.filter(|_| self.sabotage != Some(Sabotage::SilentGaps)) {
+            if let Some(until_ms) = gap.filter(|_| self.slip != Some(Slip::SilentGaps)) {
                 lost.push((want.shard, Gap::Until(until_ms)));
                 continue;
             }
@@ -79,7 +77,7 @@ impl World {
     fn gap_of(&mut self, host: usize, shard: &ShardKey, lane: Lane) -> Option<(Vec<TaskId>, Gap)> {
         let (now, retention_ms) = (self.host_now(host), self.shape.retention_ms?);
         let (until_ms, tasks) = self.hosts[host].readers[shard].feed.gap(lane, now, retention_ms)?;
-        (self.sabotage != Some(Sabotage::SilentGaps)).then_some((tasks, Gap::Until(until_ms)))
+        (self.slip != Some(Slip::SilentGaps)).then_some((tasks, Gap::Until(until_ms)))
     }
 
     /// Tasks are served no more, and told why.
@@ -155,10 +153,8 @@ impl World {
                 self.tell_lost(host, shard, members, Gap::ToEnd);
             }
             FeedNext::Iterate(lane, position) => {
-                let position = match (position, self.sabotage) {
-                    (Position::After(place), Some(Sabotage::SkipRestOfAggregate)) => {
-                        Position::after_all_of(place.sequence)
-                    }
+                let position = match (position, self.slip) {
+                    (Position::After(place), Some(Slip::SkipRestOfAggregate)) => Position::after_all_of(place.sequence),
                     (position, _) => position,
                 };
                 let next = self.kinesis.index(shard, position);
@@ -203,10 +199,14 @@ impl World {
         let home = self.meta.tasks.task_of(range.start);
         let (fetch, spans) = (Arc::new(routed.fetch), routed.spans);
         for (task, after) in delivery.members {
-            let span = spans.iter().find(|(owner, _)| *owner == task).map_or(0..0, |(_, span)| span.clone());
-            let answers = match self.sabotage {
-                Some(Sabotage::AsidesForAll) => true,
-                Some(Sabotage::AsidesForNobody) => false,
+            let span = match self.slip {
+                Some(Slip::RouteByShard) if task == home => 0..fetch.order.len(),
+                Some(Slip::RouteByShard) => 0..0,
+                _ => spans.iter().find(|(owner, _)| *owner == task).map_or(0..0, |(_, span)| span.clone()),
+            };
+            let answers = match self.slip {
+                Some(Slip::AsidesForAll) => true,
+                Some(Slip::AsidesForNobody) => false,
                 _ => task == home,
             };
             let asides = if answers { 0..fetch.asides.len() } else { 0..0 };

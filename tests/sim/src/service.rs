@@ -1,14 +1,17 @@
 //! The services: what a call comes to when it arrives, and whether its sender learns of it.
 
+use std::panic::resume_unwind;
+
 use pelton_core::append::PutReply;
 use pelton_core::commit::CommitKind;
 use pelton_core::id::{Epoch, TaskId};
 use pelton_core::output::Package;
 use pelton_core::task::Event;
 
+use crate::mutants::Slip;
 use crate::oracle::Who;
-use crate::shape::Sabotage;
-use crate::world::{Action, Request, World, trace};
+use crate::trace::trace;
+use crate::world::{Action, Request, World};
 
 impl World {
     /// Sends a call on its way.
@@ -92,10 +95,10 @@ impl World {
             self.cover.failed_calls += 1;
             return self.answer(who, Event::Put(PutReply::Unknown));
         }
-        let conditional = self.sabotage != Some(Sabotage::PutWithoutCondition);
+        let conditional = self.slip != Some(Slip::PutWithoutCondition);
         let items = &mut self.table[usize::from(who.task.0)];
         let floor = items.floor();
-        let applied = items.put(&commit, epoch, conditional);
+        let applied = items.put(&commit, epoch, who.host, conditional);
         trace!(
             self,
             "task {}: host {} puts {:?} {} of epoch {epoch}: {}",
@@ -107,7 +110,7 @@ impl World {
         );
         if applied {
             let history = self.oracle.stands(who, epoch, &commit, floor, &self.kinesis);
-            let effective = history.unwrap_or_else(|wrong| panic!("{wrong}"));
+            let effective = history.unwrap_or_else(|wrong| resume_unwind(Box::new(wrong)));
             self.cover.puts_below_floor += u64::from(!effective);
             self.cover.fences += u64::from(effective && commit.kind == CommitKind::Fence);
             self.cover.late_puts += u64::from(answered);

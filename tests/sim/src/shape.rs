@@ -6,66 +6,6 @@ use pelton_core::task::{LastStraw, OnGap};
 
 use crate::rng::Rng;
 
-/// A deliberate break of the rules, to prove that the oracle would see it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sabotage {
-    /// A commit is put over whatever stands at its number.
-    PutWithoutCondition,
-    /// A put whose fate is unknown is taken for applied.
-    SettleWithoutReading,
-    /// The local copy takes a commit before the log does.
-    ApplyBeforeAppend,
-    /// Manifests are read as they were before the fence, so that a log trimmed past it is not noticed.
-    StaleManifests,
-    /// Outputs go out before their commit is durable.
-    PublishBeforeDurable,
-    /// Children are read before their parents end.
-    ForgetParents,
-    /// Idle positions are the reader's, not the task's.
-    IdleAtReader,
-    /// Fences are trimmed like steps.
-    TrimFences,
-    /// Guests do not see what is being appended.
-    HideSealed,
-    /// What a crash lost of the local copy, its mark does not know.
-    MarkSurvivesCrash,
-    /// A reader resumes behind an aggregate of which only a part is folded.
-    SkipRestOfAggregate,
-    /// Every task that a shard feeds answers for what is odd in it.
-    AsidesForAll,
-    /// Nobody answers for what is odd.
-    AsidesForNobody,
-    /// What was seen of a job upstream does not survive a restart.
-    ForgetRepeats,
-    /// Failed attempts do not survive a restart.
-    ForgetAttempts,
-    /// Timers that fired stay in the local copy.
-    KeepFiredTimers,
-    /// Records that are gone are passed without a word.
-    SilentGaps,
-}
-
-/// Every sabotage, by name.
-pub const SABOTAGES: [(&str, Sabotage); 17] = [
-    ("put-without-condition", Sabotage::PutWithoutCondition),
-    ("settle-without-reading", Sabotage::SettleWithoutReading),
-    ("apply-before-append", Sabotage::ApplyBeforeAppend),
-    ("stale-manifests", Sabotage::StaleManifests),
-    ("publish-before-durable", Sabotage::PublishBeforeDurable),
-    ("forget-parents", Sabotage::ForgetParents),
-    ("idle-at-reader", Sabotage::IdleAtReader),
-    ("trim-fences", Sabotage::TrimFences),
-    ("hide-sealed", Sabotage::HideSealed),
-    ("mark-survives-crash", Sabotage::MarkSurvivesCrash),
-    ("skip-rest-of-aggregate", Sabotage::SkipRestOfAggregate),
-    ("asides-for-all", Sabotage::AsidesForAll),
-    ("asides-for-nobody", Sabotage::AsidesForNobody),
-    ("forget-repeats", Sabotage::ForgetRepeats),
-    ("forget-attempts", Sabotage::ForgetAttempts),
-    ("keep-fired-timers", Sabotage::KeepFiredTimers),
-    ("silent-gaps", Sabotage::SilentGaps),
-];
-
 /// How often things go wrong, of ten thousand.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Faults {
@@ -357,4 +297,8 @@ coverage! {
     batches_given_up,
     /// Packages sent again.
     repeats_published,
+    /// Worlds in which the calls of a task hang, in the end.
+    hung_tasks,
+    /// Deployments made.
+    deployments,
 }

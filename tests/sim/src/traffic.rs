@@ -7,8 +7,9 @@ use pelton_core::task::Event;
 
 use crate::kinesis::{Meant, Put};
 use crate::producer;
+use crate::trace::trace;
 use crate::upstream::Sent;
-use crate::world::{Action, World, trace};
+use crate::world::{Action, World};
 
 impl World {
     /// Puts a few records.
@@ -158,8 +159,12 @@ impl World {
             return;
         }
         let task = TaskId(self.rng.below(u64::from(self.shape.tasks)) as u16);
-        match self.rng.below(12) {
+        match self.rng.below(13) {
             10 | 11 => self.redrive(host, task),
+            12 => {
+                self.cover.deployments += 1;
+                self.deployment.0 += 1;
+            }
             0..=4 => self.start_task(host, task),
             5 if self.faults.crash > 0 => self.crash(host),
             6 | 7 if self.faults.crash > 0 => {

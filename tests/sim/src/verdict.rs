@@ -2,45 +2,78 @@
 
 use std::any::Any;
 use std::cell::RefCell;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Once;
 
 use pelton_core::id::TaskId;
 
-use crate::shape::{Coverage, Sabotage};
-use crate::world::{World, trace};
+use crate::mutants::{Mutant, Slip};
+use crate::promise::{Promise, Wrong};
+use crate::shape::Coverage;
+use crate::trace::{self, trace};
+use crate::world::{HANG_MS, World};
 
+/// While one task hangs all others must be done after so long, milliseconds.
+const OUTRUN_MS: u64 = 300_000;
+const _: () = assert!(OUTRUN_MS < HANG_MS);
+/// Without trouble a world comes to rest within so many steps,
+const STEPS_BASE: u64 = 60_000;
+/// and so many more for each record that was left.
+const STEPS_PER_RECORD: u64 = 200;
 /// After so long without trouble everything must be folded and published, milliseconds.
 const HEALED_MS: u64 = 900_000;
 
-/// A rule that did not hold.
+/// Lines of its trace that a failure shows.
+const LAST_LINES: usize = 25;
+
+/// A world in which a promise was broken.
 #[derive(Clone, Debug)]
 pub struct Failure {
-    /// In which world.
+    /// Which world.
     pub seed: u64,
-    /// What did not hold, and where that was seen.
+    /// What was made wrong on purpose, if anything.
+    pub mutant: Option<Mutant>,
+    /// The promise.
+    pub promise: Promise,
+    /// What was seen.
     pub what: String,
 }
 
 impl std::fmt::Display for Failure {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(
-            f,
-            "seed {}: {}\nreplay: cargo run -p pelton-sim -- --seed {} --verbose",
-            self.seed, self.what, self.seed
-        )
+        let (trace, _) = traced(self.seed, self.mutant);
+        let lines: Vec<&str> = trace.lines().collect();
+        lines[lines.len().saturating_sub(LAST_LINES)..].iter().try_for_each(|line| writeln!(f, "{line}"))?;
+        writeln!(f, "seed {}: invariant {}: {}", self.seed, self.promise, self.what)?;
+        write!(f, "replay: cargo run -p pelton-sim -- --seed {} --verbose", self.seed)?;
+        match self.mutant.and_then(|mutant| Mutant::all().into_iter().find(|(_, known)| *known == mutant)) {
+            Some((name, _)) => write!(f, " --mutant {name}"),
+            None => Ok(()),
+        }
     }
 }
 
 thread_local! {
+    /// Where the world of this thread panicked last; none while there is no world.
     static PLACE: RefCell<Option<String>> = const { RefCell::new(None) };
 }
 
 /// Runs a seed.
 ///
 /// # Errors
-/// When a rule does not hold.
-pub fn run_seed(seed: u64, sabotage: Option<Sabotage>, verbose: bool) -> Result<Coverage, Failure> {
+/// When a promise is broken.
+pub fn run_seed(seed: u64, mutant: Option<Mutant>) -> Result<Coverage, Failure> {
+    run(seed, mutant, false)
+}
+
+/// Runs a seed and keeps a line of everything that happens.
+pub fn traced(seed: u64, mutant: Option<Mutant>) -> (String, Result<Coverage, Failure>) {
+    trace::begin();
+    let outcome = run(seed, mutant, true);
+    (trace::end(), outcome)
+}
+
+fn run(seed: u64, mutant: Option<Mutant>, traced: bool) -> Result<Coverage, Failure> {
     static QUIET: Once = Once::new();
     QUIET.call_once(|| {
         let usual = std::panic::take_hook();
@@ -55,10 +88,22 @@ pub fn run_seed(seed: u64, sabotage: Option<Sabotage>, verbose: bool) -> Result<
             }
         }));
     });
+    let (rule, slip) = match mutant {
+        Some(Mutant::Rule(rule)) => (Some(rule), None),
+        Some(Mutant::Slip(slip)) => (None, Some(slip)),
+        None => (None, None),
+    };
+    pelton_core::mutant::choose(rule);
     PLACE.set(Some(String::new()));
-    let outcome = catch_unwind(AssertUnwindSafe(|| live(seed, sabotage, verbose)));
+    let outcome = catch_unwind(AssertUnwindSafe(|| live(seed, slip, traced)));
     let place = PLACE.take().unwrap_or_default();
-    outcome.map_err(|panic| Failure { seed, what: format!("{} ({place})", text(&*panic)) })
+    outcome.map_err(|panic| {
+        let Wrong { promise, what } = match panic.downcast::<Wrong>() {
+            Ok(wrong) => *wrong,
+            Err(panic) => Wrong { promise: Promise::Assertion, what: format!("{} ({place})", text(&*panic)) },
+        };
+        Failure { seed, mutant, promise, what }
+    })
 }
 
 fn text(panic: &(dyn Any + Send)) -> String {
@@ -66,24 +111,16 @@ fn text(panic: &(dyn Any + Send)) -> String {
     text.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string)).unwrap_or_else(|| "a panic".into())
 }
 
-fn live(seed: u64, sabotage: Option<Sabotage>, verbose: bool) -> Coverage {
-    let mut world = World::new(seed, sabotage, verbose);
+fn live(seed: u64, slip: Option<Slip>, traced: bool) -> Coverage {
+    let mut world = World::new(seed, slip, traced);
     trace!(world, "{:#?}", world.shape);
     world.run(world.traffic_until, |_| false);
 
     let heir = world.rng.below(world.hosts.len() as u64) as usize;
     trace!(world, "from here on nothing goes wrong, and host {heir} is alone");
     world.heal(heir);
-    // What no reader brings by now is gone.
-    let mourning = world.now + HEALED_MS / 2;
-    let settled = world.run(world.now + HEALED_MS, |world| {
-        if world.now > mourning && world.oracle.unfinished().is_some() && world.all_run(heir) {
-            world.oracle.mourn(&world.kinesis);
-        }
-        world.oracle.unfinished().is_none() && world.all_run(heir)
-    });
-    let unfinished = world.oracle.unfinished().unwrap_or_else(|| "some task does not run".into());
-    assert!(settled, "everything is folded and published in the end: {unfinished}, {}", world.standstill(heir));
+    world.outrun(heir);
+    world.finish(heir);
     // Calls that were given up long ago may still arrive; nothing changes by them.
     world.run(world.now + 60_000, |_| false);
     world.settle(heir, "a host goes on once nothing goes wrong");
@@ -110,10 +147,55 @@ fn live(seed: u64, sabotage: Option<Sabotage>, verbose: bool) -> Coverage {
 }
 
 impl World {
+    /// In some worlds the calls of one task hang: all others must get on.
+    fn outrun(&mut self, heir: usize) {
+        let tasks = self.meta.tasks.get();
+        if tasks == 1 || self.shape.retention_ms.is_some() || !self.rng.chance(3_000) {
+            return;
+        }
+        let hung = TaskId(self.rng.below(u64::from(tasks)) as u16);
+        trace!(self, "calls of task {hung} hang");
+        self.cover.hung_tasks += 1;
+        self.hung = Some(hung);
+        let others_are_done = |world: &mut Self| {
+            let mut others = world.meta.tasks.tasks().filter(|task| *task != hung);
+            others.all(|task| world.oracle.unfinished_of(task).is_none())
+        };
+        let until = self.now + OUTRUN_MS;
+        let done = self.run(until, others_are_done);
+        self.must(done, || format!("no task waits for another: task {hung} hangs, {}", self.standstill(heir)));
+        self.hung = None;
+    }
+
+    /// Everything is folded and published in the end, within bounds of time and steps.
+    fn finish(&mut self, heir: usize) {
+        // What no reader brings by now is gone.
+        let mourning = self.now + HEALED_MS / 2;
+        let (began, left) = (self.steps, self.oracle.outstanding());
+        let settled = self.run(self.now + HEALED_MS, |world| {
+            if world.now > mourning && world.oracle.unfinished().is_some() && world.all_run(heir) {
+                world.oracle.mourn(&world.kinesis);
+            }
+            world.oracle.unfinished().is_none() && world.all_run(heir)
+        });
+        let unfinished = self.oracle.unfinished().unwrap_or_else(|| "some task does not run".into());
+        self.must(settled, || {
+            format!("all is folded and published in the end: {unfinished}, {}", self.standstill(heir))
+        });
+        let (steps, steps_max) = (self.steps - began, STEPS_BASE + left * STEPS_PER_RECORD);
+        self.must(steps <= steps_max, || format!("{left} records are folded in {steps_max} steps, not {steps}"));
+    }
+
     /// Lets a host go on until it has nothing to do.
     fn settle(&mut self, host: usize, must: &str) {
         let settled = self.run(self.now + HEALED_MS, |world| world.all_run(host));
-        assert!(settled, "{must}: {}", self.standstill(host));
+        self.must(settled, || format!("{must}: {}", self.standstill(host)));
+    }
+
+    fn must(&self, live: bool, what: impl FnOnce() -> String) {
+        if !live {
+            resume_unwind(Box::new(Wrong { promise: Promise::Liveness, what: what() }));
+        }
     }
 
     /// Whether every task runs on a host, with nothing to do.

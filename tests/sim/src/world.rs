@@ -2,13 +2,15 @@
 //! its seed.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::panic::resume_unwind;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use pelton_core::commit::StoredCommit;
 use pelton_core::dead_letter::DeadLetter;
 use pelton_core::feed::{Feed, FeedNext};
-use pelton_core::id::{CommitNumber, Epoch, Incarnation, ShardId, ShardKey, StreamIndex, TaskId};
+use pelton_core::id::{CommitNumber, DeploymentNumber, Epoch, Incarnation, ShardId, ShardKey, StreamIndex, TaskId};
+use pelton_core::intake::Want;
 use pelton_core::job::{Input, JobMeta, Start};
 use pelton_core::output::Package;
 use pelton_core::shard::ShardMap;
@@ -18,12 +20,16 @@ use pelton_core::task::{Call, Event, Task};
 
 use crate::dynamo::TaskItems;
 use crate::kinesis::{Iterator, Kinesis, Put};
-use crate::oracle::{Oracle, Verdict, Who};
+use crate::mutants::Slip;
+use crate::oracle::{Oracle, Who};
+use crate::promise::Verdict;
 use crate::rng::Rng;
-use crate::shape::{Coverage, Faults, Sabotage, Shape};
+use crate::shape::{Coverage, Faults, Shape};
 use crate::store::{State, Store};
 use crate::upstream::Upstream;
 
+/// How long a call hangs that is made to, milliseconds.
+pub const HANG_MS: u64 = 400_000;
 /// When the world begins, milliseconds since 1970.
 pub const EPOCH_MS: u64 = 1_700_000_000_000;
 
@@ -81,8 +87,12 @@ pub struct Instance {
     pub ready: bool,
     /// Feeds that its full mailbox pushed back.
     pub full: BTreeSet<ShardKey>,
-    /// Where it put its fence last.
-    pub fence: CommitNumber,
+    /// The deployment it is pinned to.
+    pub deployment: DeploymentNumber,
+    /// What it sent last.
+    pub sent: Option<Arc<StoredCommit>>,
+    /// Shards it wants that it is made to wait for.
+    pub deferred: Vec<Want>,
 }
 
 /// A shard's feed on one host.
@@ -111,11 +121,12 @@ pub struct Host {
 
 /// Everything.
 pub struct World {
-    pub verbose: bool,
+    /// Whether a line is kept of everything that happens.
+    pub traced: bool,
     pub rng: Rng,
     pub shape: Shape,
     pub faults: Faults,
-    pub sabotage: Option<Sabotage>,
+    pub slip: Option<Slip>,
     pub now: u64,
     queue: BTreeMap<(u64, u64), Action>,
     queued: u64,
@@ -125,6 +136,12 @@ pub struct World {
     pub oracle: Oracle,
     pub hosts: Vec<Host>,
     pub instances: u32,
+    /// The newest deployment.
+    pub deployment: DeploymentNumber,
+    /// A task whose calls hang, in the end.
+    pub hung: Option<TaskId>,
+    /// Things that happened.
+    pub steps: u64,
     pub cover: Coverage,
     /// The only host that may run, in the end.
     pub heir: Option<usize>,
@@ -136,19 +153,9 @@ pub struct World {
     pub letters_seen: Vec<(TaskId, u64, DeadLetter)>,
 }
 
-/// A line of the trace, made only where it is shown.
-macro_rules! trace {
-    ($world:expr, $($text:tt)*) => {
-        if $world.verbose {
-            println!("{:>9} {}", $world.now - $crate::world::EPOCH_MS, format_args!($($text)*));
-        }
-    };
-}
-pub(crate) use trace;
-
 impl World {
     /// The world of a seed.
-    pub fn new(seed: u64, sabotage: Option<Sabotage>, verbose: bool) -> Self {
+    pub fn new(seed: u64, slip: Option<Slip>, traced: bool) -> Self {
         let mut rng = Rng::new(seed);
         let mut shape = Shape::new(&mut rng);
         if rng.chance(1_200) {
@@ -175,16 +182,16 @@ impl World {
             created_ms: now,
             policies: shape.policies,
         };
-        let oracle = Oracle::new(meta.clone(), shape.big, shape.retention_ms, &kinesis);
+        let oracle = Oracle::new(meta.clone(), &shape, &kinesis);
         let table = (0..shape.tasks).map(|_| TaskItems::default()).collect();
         // Hosts may start long after the job was created, so that bounds on arrival times have room to rise.
         now += rng.below(120_000);
         let mut world = Self {
-            verbose,
+            traced,
             rng,
             shape,
             faults: shape.faults,
-            sabotage,
+            slip,
             now,
             queue: BTreeMap::new(),
             queued: 0,
@@ -194,6 +201,9 @@ impl World {
             oracle,
             hosts: Vec::new(),
             instances: 0,
+            deployment: DeploymentNumber(1),
+            hung: None,
+            steps: 0,
             cover: Coverage::default(),
             heir: None,
             traffic_until: now + shape.traffic_ms,
@@ -247,7 +257,7 @@ impl World {
     /// Ends the run where something that must hold does not.
     pub fn check(&self, verdict: Verdict) {
         if let Err(wrong) = verdict {
-            panic!("{wrong}");
+            resume_unwind(Box::new(wrong));
         }
     }
 
@@ -265,6 +275,7 @@ impl World {
                 break;
             }
             let action = entry.remove();
+            self.steps += 1;
             self.now = self.now.max(at);
             self.kinesis.now_ms = self.now;
             self.happen(action);
@@ -312,6 +323,7 @@ impl World {
     /// Records and reshards stop, nothing goes wrong any more, and one host is left.
     pub fn heal(&mut self, heir: usize) {
         self.faults = Faults::default();
+        self.oracle.lift_bounds();
         self.shape.call_ms = 20;
         self.shape.fetch_records = self.shape.fetch_records.max(20);
         self.heir = Some(heir);

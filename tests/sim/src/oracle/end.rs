@@ -6,18 +6,35 @@ use pelton_core::write_set::USER_SPACE;
 
 use pelton_core::counts::Counts;
 
-use super::{Oracle, Verdict};
+use super::{History, Oracle};
+use crate::promise::{Promise, Verdict, Wrong, ensure};
 use crate::store::State;
 
 impl Oracle {
     /// What is not folded or published yet, if anything.
     pub fn unfinished(&self) -> Option<String> {
-        if self.accounted < self.expected {
-            return Some(format!("{} of {} records are accounted for", self.accounted, self.expected));
+        self.meta.tasks.tasks().find_map(|task| self.unfinished_of(task))
+    }
+
+    /// The same of one task.
+    pub fn unfinished_of(&self, task: TaskId) -> Option<String> {
+        let History { accounted, expected, outputs, .. } = &self.tasks[usize::from(task.0)];
+        if accounted < expected {
+            return Some(format!("{accounted} of {expected} records of task {task} are accounted for"));
         }
-        let mut outputs = self.tasks.iter().flat_map(|history| &history.outputs);
-        let unpublished = outputs.find(|(_, emitted)| !emitted.published);
-        unpublished.map(|((commit, index), _)| format!("output {index} of commit {commit} is not published"))
+        let unpublished = outputs.iter().find(|(_, emitted)| !emitted.published);
+        unpublished
+            .map(|((commit, index), _)| format!("output {index} of commit {commit} of task {task} is unpublished"))
+    }
+
+    /// How many records are not accounted for.
+    pub fn outstanding(&self) -> u64 {
+        self.tasks.iter().map(|history| history.expected.saturating_sub(history.accounted)).sum()
+    }
+
+    /// From now on the bound on dead letters is lifted.
+    pub fn lift_bounds(&mut self) {
+        self.letters_max = u64::MAX;
     }
 
     /// A restored state is that of the history.
@@ -27,22 +44,25 @@ impl Oracle {
             let user = state.iter().filter(|(key, _)| key[0] == USER_SPACE);
             user.map(|(key, value)| (key.clone(), value.clone())).collect()
         };
-        ensure!(*state == history.state, "state is a function of the log: task {task}, restored from {how}");
-        ensure!(user(state) == history.model, "state is the fold of the records: task {task}, restored from {how}");
+        ensure!(3, *state == history.state, "state is a function of the log: task {task}, restored from {how}");
+        ensure!(4, user(state) == history.model, "state is the fold of the records: task {task}, restored from {how}");
         Ok(())
     }
 
     /// Every key's records were folded to the last.
     pub fn complete(&mut self) -> Verdict {
         if let Some(unfinished) = self.unfinished() {
-            return Err(format!("everything is folded and published in the end: {unfinished}"));
+            return Err(Wrong {
+                promise: Promise::Liveness,
+                what: format!("not all is folded and published: {unfinished}"),
+            });
         }
         for (key, puts) in self.puts.clone() {
             let next = self.next.entry(key.clone()).or_default();
             while self.before_start.contains(&(key.clone(), *next)) || self.not_due.contains(&(key.clone(), *next)) {
                 *next += 1;
             }
-            ensure!(*next == puts, "no record is lost: {key} was folded up to {next} of {puts}");
+            ensure!(4, *next == puts, "no record is lost: {key} was folded up to {next} of {puts}");
         }
         Ok(())
     }

@@ -1,6 +1,5 @@
 //! The single-threaded fold: each commit's invocations done again over what the records mean, and compared.
 
-use pelton_core::codec::{self, SystemEntry};
 use pelton_core::commit::{Commit, Invocation, InvocationKind, InvokedRun};
 use pelton_core::dead_letter::{Content, Timer};
 use pelton_core::id::{ShardKey, TaskId};
@@ -10,23 +9,31 @@ use pelton_core::record::Record;
 use pelton_core::snapshot::StateMark;
 use pelton_core::write_set::{SYSTEM_SPACE, USER_SPACE};
 
+use super::space::is_passed;
+use super::stored::Entry;
 use super::system::Step;
-use super::{Oracle, Verdict, put_of};
-use crate::guest::{self, Done};
+use super::{Oracle, put_of, read};
+use crate::guest::{self, Done, Logic};
 use crate::kinesis::Kinesis;
+use crate::promise::{Verdict, Wrong, ensure};
 use crate::store::write;
 
 impl Oracle {
     pub(super) fn folds(&mut self, task: TaskId, commit: &Commit, kinesis: &Kinesis) -> Verdict {
         let at = format!("commit {} of task {task}", commit.number);
         let mut step = Step::default();
+        let logic = Logic { deployment: commit.deployment, big: self.big };
+        if let Some(Some(signed)) = commit.writes.get(&guest::deployment_key()) {
+            let named = commit.deployment.0.to_be_bytes();
+            ensure!(10, signed[..] == named, "a commit names the deployment that produced it: {signed:02x?}, {at}");
+        }
         self.note_gaps(task, commit, kinesis)?;
         self.lost_unseen(task, commit, kinesis)?;
         for invocation in &commit.invocations {
             let history = &mut self.tasks[usize::from(task.0)];
-            ensure!(invocation.time_ms >= history.clock_ms, "invocation time never falls: {at}");
+            ensure!(3, invocation.time_ms >= history.clock_ms, "invocation time never falls: {at}");
             history.clock_ms = invocation.time_ms;
-            self.invoked(task, invocation, &mut step, kinesis).map_err(|wrong| format!("{wrong}: {at}"))?;
+            self.invoked(task, logic, invocation, &mut step, kinesis).map_err(|wrong| wrong.at(&at))?;
         }
         let history = &mut self.tasks[usize::from(task.0)];
         let mark = StateMark {
@@ -41,16 +48,15 @@ impl Oracle {
         write(&mut history.model, &pelton_core::task::Applied { writes: touched.clone().into(), mark });
         let written: Vec<_> = commit.writes.iter().filter(|(key, _)| key[0] == USER_SPACE).collect();
         let expected: Vec<_> = touched.iter().collect();
-        ensure!(written == expected, "state is the fold of the records: {at} writes {written:?}, not {expected:?}");
-        self.system(task, commit, &step, kinesis).map_err(|wrong| format!("{wrong}: {at}"))
+        ensure!(4, written == expected, "state is the fold of the records: {at} writes {written:?}, not {expected:?}");
+        self.system(task, commit, &step, kinesis).map_err(|wrong| wrong.at(&at))
     }
 
     /// Gaps that a commit tells of excuse what it misses itself.
     fn note_gaps(&mut self, task: TaskId, commit: &Commit, kinesis: &Kinesis) -> Verdict {
         for (key, value) in commit.writes.iter().filter(|(key, _)| key[0] != USER_SPACE && key[1] == b'd') {
             let Some(value) = value else { continue };
-            let letter =
-                codec::decode_dead_letter(value.clone()).map_err(|error| format!("{key:?} decodes: {error}"))?;
+            let Entry::Letter(_, letter) = read(key, value)? else { continue };
             if let Content::Gap { shard, from, to } = &letter.content {
                 let (shard, from, to) = (shard.clone(), *from, *to);
                 self.tasks[usize::from(task.0)].gaps.push(letter.content);
@@ -67,9 +73,7 @@ impl Oracle {
     fn lost_unseen(&mut self, task: TaskId, commit: &Commit, kinesis: &Kinesis) -> Verdict {
         for (key, value) in commit.writes.iter().filter(|(key, _)| key[..2] == [SYSTEM_SPACE, b'p']) {
             let Some(value) = value else { continue };
-            let entry =
-                codec::decode_system(key, value.clone()).map_err(|error| format!("{key:?} decodes: {error}"))?;
-            let SystemEntry::Position(shard, entry) = entry else { continue };
+            let Entry::Position(shard, entry) = read(key, value)? else { continue };
             let before = self.tasks[usize::from(task.0)].positions.get(&shard);
             let before = before.map_or(Position::TrimHorizon, |entry| entry.position);
             let given = commit.invocations.iter().flat_map(|invocation| &invocation.runs);
@@ -77,13 +81,13 @@ impl Oracle {
             for meant in kinesis.between(&shard, before, entry.position) {
                 let record = &meant.record;
                 let is_given =
-                    given.iter().any(|run| !run.after.covers(record.place) && run.up_to.covers(record.place));
+                    given.iter().any(|run| !is_passed(run.after, record.place) && is_passed(run.up_to, record.place));
                 let (owner, fate) = self.judged[&(shard.clone(), record.place)];
                 let gone = self.is_excused(task, &shard, record, kinesis) && kinesis.is_gone(&shard, record.place);
                 let (key, count) = put_of(record);
                 let is_due = !self.before_start.contains(&(key.clone(), count));
                 if owner == task && fate.is_none() && is_due && gone && !is_given {
-                    self.lost(&key, count);
+                    self.lost(task, &key, count);
                 }
             }
         }
@@ -108,19 +112,26 @@ impl Oracle {
             let (owner, fate) = self.judged[&(shard.clone(), meant.record.place)];
             let (key, count) = put_of(&meant.record);
             if owner == task && fate.is_none() && !self.before_start.contains(&(key.clone(), count)) {
-                self.lost(&key, count);
+                self.lost(task, &key, count);
             }
         }
     }
 
-    fn invoked(&mut self, task: TaskId, invocation: &Invocation, step: &mut Step, kinesis: &Kinesis) -> Verdict {
+    fn invoked(
+        &mut self,
+        task: TaskId,
+        logic: Logic,
+        invocation: &Invocation,
+        step: &mut Step,
+        kinesis: &Kinesis,
+    ) -> Verdict {
         let at = usize::from(task.0);
         let time_ms = invocation.time_ms;
         match &invocation.kind {
             InvocationKind::Records => {
                 for run in &invocation.runs {
                     for record in self.due(task, run, kinesis)? {
-                        self.fold(task, &record, time_ms, &mut step.done)?;
+                        self.fold(task, &record, (logic, time_ms), &mut step.done)?;
                     }
                 }
             }
@@ -130,7 +141,7 @@ impl Oracle {
                     let due = self.due(task, run, kinesis)?;
                     given.extend(due.into_iter().map(|record| Content::Record(run.shard.clone(), record)));
                 }
-                ensure!(given.len() == 1, "one record at a time is set aside: {given:?}");
+                ensure!(7, given.len() == 1, "one record at a time is set aside: {given:?}");
                 if let Some(Content::Record(_, record)) = given.first() {
                     self.not_due.insert(put_of(record));
                 }
@@ -142,18 +153,21 @@ impl Oracle {
             }
             InvocationKind::Timers(timers) => {
                 self.fires(task, timers, time_ms)?;
-                timers.iter().for_each(|timer| guest::fire(timer, &self.tasks[at].model, &mut step.done));
+                timers.iter().for_each(|timer| logic.fire(timer, &self.tasks[at].model, &mut step.done));
                 self.tasks[at].counts.timers_fired += timers.len() as u64;
             }
             InvocationKind::Redrive(number) => {
                 let letter = self.tasks[at].letters.get(number).cloned();
-                let letter = letter.ok_or_else(|| format!("a letter is folded only while it stands: {number}"))?;
-                ensure!(step.redriven.insert(*number), "a letter is folded once: {number}");
+                let letter = letter
+                    .ok_or_else(|| Wrong::invariant(4, format!("a letter is folded while it stands: {number}")))?;
+                ensure!(4, step.redriven.insert(*number), "a letter is folded once: {number}");
                 let model = &self.tasks[at].model;
                 match &letter.content {
-                    Content::Record(_, record) => guest::fold(record, time_ms, self.big, model, &mut step.done),
-                    Content::Timer(timer) => guest::fire(timer, model, &mut step.done),
-                    Content::Gap { .. } => return Err(format!("a gap cannot be folded: {number}")),
+                    Content::Record(_, record) => logic.fold(record, time_ms, model, &mut step.done),
+                    Content::Timer(timer) => logic.fire(timer, model, &mut step.done),
+                    Content::Gap { .. } => {
+                        return Err(Wrong::invariant(7, format!("a gap cannot be folded: {number}")));
+                    }
                 }
                 self.tasks[at].counts.redriven += 1;
             }
@@ -169,17 +183,17 @@ impl Oracle {
 
     /// Timers fire when they are set and due, in their order.
     fn fires(&mut self, task: TaskId, timers: &[Timer], time_ms: u64) -> Verdict {
-        ensure!(timers.is_sorted(), "timers fire in their order: {timers:?}");
+        ensure!(4, timers.is_sorted(), "timers fire in their order: {timers:?}");
         for timer in timers {
             let set = self.tasks[usize::from(task.0)].timers.remove(&timer.name);
-            ensure!(set == Some(timer.due_ms), "a timer fires once, as it was set: {timer:?}, not {set:?}");
-            ensure!(timer.due_ms <= time_ms, "a timer fires no earlier than it is due: {timer:?} at {time_ms}");
+            ensure!(4, set == Some(timer.due_ms), "a timer fires once, as it was set: {timer:?}, not {set:?}");
+            ensure!(4, timer.due_ms <= time_ms, "a timer fires no earlier than it is due: {timer:?} at {time_ms}");
         }
         Ok(())
     }
 
     /// The records of a run that logic was given, by the oracle's judgement.
-    fn due(&mut self, task: TaskId, run: &InvokedRun, kinesis: &Kinesis) -> Result<Vec<Record>, String> {
+    fn due(&mut self, task: TaskId, run: &InvokedRun, kinesis: &Kinesis) -> Result<Vec<Record>, Wrong> {
         let mut due = Vec::new();
         for meant in kinesis.between(&run.shard, run.after, run.up_to) {
             let (owner, fate) = self.judged[&(run.shard.clone(), meant.record.place)];
@@ -198,10 +212,10 @@ impl Oracle {
             let (key, count) = put_of(&record);
             let excused =
                 self.is_excused(task, &run.shard, &record, kinesis) && kinesis.is_gone(&run.shard, record.place);
-            ensure!(excused, "a run is all of the task's records: {key}#{count} of {} is missing", run.shard);
-            self.lost(&key, count);
+            ensure!(4, excused, "a run is all of the task's records: {key}#{count} of {} is missing", run.shard);
+            self.lost(task, &key, count);
         }
-        ensure!(due.len() == run.records as usize, "a run has no other records: {} in {}", run.records, run.shard);
+        ensure!(1, due.len() == run.records as usize, "a run has no other records: {} in {}", run.records, run.shard);
         for record in &due {
             if let Some(id) = record.output.as_deref() {
                 let place = (run.shard.clone(), record.place);
@@ -211,19 +225,20 @@ impl Oracle {
         Ok(due)
     }
 
-    fn fold(&mut self, task: TaskId, record: &Record, time_ms: u64, done: &mut Done) -> Verdict {
+    fn fold(&mut self, task: TaskId, record: &Record, (logic, time_ms): (Logic, u64), done: &mut Done) -> Verdict {
         let (key, count) = put_of(record);
         let next = self.next.entry(key.clone()).or_default();
         while self.before_start.contains(&(key.clone(), *next)) || self.not_due.contains(&(key.clone(), *next)) {
             *next += 1;
         }
-        ensure!(count == *next, "each record once and in order: {key}#{count} was folded where {key}#{next} was due");
+        ensure!(4, count >= *next, "each record once: {key}#{count} was folded where {key}#{next} was due");
+        ensure!(5, count == *next, "each record in order: {key}#{count} was folded where {key}#{next} was due");
         *next += 1;
-        self.accounted += 1;
         let history = &mut self.tasks[usize::from(task.0)];
+        history.accounted += 1;
         history.counts.folded += 1;
         history.counts.malformed += u64::from(record.data.first() == Some(&0xF3));
-        guest::fold(record, time_ms, self.big, &history.model, done);
+        logic.fold(record, time_ms, &history.model, done);
         Ok(())
     }
 }

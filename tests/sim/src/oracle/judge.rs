@@ -4,8 +4,8 @@ use pelton_core::id::TaskId;
 use pelton_core::job::JobMeta;
 use pelton_core::policy::{Aggregates, Fate, Oddity, OutOfRange};
 use pelton_core::shard::Shard;
-use pelton_core::slice::HashKey;
 
+use super::space::{hash_of, holds, owner_of};
 use crate::kinesis::Meant;
 
 /// Who answers for a record, and what it does: nothing means that its logic is to see it.
@@ -13,9 +13,9 @@ pub type Judgement = (TaskId, Option<Fate>);
 
 /// Judges what one Kinesis record of a shard holds.
 pub fn judge(meta: &JobMeta, shard: &Shard, meant: &[Meant]) -> Vec<Judgement> {
-    let home = meta.tasks.task_of(shard.range.start);
-    let by_key = |one: &Meant| HashKey::of(&one.record.partition_key);
-    let is_stray = |one: &Meant| !shard.range.contains(one.chosen.unwrap_or(by_key(one)));
+    let home = owner_of(meta, shard.range.start);
+    let by_key = |one: &Meant| hash_of(&one.record.partition_key);
+    let is_stray = |one: &Meant| !holds(shard.range, one.chosen.unwrap_or(by_key(one)));
     let any_stray = meant.iter().any(is_stray);
     let one = |one: &Meant| {
         if one.in_aggregate {
@@ -29,8 +29,8 @@ pub fn judge(meta: &JobMeta, shard: &Shard, meant: &[Meant]) -> Vec<Judgement> {
                 _ => {}
             }
         }
-        let owner = meta.tasks.task_of(by_key(one));
-        if shard.range.contains(by_key(one)) {
+        let owner = owner_of(meta, by_key(one));
+        if holds(shard.range, by_key(one)) {
             return (owner, None);
         }
         match meta.policies.out_of_range {

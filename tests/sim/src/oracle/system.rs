@@ -3,7 +3,6 @@
 
 use std::collections::BTreeSet;
 
-use pelton_core::codec::{self, SystemEntry};
 use pelton_core::commit::Commit;
 use pelton_core::dead_letter::{Content, DeadLetter, LetterCause};
 use pelton_core::id::{ShardKey, TaskId};
@@ -12,9 +11,12 @@ use pelton_core::position::{Position, PositionEntry, RecordPlace};
 use pelton_core::record::Record;
 use pelton_core::write_set::USER_SPACE;
 
-use super::{Emitted, Oracle, Verdict, put_of};
+use super::space::{is_passed, opening};
+use super::stored::Entry;
+use super::{Emitted, Oracle, put_of, read};
 use crate::guest::{self, Done};
 use crate::kinesis::Kinesis;
+use crate::promise::{Verdict, ensure};
 
 /// What the invocations of one commit come to.
 #[derive(Debug, Default)]
@@ -48,45 +50,46 @@ impl Oracle {
                 }
                 continue;
             };
-            match codec::decode_system(key, value.clone()).map_err(|error| format!("system state decodes: {error}"))? {
-                SystemEntry::Position(shard, entry) => moved.push((shard, entry)),
-                SystemEntry::Outbox(number, outputs) => {
-                    ensure!(number == commit.number, "a commit's outputs are its own: {number}");
+            match read(key, value)? {
+                Entry::Position(shard, entry) => moved.push((shard, entry)),
+                Entry::Outbox(number, outputs) => {
+                    ensure!(6, number == commit.number, "a commit's outputs are its own: {number}");
                     emitted = outputs;
                 }
-                SystemEntry::DeadLetter(number, _, letter) => letters.push((number, *letter)),
-                SystemEntry::Counts(stored) => counts = Some(stored),
-                SystemEntry::Timer(timer) => drop(self.tasks[at].stored_timers.insert(timer.name, timer.due_ms)),
-                SystemEntry::Attempts(attempts) => {
+                Entry::Letter(number, letter) => letters.push((number, *letter)),
+                Entry::Counts(stored) => counts = Some(stored),
+                Entry::Timer(timer) => drop(self.tasks[at].stored_timers.insert(timer.name, timer.due_ms)),
+                Entry::Attempts(attempts) => {
                     let before = self.tasks[at].attempts.replace(attempts.clone());
                     let before = before.filter(|before| before.suspect == attempts.suspect);
                     let known = before.map_or(0, |before| before.attempts);
                     ensure!(
+                        7,
                         attempts.attempts == known + 1,
                         "attempts survive: {} after {known} at {}",
                         attempts.attempts,
                         attempts.suspect
                     );
                 }
-                SystemEntry::Clock(_) | SystemEntry::Seen(..) => {}
+                Entry::Other => {}
             }
         }
         // Gaps excuse what is missing, so they come first.
         self.letters(task, letters, gone, step, kinesis, &moved)?;
-        for (shard, entry) in moved {
-            self.position(task, &shard, entry, kinesis)?;
+        for (shard, entry) in &moved {
+            self.position(task, shard, *entry, kinesis)?;
         }
-        self.lineage(task, commit, kinesis)?;
+        self.lineage(task, moved.iter().map(|(shard, _)| shard), kinesis)?;
         let outputs = &step.done.outputs;
-        ensure!(emitted == *outputs, "outputs are those of the fold: {emitted:?}, not {outputs:?}");
+        ensure!(6, emitted == *outputs, "outputs are those of the fold: {emitted:?}, not {outputs:?}");
         let history = &mut self.tasks[at];
         for (index, output) in emitted.into_iter().enumerate() {
             history.outputs.insert((commit.number, index as u32), Emitted { output, published: false });
         }
         let (stored, timers) = (&history.stored_timers, &history.timers);
-        ensure!(stored == timers, "timers are those that logic set: {stored:?}, not {timers:?}");
+        ensure!(4, stored == timers, "timers are those that logic set: {stored:?}, not {timers:?}");
         let known = counts.unwrap_or_else(|| history.stored_counts.clone());
-        ensure!(known == history.counts, "what became of records is counted: {known:?}, not {:?}", history.counts);
+        ensure!(7, known == history.counts, "what became of records is counted: {known:?}, not {:?}", history.counts);
         history.stored_counts = known;
         Ok(())
     }
@@ -111,11 +114,11 @@ impl Oracle {
                     (Content::Gap { from, .. }, Content::Gap { from: same, .. }) => from == same,
                     (content, same) => letter.attempts > before.attempts && content == same,
                 };
-                ensure!(again, "a letter changes only by another attempt: {before:?} to {letter:?}");
+                ensure!(7, again, "a letter changes only by another attempt: {before:?} to {letter:?}");
                 *before = letter;
                 continue;
             }
-            ensure!(number == history.counts.dead_letters, "letters are numbered one after another: {number}");
+            ensure!(7, number == history.counts.dead_letters, "letters are numbered one after another: {number}");
             let is_due = match (&letter.content, letter.cause) {
                 (Content::Record(shard, record), LetterCause::Odd(oddity)) => {
                     let due = (shard.clone(), record.place, oddity);
@@ -130,21 +133,23 @@ impl Oracle {
                 }
                 _ => false,
             };
-            ensure!(is_due, "a letter has its reason: {letter:?}");
+            ensure!(7, is_due, "a letter has its reason: {letter:?}");
             history.counts.dead_letters += 1;
             if let Content::Record(..) = &letter.content {
                 history.counts.dead_records += 1;
-                self.accounted += 1;
+                history.accounted += 1;
             }
             history.letters.insert(number, letter);
         }
-        ensure!(expected.is_empty() && set_aside.is_empty(), "nothing is passed unsaid: {expected:?} {set_aside:?}");
+        ensure!(7, expected.is_empty() && set_aside.is_empty(), "nothing is passed unsaid: {expected:?} {set_aside:?}");
         for number in &step.redriven {
-            ensure!(gone.contains(number), "a letter that was folded is one no more: {number}");
+            ensure!(4, gone.contains(number), "a letter that was folded is one no more: {number}");
         }
         for number in gone {
-            ensure!(self.tasks[at].letters.remove(&number).is_some(), "a letter is removed once: {number}");
+            ensure!(7, self.tasks[at].letters.remove(&number).is_some(), "a letter is removed once: {number}");
         }
+        let (stand, most) = (self.tasks[at].letters.len() as u64, self.letters_max);
+        ensure!(7, stand <= most, "letters keep their bound: {stand} of {most}");
         Ok(())
     }
 
@@ -153,7 +158,7 @@ impl Oracle {
         let mut expected = Vec::new();
         for (shard, entry) in moved {
             let before = self.tasks[usize::from(task.0)].positions.get(shard);
-            let before = before.map_or(self.meta.opening(shard).0, |entry| entry.position);
+            let before = before.map_or(opening(&self.meta, shard), |entry| entry.position);
             for meant in kinesis.between(shard, before, entry.position) {
                 let (owner, fate) = self.judged[&(shard.clone(), meant.record.place)];
                 if owner != task || self.before_start.contains(&put_of(&meant.record)) {
@@ -168,8 +173,9 @@ impl Oracle {
                     None if self.is_repeat(task, shard, &meant.record) => Oddity::Repeat,
                     None => continue,
                 };
-                self.tasks[usize::from(task.0)].counts.drop_one(dropped);
-                self.accounted += 1;
+                let history = &mut self.tasks[usize::from(task.0)];
+                *history.counts.dropped.entry(dropped).or_default() += 1;
+                history.accounted += 1;
             }
         }
         expected
@@ -185,7 +191,7 @@ impl Oracle {
     fn position(&mut self, task: TaskId, shard: &ShardKey, entry: PositionEntry, kinesis: &Kinesis) -> Verdict {
         let before = self.tasks[usize::from(task.0)].positions.insert(shard.clone(), entry);
         let before = before.map_or(Position::TrimHorizon, |entry| entry.position);
-        ensure!(before <= entry.position, "positions never fall: {shard} from {before} to {}", entry.position);
+        ensure!(4, before <= entry.position, "positions never fall: {shard} from {before} to {}", entry.position);
         for meant in kinesis.between(shard, before, Position::ShardEnd) {
             let record = &meant.record;
             let (owner, fate) = self.judged[&(shard.clone(), record.place)];
@@ -193,20 +199,22 @@ impl Oracle {
             if owner != task || fate.is_some() || self.before_start.contains(&(key.clone(), count)) {
                 continue;
             }
-            let passed = entry.position.covers(record.place);
+            let passed = is_passed(entry.position, record.place);
             let folded = self.is_folded(task, record);
             let excused = self.is_excused(task, shard, record, kinesis);
             if passed && !folded && excused && kinesis.is_gone(shard, record.place) {
-                self.lost(&key, count);
+                self.lost(task, &key, count);
                 continue;
             }
             // An output may have come before by another shard, and what is lost is known before it is passed.
             ensure!(
+                4,
                 folded == passed || (folded && (record.output.is_some() || excused)),
                 "positions and state agree: {key}#{count} of {shard}, passed up to {}",
                 entry.position
             );
             ensure!(
+                7,
                 passed
                     || excused
                     || record.arrived_ms >= entry.unread_from_ms
@@ -234,14 +242,14 @@ impl Oracle {
             for record in shard.meant.iter().map(|meant| &meant.record) {
                 let (task, fate) = self.judged[&(key.clone(), record.place)];
                 let position = self.tasks[usize::from(task.0)].positions.get(&key).map(|entry| entry.position);
-                let unread = fate.is_none() && position.is_some_and(|position| !position.covers(record.place));
+                let unread = fate.is_none() && position.is_some_and(|position| !is_passed(position, record.place));
                 let excused = unread && kinesis.is_gone(&key, record.place) && !self.is_folded(task, record);
                 if excused && self.is_excused(task, &key, record, kinesis) {
-                    gone.push(put_of(record));
+                    gone.push((task, put_of(record)));
                 }
             }
         }
-        gone.into_iter().for_each(|(key, count)| self.lost(&key, count));
+        gone.into_iter().for_each(|(task, (key, count))| self.lost(task, &key, count));
     }
 
     /// Whether a dead letter says that a record may be gone. One from before the job began may go without a word: the job begins
@@ -250,7 +258,7 @@ impl Oracle {
         let before_creation = record.arrived_ms < self.meta.created_ms;
         before_creation
             || self.tasks[usize::from(task.0)].gaps.iter().any(|gap| match gap {
-                Content::Gap { shard: of, from, to } if of == shard && !from.covers(record.place) => match to {
+                Content::Gap { shard: of, from, to } if of == shard && !is_passed(*from, record.place) => match to {
                     Position::AtTimestamp(until_ms) => record.arrived_ms < *until_ms,
                     _ => true,
                 },
@@ -274,9 +282,9 @@ impl Oracle {
     }
 
     /// A record is gone, as a dead letter says.
-    pub(super) fn lost(&mut self, key: &str, count: u32) {
+    pub(super) fn lost(&mut self, task: TaskId, key: &str, count: u32) {
         if self.not_due.insert((key.to_owned(), count)) {
-            self.accounted += 1;
+            self.tasks[usize::from(task.0)].accounted += 1;
             self.lost += 1;
         }
     }

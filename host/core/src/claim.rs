@@ -132,7 +132,7 @@ impl Claim {
     pub fn manifests(&mut self, manifests: Vec<Manifest>) -> ClaimNext {
         let fence = self.append.as_ref().expect("the fence stands").commit.number;
         let floor = manifests.iter().map(|manifest| manifest.floor).max().unwrap_or_default();
-        if floor >= fence && !wrong(Mutant::FenceWithoutFloor) {
+        if floor >= fence {
             return ClaimNext::Lost(StopCause::FenceTrimmed { fence, floor });
         }
         ClaimNext::Owned(Ownership { epoch: self.epoch, fence, fence_id: self.fence_id, manifests })

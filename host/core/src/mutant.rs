@@ -24,16 +24,12 @@ mutants! {
     LostReplyIsFailure = "lost-reply-is-failure",
     /// A new owner goes on from the tail without a fence.
     FenceSkipped = "fence-skipped",
-    /// A fence counts although the log is trimmed past it.
-    FenceWithoutFloor = "fence-without-floor",
     /// A claim goes on although a later one has its fence in the log.
     ClaimOutrun = "claim-outrun",
     /// A local copy from below the floor goes on from the log as it stands there.
     BelowFloorIsHistory = "below-floor-is-history",
     /// A local copy is believed if the log has its number.
     LocalByNumber = "local-by-number",
-    /// A previous-id is not looked at.
-    ChainUnchecked = "chain-unchecked",
 
     /// A commit's positions are those of the mailbox.
     PositionBeforeWrites = "position-before-writes",
@@ -62,6 +58,8 @@ mutants! {
     FailureDiscardsAll = "failure-discards-all",
     /// Failed attempts are counted from none after a restart.
     AttemptsForgotten = "attempts-forgotten",
+    /// Whatever is set aside, the attempts at something else are forgotten.
+    AttemptsOfAnotherForgotten = "attempts-of-another-forgotten",
     /// A timer that fired stays set.
     FiredTimerStays = "fired-timer-stays",
     /// The time of an invocation is the host's, also where it falls.

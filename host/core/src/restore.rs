@@ -205,7 +205,7 @@ impl Restore {
         if (commit.number, commit.id, commit.epoch) != (number, entry.id, entry.epoch) {
             return Err(corrupt("the item's number, id or epoch is not that of the commit in it".into()));
         }
-        if commit.previous_id != self.mark.id && !wrong(Mutant::ChainUnchecked) {
+        if commit.previous_id != self.mark.id {
             let detail = format!("it follows {} but {} stands before it", commit.previous_id, self.mark.id);
             return Err(corrupt(detail));
         }

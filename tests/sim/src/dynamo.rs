@@ -49,6 +49,8 @@ pub struct TaskItems {
     pub snapshot_parts: BTreeMap<PartKey, Vec<(Bytes, Bytes)>>,
     /// By host life.
     pub idle: BTreeMap<(usize, u32), Idle>,
+    /// What a host had said before it said what it says now.
+    pub idle_before: Option<Idle>,
 }
 
 impl TaskItems {

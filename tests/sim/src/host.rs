@@ -33,7 +33,8 @@ impl World {
         }
         let before = std::mem::take(&mut self.hosts[host]);
         let life = before.life + 1;
-        self.hosts[host] = Host { life, up: true, ahead_ms: before.ahead_ms, stores: before.stores, ..Host::default() };
+        self.hosts[host] =
+            Host { life, up: true, clock_off_ms: before.clock_off_ms, stores: before.stores, ..Host::default() };
         trace!(self, "host {host} starts, life {life}");
         for action in [Action::List(host, life), Action::Tick(host, life), Action::Fsync(host, life)] {
             self.after(0, action);
@@ -62,6 +63,14 @@ impl World {
         }
         if lost_disk {
             dead.stores.clear();
+            // What is put in its place may be another's, from another history of the same task.
+            if rng.chance(3_000) {
+                let task = TaskId(rng.below(u64::from(self.shape.tasks)) as u16);
+                let tail = self.table[usize::from(task.0)].tail();
+                let number = CommitNumber(rng.between(1, tail.number.0.max(1)));
+                dead.stores.insert(task, Store::foreign(number, CommitId(rng.bytes16()), tail.epoch));
+                self.cover.foreign_disks += 1;
+            }
         }
         let pause = self.rng.between(1, 8_000);
         self.after(pause, Action::Restart(host));
@@ -310,7 +319,8 @@ impl World {
                             debug_assert!(running.intake().taken(shard).is_some());
                         }
                     }
-                    idle.insert((host, life), (step, entries));
+                    let before = idle.insert((host, life), (step, entries));
+                    self.table[usize::from(task.0)].idle_before = before;
                 }
                 None => drop(idle.remove(&(host, life))),
             }

@@ -10,6 +10,7 @@
 mod rng;
 pub mod shape;
 
+mod downstream;
 mod dynamo;
 mod guest;
 mod kinesis;

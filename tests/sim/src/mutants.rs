@@ -15,8 +15,8 @@ pub enum Slip {
     PartsDeletedWhileStaged,
     /// The local copy takes a commit before the log does.
     ApplyBeforeAppend,
-    /// A claim is given the manifests as they were before its fence.
-    ManifestsReadBeforeFence,
+    /// A fence counts by the floor as it was read before.
+    FenceWithoutFloor,
     /// Outputs go out before their commit is durable.
     PublishBeforeDurable,
     /// Outputs of a commit go out before all of the commit before it are there.
@@ -74,7 +74,7 @@ const SLIPS: &[(&str, Slip)] = &[
     ("sent-bytes-change", Slip::SentBytesChange),
     ("parts-deleted-while-staged", Slip::PartsDeletedWhileStaged),
     ("apply-before-append", Slip::ApplyBeforeAppend),
-    ("manifests-read-before-fence", Slip::ManifestsReadBeforeFence),
+    ("fence-without-floor", Slip::FenceWithoutFloor),
     ("publish-before-durable", Slip::PublishBeforeDurable),
     ("publish-ahead", Slip::PublishAhead),
     ("trim-fences", Slip::TrimFences),

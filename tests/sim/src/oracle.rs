@@ -70,6 +70,8 @@ struct History {
     attempts: Option<Attempts>,
     /// Outputs of the job upstream, with where each was taken first.
     seen: BTreeMap<OutputId, (ShardKey, RecordPlace)>,
+    /// Outputs that a job downstream took for new.
+    delivered: BTreeSet<OutputId>,
     /// Of each output key, the newest output that arrived for the first time.
     newest_published: BTreeMap<String, OutputId>,
     clock_ms: u64,
@@ -305,6 +307,13 @@ impl Oracle {
                 "outputs of a key keep their order: {id:?} after {newest:?}"
             );
         }
+        Ok(())
+    }
+
+    /// The job downstream folds an output.
+    pub fn delivered(&mut self, partition_key: &str, id: OutputId) -> Verdict {
+        let first = self.tasks[usize::from(id.task.0)].delivered.insert(id);
+        ensure!(6, first, "a job downstream folds an output once: {id:?} of {partition_key}");
         Ok(())
     }
 }

@@ -73,7 +73,12 @@ impl World {
                 let page = self.rng.between(1, 20) as usize;
                 Event::LogRead(items.page(from, page))
             }
-            Request::ReadIdle => Event::IdleFound(items.idle.values().cloned().collect()),
+            Request::ReadIdle => {
+                // Nobody promises that these are the newest.
+                let stale = items.idle_before.clone().filter(|_| self.goes_wrong(self.faults.stale));
+                let items = &self.table[usize::from(who.task.0)];
+                Event::IdleFound(stale.map_or_else(|| items.idle.values().cloned().collect(), |stale| vec![stale]))
+            }
             other => unreachable!("{other:?} is no read"),
         };
         self.answer(who, event);
@@ -177,6 +182,10 @@ impl World {
         for (id, data) in &package.entries {
             trace!(self, "task {task}: output {}.{} of {} is published", id.commit, id.index, package.partition_key);
             let verdict = self.oracle.published(task, &package.partition_key, *id, data);
+            self.check(verdict);
+        }
+        for id in self.downstream.take(package) {
+            let verdict = self.oracle.delivered(&package.partition_key, id);
             self.check(verdict);
         }
     }

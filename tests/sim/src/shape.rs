@@ -116,10 +116,10 @@ impl Shape {
             streams: rng.between(1, 2),
             shards: rng.between(1, 3),
             keys: rng.between(2, 8),
-            traffic_ms: rng.between(5_000, 40_000),
+            traffic_ms: if rng.chance(1_000) { rng.between(30_000, 90_000) } else { rng.between(3_000, 25_000) },
             put_every_ms: rng.between(50, 400),
             reshard_every_ms: rng.between(2_000, 20_000),
-            whim_every_ms: rng.between(1_000, 10_000),
+            whim_every_ms: rng.between(300, 6_000),
             mailbox_records: rng.between(1, 40) as usize,
             fetch_records: rng.between(1, 40) as usize,
             iterator_ms: rng.between(1_000, 20_000),
@@ -211,6 +211,8 @@ coverage! {
     crashes_amid_effects,
     /// Disks lost.
     disks_lost,
+    /// Of those, disks with something else on them afterwards.
+    foreign_disks,
     /// Hosts that slept.
     pauses,
     /// Calls applied whose reply was lost.

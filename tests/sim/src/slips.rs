@@ -32,7 +32,7 @@ impl World {
     pub fn slip_event(&mut self, who: Who, event: Event) -> Event {
         let sent = self.instance(who).and_then(|instance| instance.sent.clone());
         match (event, self.slip, sent) {
-            (Event::ManifestsRead(mut manifests), Some(Slip::ManifestsReadBeforeFence), Some(sent)) => {
+            (Event::ManifestsRead(mut manifests), Some(Slip::FenceWithoutFloor), Some(sent)) => {
                 if sent.kind == CommitKind::Fence {
                     manifests.retain(|manifest| manifest.at < sent.number);
                 }

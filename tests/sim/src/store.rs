@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use pelton_core::id::{CommitId, CommitNumber, Epoch};
 use pelton_core::snapshot::StateMark;
 use pelton_core::task::Applied;
+use pelton_core::write_set::user_key;
 
 /// Keys and values.
 pub type State = BTreeMap<Bytes, Bytes>;
@@ -33,6 +35,13 @@ pub fn write(state: &mut State, applied: &Applied) {
 }
 
 impl Store {
+    /// What another history left.
+    pub fn foreign(number: CommitNumber, id: CommitId, epoch: Epoch) -> Self {
+        let state = State::from([(user_key(b"of another history"), Bytes::from_static(b"1"))]);
+        let mark = StateMark { number, id, epoch, last_step_id: id, log_bytes: 0 };
+        Self { state: state.clone(), mark, durable: state, durable_mark: mark, volatile: Vec::new() }
+    }
+
     /// Applies a commit; a crash may lose it.
     pub fn apply(&mut self, applied: Applied) {
         write(&mut self.state, &applied);

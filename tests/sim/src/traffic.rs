@@ -9,7 +9,7 @@ use crate::kinesis::{Meant, Put};
 use crate::producer;
 use crate::trace::trace;
 use crate::upstream::Sent;
-use crate::world::{Action, World};
+use crate::world::{ARRIVAL_OFF_MS_MAX, Action, World};
 
 impl World {
     /// Puts a few records.
@@ -41,7 +41,7 @@ impl World {
 
     /// When a record put now is said to have arrived: arrival times are not monotonic.
     fn arrival(&mut self) -> u64 {
-        let earlier = if self.rng.chance(2_000) { self.rng.below(50_000) } else { 0 };
+        let earlier = if self.rng.chance(2_000) { self.rng.below(ARRIVAL_OFF_MS_MAX) } else { 0 };
         (self.now - earlier).max(self.meta.created_ms)
     }
 
@@ -120,6 +120,7 @@ impl World {
         if self.now > self.traffic_until {
             return;
         }
+        self.downstream.change(&mut self.rng);
         let stream = self.rng.below(self.shape.streams) as usize;
         let did = match self.rng.below(5) {
             0 | 1 => self.kinesis.split(&mut self.rng, stream).inspect(|_| self.cover.splits += 1),
@@ -159,13 +160,13 @@ impl World {
             return;
         }
         let task = TaskId(self.rng.below(u64::from(self.shape.tasks)) as u16);
-        match self.rng.below(13) {
+        match self.rng.below(14) {
             10 | 11 => self.redrive(host, task),
             12 => {
                 self.cover.deployments += 1;
                 self.deployment.0 += 1;
             }
-            0..=4 => self.start_task(host, task),
+            0..=3 => self.start_task(host, task),
             5 if self.faults.crash > 0 => self.crash(host),
             6 | 7 if self.faults.crash > 0 => {
                 self.cover.pauses += 1;
@@ -180,6 +181,7 @@ impl World {
                     self.step(who, Event::Stop);
                 }
             }
+            13 => self.hosts[host].clock_off_ms = self.some_clock(),
             // Whatever nobody runs is taken.
             _ => {
                 let runs = |task: &TaskId| self.hosts.iter().any(|host| host.tasks.contains_key(task));

@@ -12,12 +12,14 @@ use pelton_core::feed::{Feed, FeedNext};
 use pelton_core::id::{CommitNumber, DeploymentNumber, Epoch, Incarnation, ShardId, ShardKey, StreamIndex, TaskId};
 use pelton_core::intake::Want;
 use pelton_core::job::{Input, JobMeta, Start};
+use pelton_core::limits::ARRIVAL_MARGIN_MS;
 use pelton_core::output::Package;
 use pelton_core::shard::ShardMap;
 use pelton_core::slice::TaskCount;
 use pelton_core::snapshot::Manifest;
 use pelton_core::task::{Call, Event, Task};
 
+use crate::downstream::Downstream;
 use crate::dynamo::TaskItems;
 use crate::kinesis::{Iterator, Kinesis, Put};
 use crate::mutants::Slip;
@@ -30,6 +32,11 @@ use crate::upstream::Upstream;
 
 /// How long a call hangs that is made to, milliseconds.
 pub const HANG_MS: u64 = 400_000;
+/// How far a clock is off, at most, and a record's time of arrival, milliseconds: together less than the rules' margin.
+pub const CLOCK_OFF_MS_MAX: u64 = 10_000;
+/// See [`CLOCK_OFF_MS_MAX`].
+pub const ARRIVAL_OFF_MS_MAX: u64 = 40_000;
+const _: () = assert!(ARRIVAL_OFF_MS_MAX + CLOCK_OFF_MS_MAX < ARRIVAL_MARGIN_MS);
 /// When the world begins, milliseconds since 1970.
 pub const EPOCH_MS: u64 = 1_700_000_000_000;
 
@@ -111,8 +118,8 @@ pub struct Host {
     pub life: u32,
     pub up: bool,
     pub asleep_until: u64,
-    /// How far its clock is ahead, milliseconds.
-    pub ahead_ms: u64,
+    /// How far its clock is off, milliseconds.
+    pub clock_off_ms: i64,
     pub map: ShardMap,
     pub readers: BTreeMap<ShardKey, Reader>,
     pub tasks: BTreeMap<TaskId, Instance>,
@@ -147,6 +154,7 @@ pub struct World {
     pub heir: Option<usize>,
     pub traffic_until: u64,
     pub upstream: Vec<Upstream>,
+    pub downstream: Downstream,
     /// Whether shards are forgotten that were not read to their end.
     pub trims: bool,
     /// Dead letters as they stood once.
@@ -183,6 +191,7 @@ impl World {
             policies: shape.policies,
         };
         let oracle = Oracle::new(meta.clone(), &shape, &kinesis);
+        let downstream = Downstream::new(&mut rng);
         let table = (0..shape.tasks).map(|_| TaskItems::default()).collect();
         // Hosts may start long after the job was created, so that bounds on arrival times have room to rise.
         now += rng.below(120_000);
@@ -208,13 +217,14 @@ impl World {
             heir: None,
             traffic_until: now + shape.traffic_ms,
             upstream: (0..shape.upstream).map(|task| Upstream::new(task as u16)).collect(),
+            downstream,
             trims: shape.retention_ms.is_some(),
             letters_seen: Vec::new(),
         };
         for host in 0..shape.hosts as usize {
             world.add_host();
             world.after(0, Action::Restart(host));
-            world.after(1_000, Action::Whim(host));
+            world.after(500, Action::Whim(host));
         }
         for task in 0..world.upstream.len() {
             world.after(0, Action::Upstream(task));
@@ -229,8 +239,8 @@ impl World {
 
     /// Adds a host that was never up.
     pub fn add_host(&mut self) -> usize {
-        let ahead_ms = self.rng.below(2_000);
-        self.hosts.push(Host { ahead_ms, ..Host::default() });
+        let clock_off_ms = self.some_clock();
+        self.hosts.push(Host { clock_off_ms, ..Host::default() });
         self.hosts.len() - 1
     }
 
@@ -263,7 +273,12 @@ impl World {
 
     /// The time by a host's clock.
     pub fn host_now(&self, host: usize) -> u64 {
-        self.now + self.hosts[host].ahead_ms
+        self.now.saturating_add_signed(self.hosts[host].clock_off_ms)
+    }
+
+    /// How far a clock is off.
+    pub fn some_clock(&mut self) -> i64 {
+        self.rng.between(0, 2 * CLOCK_OFF_MS_MAX) as i64 - CLOCK_OFF_MS_MAX as i64
     }
 
     /// Lets things happen until a time, or until it is done. Returns whether it was.
@@ -325,7 +340,12 @@ impl World {
         self.faults = Faults::default();
         self.oracle.lift_bounds();
         self.shape.call_ms = 20;
-        self.shape.fetch_records = self.shape.fetch_records.max(20);
+        self.shape.fetch_records = self.shape.fetch_records.max(50);
+        self.shape.mailbox_records = self.shape.mailbox_records.max(200);
+        self.shape.commit_interval_ms = self.shape.commit_interval_ms.max(500);
+        let bounds = &mut self.shape.bounds;
+        bounds.batch_records_max = bounds.batch_records_max.max(50);
+        bounds.seal_invocations = bounds.seal_invocations.max(50);
         self.heir = Some(heir);
         for host in 0..self.hosts.len() {
             self.hosts[host].asleep_until = 0;

@@ -57,6 +57,14 @@ impl Oracle {
                 what: format!("not all is folded and published: {unfinished}"),
             });
         }
+        for (task, history) in self.meta.tasks.tasks().zip(&self.tasks) {
+            let (delivered, emitted) = (history.delivered.len(), history.outputs.len());
+            ensure!(
+                6,
+                delivered == emitted,
+                "a job downstream folds every output: {delivered} of {emitted} of task {task}"
+            );
+        }
         for (key, puts) in self.puts.clone() {
             let next = self.next.entry(key.clone()).or_default();
             while self.before_start.contains(&(key.clone(), *next)) || self.not_due.contains(&(key.clone(), *next)) {

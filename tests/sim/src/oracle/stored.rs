@@ -1,6 +1,7 @@
 //! What is stored, read by the layout that is documented and by nothing else: a commit's head and body, and the entries of the
 //! system state. It knows protobuf's fields and no messages, so that it cannot be wrong in the way the rules are.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use bytes::{Buf as _, Bytes};
@@ -15,6 +16,7 @@ use pelton_core::record::Record;
 use pelton_core::sequence::SequenceNumber;
 use pelton_core::slice::{HashKey, HashRange};
 use pelton_core::task::{Attempts, Suspect};
+use zstd::bulk::Decompressor;
 
 /// An entry of the system state, as far as the oracle looks at it.
 #[derive(Debug)]
@@ -153,6 +155,12 @@ impl Message {
     }
 }
 
+// A context costs more than a commit.
+thread_local! {
+    static DECOMPRESSOR: RefCell<Decompressor<'static>> =
+        RefCell::new(Decompressor::new().expect("a context needs nothing but memory"));
+}
+
 /// A commit of the changelog.
 pub fn commit(stored: &StoredCommit) -> Read<Commit> {
     let head = &stored.head;
@@ -164,8 +172,10 @@ pub fn commit(stored: &StoredCommit) -> Read<Commit> {
         _ => stored.parts.concat(),
     };
     let number = |at: usize| u32::from_le_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
-    let body = zstd::bulk::decompress(&compressed, number(10) as usize).map_err(|_| "the body is no zstd frame")?;
-    if crc32c::crc32c(&compressed) != number(6) || body.len() != number(10) as usize {
+    let length = number(10) as usize;
+    let body = DECOMPRESSOR.with_borrow_mut(|decompressor| decompressor.decompress(&compressed, length));
+    let body = body.map_err(|_| "the body is no zstd frame")?;
+    if crc32c::crc32c(&compressed) != number(6) || body.len() != length {
         return Err("checksum or length is not that of the body");
     }
     let body = Message::read(body.into())?;

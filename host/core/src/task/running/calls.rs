@@ -230,7 +230,19 @@ impl Running {
         let runs = batch.runs.iter().map(|run| InvokedRun { records: run.len() as u32, ..invoked_run(run) });
         let invocation = self.invocation(invoked, InvocationKind::SetAside(timer.clone()), runs.collect());
         self.open.fold(now_ms, invocation, WriteSet::default(), Vec::new());
-        self.attempts_over(now_ms);
+        let (shard, record) = batch.record(0).unzip();
+        let suspect = self.attempts.as_ref().map(|attempts| &attempts.suspect);
+        let is_suspect = match suspect {
+            Some(Suspect::Record(of, place)) => {
+                shard == Some(of) && record.is_some_and(|record| record.place == *place)
+            }
+            Some(Suspect::Timer(of)) => timer.as_ref() == Some(of),
+            None => false,
+        };
+        // Another may have failed before: its attempts still count.
+        if is_suspect || wrong(Mutant::AttemptsOfAnotherForgotten) {
+            self.attempts_over(now_ms);
+        }
         match timer {
             Some(timer) => self.fired(now_ms, &timer),
             None => {

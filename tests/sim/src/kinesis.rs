@@ -205,6 +205,13 @@ impl Kinesis {
         meant.into_iter().map(|meant| (key.clone(), meant)).collect()
     }
 
+    /// The open shard of a hash key.
+    pub fn open_shard(&self, stream: usize, hash: HashKey) -> ShardId {
+        let open =
+            self.streams[stream].shards.values().find(|shard| !shard.shard.closed && shard.shard.range.contains(hash));
+        open.expect("open shards tile the space").shard.id.clone()
+    }
+
     /// The range of an open shard that is picked at random.
     pub fn some_range(&self, rng: &mut Rng, stream: usize) -> HashRange {
         let open = self.open(stream);

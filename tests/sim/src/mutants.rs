@@ -1,4 +1,4 @@
-//! Everything that can be made wrong on purpose: the rules themselves, and how a host performs their effects.
+//! Everything that can be made wrong on purpose: the rules themselves, how a host performs their effects, and the oracle.
 
 use pelton_core::mutant::Mutant as Rule;
 
@@ -59,6 +59,17 @@ pub enum Slip {
     DeploymentOfTheDay,
 }
 
+/// What the oracle gets wrong: one that is wrong must be noticed too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Blunder {
+    /// Records are the next task's.
+    NextOwner,
+    /// Each record is folded twice.
+    FoldsTwice,
+    /// Timers are never cancelled.
+    TimersStay,
+}
+
 /// A wrong variant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mutant {
@@ -66,7 +77,15 @@ pub enum Mutant {
     Rule(Rule),
     /// An effect is performed wrongly.
     Slip(Slip),
+    /// What must be is told wrongly.
+    Blunder(Blunder),
 }
+
+const BLUNDERS: &[(&str, Blunder)] = &[
+    ("oracle-next-owner", Blunder::NextOwner),
+    ("oracle-folds-twice", Blunder::FoldsTwice),
+    ("oracle-timers-stay", Blunder::TimersStay),
+];
 
 const SLIPS: &[(&str, Slip)] = &[
     ("put-without-condition", Slip::PutWithoutCondition),
@@ -101,7 +120,9 @@ impl Mutant {
     /// Every mutant with its name.
     pub fn all() -> Vec<(&'static str, Self)> {
         let rules = Rule::ALL.iter().map(|(name, rule)| (*name, Self::Rule(*rule)));
-        rules.chain(SLIPS.iter().map(|(name, slip)| (*name, Self::Slip(*slip)))).collect()
+        let slips = SLIPS.iter().map(|(name, slip)| (*name, Self::Slip(*slip)));
+        let blunders = BLUNDERS.iter().map(|(name, blunder)| (*name, Self::Blunder(*blunder)));
+        rules.chain(slips).chain(blunders).collect()
     }
 
     /// The mutant of a name.

@@ -19,6 +19,7 @@ use pelton_core::task::Attempts;
 use self::judge::Judgement;
 use self::stored::Entry;
 use crate::kinesis::{Kinesis, Meant};
+use crate::mutants::Blunder;
 use crate::promise::{Verdict, Wrong, ensure};
 use crate::shape::Shape;
 use crate::store::State;
@@ -105,6 +106,8 @@ pub struct Oracle {
     lost: u64,
     /// Dead letters that a task may have while nothing is mended.
     letters_max: u64,
+    /// What it gets wrong on purpose.
+    blunder: Option<Blunder>,
 }
 
 mod end;
@@ -130,7 +133,7 @@ fn put_of(record: &Record) -> (String, u32) {
 
 impl Oracle {
     /// An oracle for a job just created; what was put before and is not in its start counts for nothing.
-    pub fn new(meta: JobMeta, shape: &Shape, kinesis: &Kinesis) -> Self {
+    pub fn new(meta: JobMeta, shape: &Shape, kinesis: &Kinesis, blunder: Option<Blunder>) -> Self {
         let Shape { big, retention_ms, letters_max, .. } = *shape;
         let gone = kinesis.shards().filter(|(_, shard)| shard.forgotten);
         let gone_before_start = gone.map(|(key, _)| key).collect();
@@ -148,6 +151,7 @@ impl Oracle {
             puts: BTreeMap::new(),
             lost: 0,
             letters_max,
+            blunder,
         };
         for (key, shard) in kinesis.shards() {
             let first = if shard.forgotten { Position::ShardEnd } else { space::opening(&oracle.meta, &key) };
@@ -178,11 +182,19 @@ impl Oracle {
 
     fn judge(&mut self, key: &ShardKey, shard: &Shard, meant: &[Meant]) {
         for (one, judgement) in meant.iter().zip(judge::judge(&self.meta, shard, meant)) {
+            let judgement = self.blunder(judgement);
             self.judged.insert((key.clone(), one.record.place), judgement);
             self.tasks[usize::from(judgement.0.0)].expected += 1;
             if judgement.1.is_some() {
                 self.not_due.insert(put_of(&one.record));
             }
+        }
+    }
+
+    fn blunder(&self, (owner, fate): Judgement) -> Judgement {
+        match self.blunder {
+            Some(Blunder::NextOwner) => (TaskId((owner.0 + 1) % self.tasks.len() as u16), fate),
+            Some(Blunder::FoldsTwice | Blunder::TimersStay) | None => (owner, fate),
         }
     }
 

@@ -3,6 +3,7 @@
 use pelton_core::codec::{self, SystemEntry};
 use pelton_core::id::{ShardKey, TaskId};
 use pelton_core::policy::OutOfRange;
+use pelton_core::slice::HashKey;
 use pelton_core::task::Event;
 
 use crate::kinesis::{Meant, Put};
@@ -31,7 +32,7 @@ impl World {
                 continue;
             }
             let key = format!("s{stream}k{}", self.rng.below(self.shape.keys));
-            let arrived_ms = self.arrival();
+            let arrived_ms = self.arrival(stream as usize, HashKey::of(&key));
             let put = self.kinesis.put(stream as usize, &key, arrived_ms);
             self.note_put(put);
         }
@@ -39,15 +40,17 @@ impl World {
         self.after(pause, Action::Put);
     }
 
-    /// When a record put now is said to have arrived: arrival times are not monotonic.
-    fn arrival(&mut self) -> u64 {
+    /// When a record put now is said to have arrived: arrival times are not monotonic. In a shard of the job's start none is from
+    /// before the job, since what is put there after it would not be told from what was there.
+    fn arrival(&mut self, stream: usize, hash: HashKey) -> u64 {
         let earlier = if self.rng.chance(2_000) { self.rng.below(ARRIVAL_OFF_MS_MAX) } else { 0 };
-        (self.now - earlier).max(self.meta.created_ms)
+        let is_start = self.kinesis.open_shard(stream, hash) <= self.meta.inputs[stream].newest_shard;
+        (self.now - earlier).max(if is_start { self.meta.created_ms } else { 0 })
     }
 
     /// Puts a Kinesis record.
     pub fn put_raw(&mut self, stream: usize, put: &Put) {
-        let arrived_ms = self.arrival();
+        let arrived_ms = self.arrival(stream, put.hash);
         let meant = self.kinesis.put_raw(stream, put, arrived_ms);
         self.note_put(meant);
     }

@@ -7,7 +7,7 @@ use std::sync::Once;
 
 use pelton_core::id::TaskId;
 
-use crate::mutants::{Mutant, Slip};
+use crate::mutants::Mutant;
 use crate::promise::{Promise, Wrong};
 use crate::shape::Coverage;
 use crate::trace::{self, trace};
@@ -88,14 +88,10 @@ fn run(seed: u64, mutant: Option<Mutant>, traced: bool) -> Result<Coverage, Fail
             }
         }));
     });
-    let (rule, slip) = match mutant {
-        Some(Mutant::Rule(rule)) => (Some(rule), None),
-        Some(Mutant::Slip(slip)) => (None, Some(slip)),
-        None => (None, None),
-    };
+    let rule = if let Some(Mutant::Rule(rule)) = mutant { Some(rule) } else { None };
     pelton_core::mutant::choose(rule);
     PLACE.set(Some(String::new()));
-    let outcome = catch_unwind(AssertUnwindSafe(|| live(seed, slip, traced)));
+    let outcome = catch_unwind(AssertUnwindSafe(|| live(seed, mutant, traced)));
     let place = PLACE.take().unwrap_or_default();
     outcome.map_err(|panic| {
         let Wrong { promise, what } = match panic.downcast::<Wrong>() {
@@ -111,8 +107,8 @@ fn text(panic: &(dyn Any + Send)) -> String {
     text.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string)).unwrap_or_else(|| "a panic".into())
 }
 
-fn live(seed: u64, slip: Option<Slip>, traced: bool) -> Coverage {
-    let mut world = World::new(seed, slip, traced);
+fn live(seed: u64, mutant: Option<Mutant>, traced: bool) -> Coverage {
+    let mut world = World::new(seed, mutant, traced);
     trace!(world, "{:#?}", world.shape);
     world.run(world.traffic_until, |_| false);
 

@@ -22,7 +22,7 @@ use pelton_core::task::{Call, Event, Task};
 use crate::downstream::Downstream;
 use crate::dynamo::TaskItems;
 use crate::kinesis::{Iterator, Kinesis, Put};
-use crate::mutants::Slip;
+use crate::mutants::{Mutant, Slip};
 use crate::oracle::{Oracle, Who};
 use crate::promise::Verdict;
 use crate::rng::Rng;
@@ -163,7 +163,7 @@ pub struct World {
 
 impl World {
     /// The world of a seed.
-    pub fn new(seed: u64, slip: Option<Slip>, traced: bool) -> Self {
+    pub fn new(seed: u64, mutant: Option<Mutant>, traced: bool) -> Self {
         let mut rng = Rng::new(seed);
         let mut shape = Shape::new(&mut rng);
         if rng.chance(1_200) {
@@ -186,21 +186,26 @@ impl World {
             incarnation: Incarnation(rng.bytes16()),
             tasks: TaskCount::new(shape.tasks).expect("the shape has tasks"),
             inputs: (0..shape.streams).map(input).collect(),
-            start: if rng.chance(3_000) { Start::At(now - rng.below(80_000)) } else { Start::TrimHorizon },
+            start: if rng.chance(3_000) {
+                Start::At(now - if rng.chance(5_000) { rng.below(80_000) } else { 0 })
+            } else {
+                Start::TrimHorizon
+            },
             created_ms: now,
             policies: shape.policies,
         };
-        let oracle = Oracle::new(meta.clone(), &shape, &kinesis);
+        let blunder = if let Some(Mutant::Blunder(blunder)) = mutant { Some(blunder) } else { None };
+        let oracle = Oracle::new(meta.clone(), &shape, &kinesis, blunder);
         let downstream = Downstream::new(&mut rng);
         let table = (0..shape.tasks).map(|_| TaskItems::default()).collect();
         // Hosts may start long after the job was created, so that bounds on arrival times have room to rise.
-        now += rng.below(120_000);
+        now += if rng.chance(5_000) { rng.below(120_000) } else { rng.below(2_000) };
         let mut world = Self {
             traced,
             rng,
             shape,
             faults: shape.faults,
-            slip,
+            slip: if let Some(Mutant::Slip(slip)) = mutant { Some(slip) } else { None },
             now,
             queue: BTreeMap::new(),
             queued: 0,

@@ -1,52 +1,67 @@
-//! Many seeds hold, everything that can happen does happen in them, and no sabotage of a rule stays unseen.
+//! Many seeds hold, everything that can happen does happen in them, a seed is the same world everywhere, and nothing made wrong
+//! on purpose stays unseen.
 
-use pelton_sim::shape::SABOTAGES;
-use pelton_sim::{Coverage, Failure, run_seed};
+use std::collections::BTreeSet;
+use std::process::Command;
 
-/// How many seeds are run; `PELTON_SIM_SEEDS` asks for more.
+use pelton_sim::mutants::{Mutant, on_record};
+use pelton_sim::{run_seed, search, traced};
+
+/// How many seeds are run; `PELTON_SIM_SEEDS` asks for another number.
 fn seeds() -> u64 {
-    std::env::var("PELTON_SIM_SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(500)
+    std::env::var("PELTON_SIM_SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(20_000)
 }
 
 #[test]
 fn every_seed_holds_and_everything_happens() {
-    let mut cover = Coverage::default();
-    for seed in 0..seeds() {
-        match run_seed(seed, None, false) {
-            Ok(counts) => cover.add(&counts),
-            Err(failure) => panic!("{failure}"),
-        }
+    let found = search(0..seeds(), None, 1, |_| {});
+    if let Some(failure) = found.failures.first() {
+        panic!("{failure}");
     }
-    cover.counts().iter().for_each(|(name, count)| println!("{count:>10} {name}"));
-    let never: Vec<_> = cover.counts().into_iter().filter(|(_, count)| *count == 0).map(|(name, _)| name).collect();
-    assert!(never.is_empty(), "in {} seeds these never happened: {never:?}", seeds());
-}
-
-/// Worlds in which a rule was seen to break once, beyond those that are always run.
-const BROKE_ONCE: [u64; 4] = [2_041, 3_099, 5_364, 7_716];
-
-#[test]
-fn what_broke_once_holds() {
-    for seed in BROKE_ONCE {
-        if let Err(failure) = run_seed(seed, None, false) {
-            panic!("{failure}");
-        }
-    }
+    let counts = found.cover.counts();
+    counts.iter().for_each(|(name, count)| println!("{count:>10} {name}"));
+    let never: Vec<_> = counts.into_iter().filter(|(_, count)| *count == 0).map(|(name, _)| name).collect();
+    assert!(never.is_empty(), "in {} seeds these never happened: {never:?}", found.seeds);
 }
 
 #[test]
-fn no_sabotage_stays_unseen() {
-    const SEEDS_MAX: u64 = 1_000;
-    for (name, sabotage) in SABOTAGES {
-        let seen = (0..SEEDS_MAX).find_map(|seed| run_seed(seed, Some(sabotage), false).err());
-        let Failure { seed, what } = seen.unwrap_or_else(|| panic!("{name} is not seen in {SEEDS_MAX} seeds"));
-        println!("{name}: seed {seed}: {}", what.chars().take(160).collect::<String>());
+fn every_mutant_is_caught_where_it_was() {
+    let on_record = on_record();
+    for (name, mutant) in Mutant::all() {
+        let caught = on_record.iter().find(|caught| caught.name == name);
+        let caught = caught.unwrap_or_else(|| panic!("{name} is not on record: make mutants"));
+        let failure = match run_seed(caught.seed, Some(mutant)) {
+            Ok(_) => panic!("{caught} no more: make mutants"),
+            Err(failure) => failure,
+        };
+        assert_eq!(failure.promise.to_string(), caught.promise, "{caught}: {}", failure.what);
+    }
+    // A check that has gone blind would leave its promise without a mutant.
+    let promises: BTreeSet<&str> = on_record.iter().map(|caught| caught.promise.as_str()).collect();
+    for promise in ["1", "2", "3", "4", "5", "6", "7", "9", "10", "liveness"] {
+        assert!(promises.contains(promise), "no mutant breaks invariant {promise}");
     }
 }
 
 #[test]
-fn a_seed_is_one_world() {
-    let counts = |seed| run_seed(seed, None, false).map(|counts| counts.counts()).unwrap_or_default();
-    assert_eq!(counts(3), counts(3));
-    assert_ne!(counts(3), counts(4));
+fn a_seed_is_one_world_byte_for_byte() {
+    let seeds = 3..9;
+    let traces: BTreeSet<String> = seeds.clone().map(|seed| traced(seed, None).0).collect();
+    assert_eq!(traces.len(), seeds.clone().count(), "another seed is another world");
+    for seed in seeds {
+        let mut replay = Command::new(env!("CARGO_BIN_EXE_pelton-sim"));
+        let replayed = replay.args(["--seed", &seed.to_string(), "--verbose"]).output();
+        let replayed = replayed.expect("the simulator is built beside its tests").stdout;
+        let (trace, _) = traced(seed, None);
+        assert!(!trace.is_empty() && replayed.starts_with(trace.as_bytes()), "seed {seed} is two worlds");
+    }
+}
+
+#[test]
+fn a_failure_shows_how_it_came_and_how_to_see_it_again() {
+    let caught = on_record().into_iter().find(|caught| caught.name == "hole-taken").expect("it is on record");
+    let failure = run_seed(caught.seed, Mutant::named(&caught.name)).expect_err("it was caught there");
+    let shown = failure.to_string();
+    let replay = format!("replay: cargo run -p pelton-sim -- --seed {} --verbose --mutant hole-taken", caught.seed);
+    assert!(shown.contains("is given") && shown.ends_with(&replay), "{shown}");
 }

@@ -15,6 +15,7 @@ use super::system::Step;
 use super::{Oracle, put_of, read};
 use crate::guest::{self, Done, Logic};
 use crate::kinesis::Kinesis;
+use crate::mutants::Blunder;
 use crate::promise::{Verdict, Wrong, ensure};
 use crate::store::write;
 
@@ -175,6 +176,7 @@ impl Oracle {
         for (name, due_ms) in std::mem::take(&mut step.done.timers) {
             match due_ms {
                 Some(due_ms) => drop(self.tasks[at].timers.insert(name, due_ms)),
+                None if self.blunder == Some(Blunder::TimersStay) => {}
                 None => drop(self.tasks[at].timers.remove(&name)),
             }
         }
@@ -239,6 +241,9 @@ impl Oracle {
         history.counts.folded += 1;
         history.counts.malformed += u64::from(record.data.first() == Some(&0xF3));
         logic.fold(record, time_ms, &history.model, done);
+        if self.blunder == Some(Blunder::FoldsTwice) {
+            logic.fold(record, time_ms, &history.model, done);
+        }
         Ok(())
     }
 }

@@ -331,7 +331,9 @@ impl Feed {
     pub fn gap(&self, lane: Lane, now_ms: u64, retention_ms: u64) -> Option<(u64, Vec<TaskId>)> {
         let until_ms = gap(self.reader(lane)?.unread_from_ms, now_ms, retention_ms)?;
         let place = lane.place();
-        let lacks = |member: &Member| gap(member.excused_ms, now_ms, retention_ms).is_some();
+        // One that is further than its lane lacks nothing of what the lane missed.
+        let bound_ms = |member: &Member| member.unread_from_ms.max(member.excused_ms);
+        let lacks = |member: &Member| gap(bound_ms(member), now_ms, retention_ms).is_some();
         let tasks = self.members.iter().filter(|(_, member)| member.place == place && lacks(member));
         let tasks: Vec<TaskId> = tasks.map(|(task, _)| *task).collect();
         (!tasks.is_empty()).then_some((until_ms, tasks))

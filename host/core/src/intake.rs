@@ -6,8 +6,8 @@ mod queue;
 
 use std::collections::{BTreeMap, VecDeque};
 
-use crate::id::ShardKey;
-use crate::limits::{GAP_HEAD_START_DIVISOR, GAP_HEAD_START_MS_MIN};
+use crate::id::{ShardKey, StreamIndex};
+use crate::limits::{CLOCK_MARGIN_MS, GAP_HEAD_START_DIVISOR, GAP_HEAD_START_MS_MIN};
 use crate::mutant::{Mutant, wrong};
 use crate::output::OutputId;
 use crate::policy::{Fate, Oddity};
@@ -41,7 +41,8 @@ impl Want {
 
 /// Up to when records may be gone of which none arrived before a time, in milliseconds since 1970; none when all are kept.
 pub fn gap(unread_from_ms: u64, now_ms: u64, retention_ms: u64) -> Option<u64> {
-    let kept_from_ms = now_ms.saturating_sub(retention_ms);
+    let margin_ms = if wrong(Mutant::GapWithoutMargin) { 0 } else { CLOCK_MARGIN_MS };
+    let kept_from_ms = (now_ms + margin_ms).saturating_sub(retention_ms);
     // The horizon moves on while what is left is being read: some of that may be gone too before it is.
     let head_start_ms = (retention_ms / GAP_HEAD_START_DIVISOR).max(GAP_HEAD_START_MS_MIN);
     (unread_from_ms < kept_from_ms).then_some(kept_from_ms + head_start_ms)
@@ -228,20 +229,24 @@ impl Intake {
 
 /// Sets aside what the job upstream had sent before.
 fn drop_repeats(run: &mut Run, delivered: Option<HashRange>, seen: &mut Repeats) {
+    let stream = run.shard.stream;
     let mut first_time = |record: &crate::record::Record| {
-        record.output.as_deref().is_none_or(|id| take_output(seen, id, record.hash(), delivered))
+        record.output.as_deref().is_none_or(|id| take_output(seen, stream, (id, record.hash()), delivered))
     };
     let fresh: Vec<bool> = run.records().map(&mut first_time).collect();
     if !fresh.contains(&false) {
         return;
     }
     let mut fetch = Fetch::default();
-    for (record, fresh) in run.records().zip(fresh) {
+    for (at, (record, fresh)) in run.records().zip(fresh).enumerate() {
         let index = fetch.records.len() as u32;
         fetch.records.push(record.clone());
         match fresh {
             true => fetch.order.push(index),
             false => fetch.asides.push(Aside { index, fate: Fate::Drop(Oddity::Repeat) }),
+        }
+        if run.is_malformed(at) && !wrong(Mutant::MalformedForgotten) {
+            fetch.malformed.push(index);
         }
     }
     for (record, fate) in run.set_aside() {
@@ -254,9 +259,14 @@ fn drop_repeats(run: &mut Run, delivered: Option<HashRange>, seen: &mut Repeats)
     run.fetch = Some(fetch.into());
 }
 
-fn take_output(seen: &mut Repeats, id: &OutputId, hash: HashKey, delivered: Option<HashRange>) -> bool {
+fn take_output(
+    seen: &mut Repeats,
+    stream: StreamIndex,
+    (id, hash): (&OutputId, HashKey),
+    delivered: Option<HashRange>,
+) -> bool {
     let delivered = if wrong(Mutant::OneWatermark) { Some(HashRange::ALL) } else { delivered };
-    seen.take(id, hash, delivered.unwrap_or(HashRange { start: hash, end: hash }))
+    seen.take(stream, id, hash, delivered.unwrap_or(HashRange { start: hash, end: hash }))
 }
 
 #[cfg(test)]

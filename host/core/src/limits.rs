@@ -41,6 +41,8 @@ pub const BACKOFF_FIRST_MS: u64 = 50;
 pub const BACKOFF_MAX_MS: u64 = 5_000;
 /// Arrival times are approximate and not monotonic; bounds made from them keep this distance.
 pub const ARRIVAL_MARGIN_MS: u64 = 60_000;
+/// How far the time that a host goes by may be off Kinesis' own: the `Date` of a reply has whole seconds, and is as old as the reply.
+pub const CLOCK_MARGIN_MS: u64 = 10_000;
 
 /// A gap is taken to reach this part of retention beyond what the stream keeps no longer, so that reading gets a start on the
 /// horizon, which moves on.

@@ -49,8 +49,8 @@ mutants! {
     AncestorOpenedAgain = "ancestor-opened-again",
     /// Repeats are judged by one mark for the whole hash space.
     OneWatermark = "one-watermark",
-    /// Idle positions are believed whatever was committed since.
-    IdleAfterCommit = "idle-after-commit",
+    /// Repeats are judged by one mark for all input streams.
+    RepeatsAcrossStreams = "repeats-across-streams",
     /// Nobody is detached from the shared reader: it waits for whoever is full.
     LaggardHoldsReader = "laggard-holds-reader",
 
@@ -66,8 +66,14 @@ mutants! {
     ClockFalls = "clock-falls",
     /// Dead letters are written past their bound.
     LettersUnbounded = "letters-unbounded",
+    /// What began as an aggregate and was none is not counted where something beside it came before.
+    MalformedForgotten = "malformed-forgotten",
+    /// A record set aside takes no account of what is set aside beside it.
+    RoomForOneLetter = "room-for-one-letter",
     /// A drop is not counted.
     DropUncounted = "drop-uncounted",
+    /// A gap is told by the host's clock, as if that were Kinesis' own.
+    GapWithoutMargin = "gap-without-margin",
     /// A gap is passed without a letter.
     GapWithoutLetter = "gap-without-letter",
 

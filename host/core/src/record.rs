@@ -136,9 +136,14 @@ impl Run {
 
     /// How many records of the run begin as an aggregate and are none.
     pub fn malformed(&self) -> u64 {
-        let Some(fetch) = self.fetch.as_ref().filter(|fetch| !fetch.malformed.is_empty()) else { return 0 };
-        let malformed = |index: &&u32| fetch.malformed.binary_search(index).is_ok();
-        fetch.order[self.span.clone()].iter().filter(malformed).count() as u64
+        let any = self.fetch.as_ref().is_some_and(|fetch| !fetch.malformed.is_empty());
+        if any { (0..self.len()).filter(|at| self.is_malformed(*at)).count() as u64 } else { 0 }
+    }
+
+    /// Whether a record, by its place in the run, begins as an aggregate and is none.
+    pub fn is_malformed(&self, at: usize) -> bool {
+        let fetch = self.fetch.as_ref().filter(|fetch| !fetch.malformed.is_empty());
+        fetch.is_some_and(|fetch| fetch.malformed.binary_search(&fetch.order[self.span.start + at]).is_ok())
     }
 
     /// What the run weighs in a mailbox, in bytes.

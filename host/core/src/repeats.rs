@@ -8,13 +8,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 
-use crate::id::{CommitNumber, Incarnation, TaskId};
+use crate::id::{CommitNumber, Incarnation, StreamIndex, TaskId};
+use crate::mutant::{Mutant, wrong};
 use crate::output::OutputId;
 use crate::slice::{HashKey, HashRange};
 
-/// Who sent it: a task of the job upstream.
+/// Who sent it, and by which way: the streams of two outputs are read apart from one another, however they were filled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Upstream {
+    /// The input stream that delivers it.
+    pub stream: StreamIndex,
     /// Of the job.
     pub incarnation: Incarnation,
     /// The task.
@@ -84,11 +87,12 @@ impl Repeats {
         self.marks.entry(upstream).or_default().insert(start, mark);
     }
 
-    /// Takes an output that a shard delivered. Returns whether it came for the first time.
+    /// Takes an output that a shard of an input stream delivered. Returns whether it came for the first time.
     ///
     /// `hash` is that of its partition key, `delivered` the shard's range as far as it is the task's.
-    pub fn take(&mut self, id: &OutputId, hash: HashKey, delivered: HashRange) -> bool {
-        let upstream = Upstream { incarnation: id.incarnation, task: id.task };
+    pub fn take(&mut self, stream: StreamIndex, id: &OutputId, hash: HashKey, delivered: HashRange) -> bool {
+        let stream = if wrong(Mutant::RepeatsAcrossStreams) { StreamIndex(0) } else { stream };
+        let upstream = Upstream { stream, incarnation: id.incarnation, task: id.task };
         // A key that is not the shard's was put there by hand: it has a mark of its own.
         let delivered = if delivered.contains(hash) { delivered } else { HashRange { start: hash, end: hash } };
         self.cut(upstream, delivered.start);

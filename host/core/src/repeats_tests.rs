@@ -24,7 +24,7 @@ fn check(script: &[(&str, bool)]) {
             commit: CommitNumber(commit.parse().expect("a number")),
             index: index.parse().expect("a number"),
         };
-        assert_eq!(repeats.take(&id, hash(at, 1), range), *first, "{line} in {script:?}");
+        assert_eq!(repeats.take(StreamIndex(0), &id, hash(at, 1), range), *first, "{line} in {script:?}");
         for (upstream, start, mark) in repeats.take_changes() {
             match mark {
                 Some(mark) => drop(stored.insert((upstream, start), mark.clone())),

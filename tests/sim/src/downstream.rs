@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 
+use pelton_core::id::StreamIndex;
 use pelton_core::output::{OutputId, Package};
 use pelton_core::repeats::{Mark, Repeats, Upstream};
 use pelton_core::slice::{HashKey, HashRange, TaskCount};
@@ -64,7 +65,7 @@ impl Downstream {
         let delivered = shard.common(&self.tasks.slice(task)).expect("both hold the key");
         let filter = &mut self.filters[usize::from(task.0)];
         let ids = package.entries.iter().map(|(id, _)| *id);
-        let first = ids.filter(|id| filter.repeats.take(id, hash, delivered)).collect();
+        let first = ids.filter(|id| filter.repeats.take(StreamIndex(0), id, hash, delivered)).collect();
         for (upstream, start, mark) in filter.repeats.take_changes() {
             filter.stored.retain(|(of, at, _)| (*of, *at) != (upstream, start));
             filter.stored.extend(mark.map(|mark| (upstream, start, mark.clone())));

@@ -86,14 +86,13 @@ impl World {
         // In the end whoever runs the job lets it go on.
         let healing = self.heir.is_some();
         let letters_max = if healing { u64::MAX } else { self.shape.letters_max };
-        let upstream = !self.upstream.is_empty();
         let rules = RunningRules {
             commit_interval_ms: self.shape.commit_interval_ms,
             retries: self.shape.retries,
             last_straw: if healing { LastStraw::DeadLetter } else { self.shape.last_straw },
             on_gap: if healing { OnGap::Continue } else { self.shape.on_gap },
             letters: LetterBounds { letters_max, bytes_max: u64::MAX },
-            from_job: (0..self.shape.streams).map(|stream| upstream && stream == 0).collect(),
+            from_job: (0..self.shape.streams).map(|stream| stream < self.shape.upstream_streams).collect(),
             deployment: self.deployment,
             positions_age_max_ms: self.shape.positions_age_max_ms,
         };
@@ -194,7 +193,9 @@ impl World {
     pub fn apply(&mut self, who: Who, applied: Applied) {
         let verdict = self.oracle.local(who.task, applied.mark);
         self.check(verdict);
-        if self.slip == Some(Slip::PublishAhead) {
+        let running = self.instance(who).and_then(|instance| instance.task.running());
+        let waits = running.is_some_and(|running| !running.outbox().is_empty());
+        if waits && self.slip == Some(Slip::PublishAhead) {
             self.publish_writes(who, &applied.writes, applied.mark.number);
         }
         self.store(who).apply(applied);

@@ -193,7 +193,7 @@ impl World {
     fn deliver(&mut self, host: usize, shard: &ShardKey, delivery: Delivery, records: Vec<Record>) {
         let life = self.hosts[host].life;
         let range = self.kinesis.shard(shard).shard.range;
-        let from_job = !self.upstream.is_empty() && shard.stream == StreamIndex(0);
+        let from_job = u64::from(shard.stream.0) < self.shape.upstream_streams;
         let rules = RouteRules { tasks: self.meta.tasks, policies: self.meta.policies, from_job };
         let routed = route(range, &rules, records);
         let home = self.meta.tasks.task_of(range.start);

@@ -82,8 +82,10 @@ pub struct Shape {
     pub last_straw: LastStraw,
     /// Dead letters that a task may have.
     pub letters_max: u64,
-    /// Tasks of the job upstream whose outputs are the first stream; none where it has none.
+    /// Tasks of the job upstream whose outputs are the first streams; none where it has none.
     pub upstream: u64,
+    /// How many of the first streams it fills, each with an output of its own.
+    pub upstream_streams: u64,
     /// How long streams keep records, milliseconds; none for ever.
     pub retention_ms: Option<u64>,
     /// What to do about records that are gone.
@@ -110,10 +112,12 @@ impl Shape {
             disk: now_and_then(4_000),
         };
         let big = rng.chance(300);
+        let streams = rng.between(1, 2);
+        let upstream = if rng.chance(4_000) { rng.between(1, 3) } else { 0 };
         Self {
             hosts: rng.between(1, 3),
             tasks: rng.between(1, 8) as u32,
-            streams: rng.between(1, 2),
+            streams,
             shards: rng.between(1, 3),
             keys: rng.between(2, 8),
             traffic_ms: if rng.chance(1_000) { rng.between(30_000, 90_000) } else { rng.between(3_000, 25_000) },
@@ -146,7 +150,8 @@ impl Shape {
             poison: rng.chance(4_000),
             last_straw: if rng.chance(6_000) { LastStraw::DeadLetter } else { LastStraw::Stop },
             letters_max: if rng.chance(2_000) { rng.between(0, 5) } else { u64::MAX },
-            upstream: if rng.chance(4_000) { rng.between(1, 3) } else { 0 },
+            upstream,
+            upstream_streams: if upstream > 0 { rng.between(1, streams) } else { 0 },
             retention_ms: None,
             on_gap: OnGap::Stop,
             sleep_ms: 40_000,
@@ -168,6 +173,7 @@ impl Shape {
             positions_age_max_ms: rng.between(10_000, 40_000),
             odd: 0,
             upstream: 0,
+            upstream_streams: 0,
             letters_max: u64::MAX,
             ..self
         }

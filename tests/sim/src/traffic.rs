@@ -19,10 +19,9 @@ impl World {
             return;
         }
         for _ in 0..self.rng.between(1, 3) {
-            // The first stream is the job's upstream alone, if it has one.
-            let first = u64::from(!self.upstream.is_empty() && self.shape.streams > 1);
-            let stream = self.rng.between(first, self.shape.streams - 1);
-            if stream == 0 && !self.upstream.is_empty() {
+            // The first streams are the job's upstream alone, if it has one.
+            let stream = self.rng.below(self.shape.streams);
+            if stream < self.shape.upstream_streams {
                 continue;
             }
             if self.rng.chance(self.shape.odd) {
@@ -70,10 +69,10 @@ impl World {
         let may_commit = self.now < self.traffic_until;
         let was_done = self.upstream[task].is_done();
         match self.upstream[task].step(&mut self.rng, &mut self.kinesis, may_commit) {
-            Sent::Put(put) => self.put_raw(0, &put),
-            Sent::Late(put) => {
+            Sent::Put(stream, put) => self.put_raw(stream, &put),
+            Sent::Late(stream, put) => {
                 let late = self.rng.between(1, 20_000);
-                self.after(late, Action::Late(put));
+                self.after(late, Action::Late(stream, put));
             }
             Sent::Lost | Sent::Nothing => {}
         }

@@ -12,6 +12,7 @@ use crate::rng::Rng;
 /// Outputs of one commit under one key, in one Kinesis record.
 #[derive(Clone, Debug)]
 struct Packed {
+    stream: usize,
     put: Put,
     acknowledged: bool,
 }
@@ -20,6 +21,8 @@ struct Packed {
 #[derive(Clone, Debug)]
 pub struct Upstream {
     task: TaskId,
+    /// How many streams it fills, each with an output of its own.
+    streams: u64,
     commit: u64,
     /// The newest commit.
     newest: Vec<Packed>,
@@ -30,10 +33,10 @@ pub struct Upstream {
 /// What became of a package on its way.
 #[derive(Debug)]
 pub enum Sent {
-    /// It is in the stream now.
-    Put(Put),
+    /// It is in that stream now.
+    Put(usize, Put),
     /// It will be, in some time, whatever is sent until then.
-    Late(Put),
+    Late(usize, Put),
     /// It never will be.
     Lost,
     /// There is nothing to send.
@@ -42,8 +45,8 @@ pub enum Sent {
 
 impl Upstream {
     /// A task that has committed nothing.
-    pub fn new(task: u16) -> Self {
-        Self { task: TaskId(task), commit: 0, newest: Vec::new(), before: Vec::new() }
+    pub fn new(task: u16, streams: u64) -> Self {
+        Self { task: TaskId(task), streams, commit: 0, newest: Vec::new(), before: Vec::new() }
     }
 
     /// Whether all it committed is acknowledged.
@@ -74,11 +77,11 @@ impl Upstream {
         let packed = &mut before[at];
         match rng.below(10) {
             0 => Sent::Lost,
-            1 => Sent::Put(packed.put.clone()),
-            2 => Sent::Late(packed.put.clone()),
+            1 => Sent::Put(packed.stream, packed.put.clone()),
+            2 => Sent::Late(packed.stream, packed.put.clone()),
             _ => {
                 packed.acknowledged = true;
-                Sent::Put(packed.put.clone())
+                Sent::Put(packed.stream, packed.put.clone())
             }
         }
     }
@@ -94,8 +97,9 @@ impl Upstream {
     fn commit(&mut self, rng: &mut Rng, kinesis: &mut Kinesis) -> Vec<Packed> {
         self.commit += 1;
         let mut index = 0;
-        let keys = (0..3).filter(|_| rng.chance(6_000)).collect::<Vec<_>>();
+        let keys = (0..3 * self.streams).filter(|_| rng.chance(6_000)).collect::<Vec<_>>();
         let packages = keys.into_iter().map(|key| {
+            let stream = (key % self.streams) as usize;
             let key = format!("u{}k{key}", self.task);
             let entries = (0..rng.between(1, 4)).map(|_| {
                 let id = OutputId {
@@ -107,9 +111,10 @@ impl Upstream {
                 index += 1;
                 (id, kinesis.payload(&key))
             });
-            Package { output: "out".into(), partition_key: key.clone(), entries: entries.collect() }
+            let package = Package { output: "out".into(), partition_key: key.clone(), entries: entries.collect() };
+            Packed { stream, put: put(&package), acknowledged: false }
         });
-        packages.map(|package| Packed { put: put(&package), acknowledged: false }).collect()
+        packages.collect()
     }
 }
 

@@ -12,7 +12,7 @@ use pelton_core::feed::{Feed, FeedNext};
 use pelton_core::id::{CommitNumber, DeploymentNumber, Epoch, Incarnation, ShardId, ShardKey, StreamIndex, TaskId};
 use pelton_core::intake::Want;
 use pelton_core::job::{Input, JobMeta, Start};
-use pelton_core::limits::ARRIVAL_MARGIN_MS;
+use pelton_core::limits::{ARRIVAL_MARGIN_MS, CLOCK_MARGIN_MS};
 use pelton_core::output::Package;
 use pelton_core::shard::ShardMap;
 use pelton_core::slice::TaskCount;
@@ -33,7 +33,7 @@ use crate::upstream::Upstream;
 /// How long a call hangs that is made to, milliseconds.
 pub const HANG_MS: u64 = 400_000;
 /// How far a clock is off, at most, and a record's time of arrival, milliseconds: together less than the rules' margin.
-pub const CLOCK_OFF_MS_MAX: u64 = 10_000;
+pub const CLOCK_OFF_MS_MAX: u64 = CLOCK_MARGIN_MS;
 /// See [`CLOCK_OFF_MS_MAX`].
 pub const ARRIVAL_OFF_MS_MAX: u64 = 40_000;
 const _: () = assert!(ARRIVAL_OFF_MS_MAX + CLOCK_OFF_MS_MAX < ARRIVAL_MARGIN_MS);
@@ -69,7 +69,7 @@ pub enum Chore {
 pub enum Action {
     Put,
     Upstream(usize),
-    Late(Put),
+    Late(usize, Put),
     Trim,
     Reshard,
     Whim(usize),
@@ -221,7 +221,7 @@ impl World {
             cover: Coverage::default(),
             heir: None,
             traffic_until: now + shape.traffic_ms,
-            upstream: (0..shape.upstream).map(|task| Upstream::new(task as u16)).collect(),
+            upstream: (0..shape.upstream).map(|task| Upstream::new(task as u16, shape.upstream_streams)).collect(),
             downstream,
             trims: shape.retention_ms.is_some(),
             letters_seen: Vec::new(),
@@ -323,7 +323,7 @@ impl World {
         match action {
             Action::Put => self.put_records(),
             Action::Upstream(task) => self.step_upstream(task),
-            Action::Late(put) => self.put_raw(0, &put),
+            Action::Late(stream, put) => self.put_raw(stream, &put),
             Action::Trim => self.trim_streams(),
             Action::Reshard => self.reshard(),
             Action::Whim(host) => self.whim(host),
@@ -369,7 +369,7 @@ fn host_of(action: &Action) -> Option<(usize, u32)> {
     match action {
         Action::Put
         | Action::Upstream(_)
-        | Action::Late(_)
+        | Action::Late(..)
         | Action::Trim
         | Action::Reshard
         | Action::Whim(_)

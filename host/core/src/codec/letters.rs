@@ -51,8 +51,9 @@ pub fn timer_key(name: &str) -> StateKey {
 
 /// Where it is kept what was seen of an upstream task, from a hash key on.
 pub fn seen_key(upstream: &Upstream, start: HashKey) -> StateKey {
-    let mut key = BytesMut::with_capacity(36);
+    let mut key = BytesMut::with_capacity(38);
     key.put_slice(&[SYSTEM_SPACE, SEEN]);
+    key.put_u16(upstream.stream.0);
     key.put_slice(&upstream.incarnation.0);
     key.put_u16(upstream.task.0);
     key.put_u128(start.0);
@@ -60,9 +61,11 @@ pub fn seen_key(upstream: &Upstream, start: HashKey) -> StateKey {
 }
 
 pub(super) fn decode_seen_key(whose: &[u8]) -> Option<(Upstream, HashKey)> {
-    let (incarnation, rest) = whose.split_first_chunk::<16>()?;
+    let (stream, rest) = whose.split_first_chunk::<2>()?;
+    let (incarnation, rest) = rest.split_first_chunk::<16>()?;
     let (task, start) = rest.split_first_chunk::<2>()?;
-    let upstream = Upstream { incarnation: Incarnation(*incarnation), task: TaskId(u16::from_be_bytes(*task)) };
+    let (stream, task) = (StreamIndex(u16::from_be_bytes(*stream)), TaskId(u16::from_be_bytes(*task)));
+    let upstream = Upstream { stream, incarnation: Incarnation(*incarnation), task };
     Some((upstream, HashKey(u128::from_be_bytes(start.try_into().ok()?))))
 }
 

@@ -29,7 +29,7 @@
 //! | `d`, number as 8 bytes big-endian | [`wire::DeadLetter`] |
 //! | `a` | [`wire::Attempts`]: what the logic fails with, and how often it did |
 //! | `t`, name | when the timer is due, milliseconds since 1970, as 8 bytes big-endian |
-//! | `r`, incarnation (16 bytes), task (2 bytes big-endian), first hash key (16 bytes big-endian) | [`wire::Seen`] |
+//! | `r`, stream index (2 bytes big-endian), incarnation (16 bytes), task (2 bytes big-endian), first hash key (16 bytes big-endian) | [`wire::Seen`] |
 
 mod commit;
 mod letters;

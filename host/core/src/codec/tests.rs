@@ -171,7 +171,7 @@ fn what_is_set_aside_counted_and_awaited_comes_back_as_it_was() {
         Counts { folded: 1, malformed: 2, dropped, dead_letters: 3, dead_records: 4, redriven: 5, timers_fired: 6 };
     entries.push((counts_key(), encode_counts(&counts), SystemEntry::Counts(counts)));
     entries.push((timer_key(&timer.name), encode_timer(timer.due_ms), SystemEntry::Timer(timer)));
-    let upstream = Upstream { incarnation: Incarnation([11; 16]), task: TaskId(12) };
+    let upstream = Upstream { stream: StreamIndex(1), incarnation: Incarnation([11; 16]), task: TaskId(12) };
     let indexes = Indexes::new(vec![0..=0, 2..=5]).unwrap();
     let mark = Mark { end: HashKey(13), commit: CommitNumber(14), indexes };
     let start = HashKey(15);

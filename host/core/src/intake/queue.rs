@@ -193,7 +193,7 @@ impl Intake {
 fn remember_outputs(run: &Run, delivered: Option<HashRange>, seen: &mut Repeats) {
     for record in run.records() {
         let Some(id) = record.output.as_deref() else { continue };
-        let first = super::take_output(seen, id, record.hash(), delivered);
+        let first = super::take_output(seen, run.shard.stream, (id, record.hash()), delivered);
         assert!(first, "repeats were set aside when the run was taken: {id:?}");
     }
 }

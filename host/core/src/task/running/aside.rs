@@ -82,26 +82,35 @@ impl Running {
 
     /// What of a batch finds no room among the dead letters, if any.
     pub(super) fn lacks_room(&self, batch: &Batch) -> Option<String> {
-        let (mut letters, mut bytes, mut first) = (0, 0, None);
-        for run in &batch.runs {
-            for (record, fate) in run.set_aside() {
-                if let Fate::DeadLetter(oddity) = fate {
-                    letters += 1;
-                    bytes += (record.data.len() + record.partition_key.len() + LETTER_OVERHEAD_BYTES) as u64;
-                    first.get_or_insert_with(|| format!("{} at {} of {}", oddity.name(), record.place, run.shard));
-                }
-            }
-            if run.gap.is_some() && self.letters.gap(&run.shard, run.after).is_none() {
-                letters += 1;
-                bytes += LETTER_OVERHEAD_BYTES as u64;
-                first.get_or_insert_with(|| format!("gap after {} of {}", run.after, run.shard));
-            }
-        }
+        let Due { letters, bytes, first } = self.letters_due(batch);
         first.filter(|_| !self.letters.has_room(self.rules.letters, letters, bytes))
     }
 
-    pub(super) fn has_room_for(&self, letter: &DeadLetter) -> bool {
-        self.letters.has_room(self.rules.letters, 1, codec::encode_dead_letter(letter).len() as u64)
+    /// Whether a letter has room, and what is set aside beside it.
+    pub(super) fn has_room_for(&self, letter: &DeadLetter, batch: &Batch) -> bool {
+        let Due { letters, bytes, .. } =
+            if wrong(Mutant::RoomForOneLetter) { Due::default() } else { self.letters_due(batch) };
+        let letter_bytes = codec::encode_dead_letter(letter).len() as u64;
+        self.letters.has_room(self.rules.letters, letters + 1, bytes + letter_bytes)
+    }
+
+    fn letters_due(&self, batch: &Batch) -> Due {
+        let mut due = Due::default();
+        for run in &batch.runs {
+            for (record, fate) in run.set_aside() {
+                if let Fate::DeadLetter(oddity) = fate {
+                    due.letters += 1;
+                    due.bytes += (record.data.len() + record.partition_key.len() + LETTER_OVERHEAD_BYTES) as u64;
+                    due.first.get_or_insert_with(|| format!("{} at {} of {}", oddity.name(), record.place, run.shard));
+                }
+            }
+            if run.gap.is_some() && self.letters.gap(&run.shard, run.after).is_none() {
+                due.letters += 1;
+                due.bytes += LETTER_OVERHEAD_BYTES as u64;
+                due.first.get_or_insert_with(|| format!("gap after {} of {}", run.after, run.shard));
+            }
+        }
+        due
     }
 
     pub(super) fn letters_full(&mut self, what: String) {
@@ -202,6 +211,15 @@ impl Running {
         self.put_letter(now_ms, number, &letter);
         self.fault = None;
     }
+}
+
+/// The letters that passing a batch writes.
+#[derive(Debug, Default)]
+struct Due {
+    letters: u64,
+    bytes: u64,
+    /// What the first is for.
+    first: Option<String>,
 }
 
 /// What a letter takes beyond its record's data and key, at most, in bytes.

@@ -223,7 +223,7 @@ impl Running {
             Work::Redrive(..) => unreachable!("a redriven letter stays one"),
         };
         let letter = self.letter(now_ms, cause, message, attempts, content);
-        if !self.has_room_for(&letter) {
+        if !self.has_room_for(&letter, &batch) {
             return self.letters_full(format!("{} of {}", letter.cause.name(), letter.content.what()));
         }
         self.add_letter(now_ms, &letter);

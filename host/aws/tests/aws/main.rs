@@ -11,3 +11,8 @@ mod jobs;
 mod sink;
 mod source;
 mod strict;
+
+mod parts;
+mod replicas;
+mod replies;
+mod throttling;

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, anyhow, bail};
+use anyhow::{Context as _, Result, anyhow};
 use tokio::runtime::Runtime;
 
 use crate::process::wait_for;
@@ -22,14 +22,16 @@ pub struct Pace {
     pub keys: u64,
     /// Between two rounds.
     pub pause: Duration,
-    /// Rounds in all, beyond which the load has failed.
-    pub rounds_max: u64,
+    /// Rounds beyond those that were waited for, after which it waits too: a slow server is given no more than it bears.
+    pub ahead_max: u64,
 }
 
 /// A load that goes on until it is stopped.
 #[derive(Debug)]
 pub struct Load {
+    pace: Pace,
     rounds: Arc<AtomicU64>,
+    rounds_max: Arc<AtomicU64>,
     is_over: Arc<AtomicBool>,
     thread: JoinHandle<Result<BTreeSet<String>>>,
 }
@@ -49,24 +51,25 @@ impl Load {
     /// # Errors
     /// When there is no runtime for it.
     pub fn begin(kinesis: &str, stream: &str, pace: Pace) -> Result<Self> {
-        let (rounds, is_over) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
+        let (rounds, rounds_max) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(pace.ahead_max)));
+        let is_over = Arc::new(AtomicBool::new(false));
         let (client, stream, runtime) = (streams::client(kinesis), stream.to_owned(), Runtime::new()?);
-        let (put, told) = (rounds.clone(), is_over.clone());
+        let (put, put_max, told) = (rounds.clone(), rounds_max.clone(), is_over.clone());
         let thread = std::thread::spawn(move || {
-            let mut shards = BTreeSet::new();
-            for round in 1..=pace.rounds_max {
-                if told.load(Ordering::Acquire) {
-                    return Ok(shards);
+            let (mut shards, mut round) = (BTreeSet::new(), 0);
+            while !told.load(Ordering::Acquire) {
+                if round < put_max.load(Ordering::Acquire) {
+                    round += 1;
+                    let records = (0..pace.keys).map(|key| (format!("key{key}"), round.to_string().into_bytes()));
+                    let records: Vec<Entry> = records.collect();
+                    shards.extend(runtime.block_on(streams::put_into(&client, &stream, &records))?);
+                    put.store(round, Ordering::Release);
                 }
-                let records: Vec<Entry> =
-                    (0..pace.keys).map(|key| (format!("key{key}"), round.to_string().into_bytes())).collect();
-                shards.extend(runtime.block_on(streams::put_into(&client, &stream, &records))?);
-                put.store(round, Ordering::Release);
                 std::thread::sleep(pace.pause);
             }
-            bail!("{} rounds were put, and nobody said that it is enough", pace.rounds_max)
+            Ok(shards)
         });
-        Ok(Self { rounds, is_over, thread })
+        Ok(Self { pace, rounds, rounds_max, is_over, thread })
     }
 
     /// Waits until so many more rounds were put.
@@ -75,6 +78,7 @@ impl Load {
     /// When the load ended before, or that takes too long.
     pub fn pass(&self, rounds: u64) -> Result<()> {
         let wanted = self.rounds.load(Ordering::Acquire) + rounds;
+        self.rounds_max.store(wanted + self.pace.ahead_max, Ordering::Release);
         wait_for("the load to go on", LIMIT, || {
             let is_there = self.rounds.load(Ordering::Acquire) >= wanted;
             anyhow::ensure!(is_there || !self.thread.is_finished(), "the load has ended");

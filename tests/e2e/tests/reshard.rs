@@ -125,7 +125,7 @@ fn check(api: &Api, put: &Put, pace: Pace) -> Result<()> {
 /// done split by split and merge by merge.
 fn embedded(settings: &str) -> Result<()> {
     let stage = Stage::set(&[])?;
-    let pace = Pace { keys: 60, pause: Duration::from_millis(5), rounds_max: 20_000 };
+    let pace = Pace { keys: 60, pause: Duration::from_millis(5), ahead_max: 2_000 };
     let server = Server { address: stage.servers.kinesis(), client: stage.kinesis.clone(), pace, scales: false };
     reshard(&stage, &server, settings)
 }
@@ -145,7 +145,7 @@ fn nor_on_kinesis_local() -> Result<()> {
     let stage = Stage::set(&[])?;
     let installed = Path::new(env!("CARGO_TARGET_TMPDIR")).join("kinesis-local");
     let Some(kinesis) = KinesisLocal::start(&installed, stage.folder())? else { return Ok(()) };
-    let pace = Pace { keys: 60, pause: Duration::from_millis(100), rounds_max: 50 };
+    let pace = Pace { keys: 60, pause: Duration::from_millis(100), ahead_max: 4 };
     let client = streams::client(&kinesis.address());
     let server = Server { address: kinesis.address(), client, pace, scales: true };
     reshard(&stage, &server, "")

@@ -3,11 +3,15 @@
 
 use std::collections::BTreeSet;
 use std::io::Write as _;
-use std::process::{Command, Output, Stdio};
-use std::sync::Mutex;
+use std::process::{Output, Stdio};
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
+use futures::StreamExt as _;
 use pelton_aws::mutant::Mutant::{self, *};
+use tokio::process::Command;
+use tokio::time::timeout;
+
+use crate::servers::LIMIT;
 
 /// So many processes at once: they mostly wait.
 const AT_ONCE: usize = 4;
@@ -49,50 +53,37 @@ const CAUGHT: &[(Mutant, &str)] = &[
 ];
 
 /// Runs tests of this program by their names.
-fn run(tests: &BTreeSet<&str>, mutant: Option<Mutant>) -> Result<Output> {
+async fn run(tests: &BTreeSet<&str>, mutant: Option<Mutant>) -> Result<Output> {
     let mut command = Command::new(std::env::current_exe()?);
     command.args(tests).arg("--exact").env_remove("PELTON_MUTANT").env("RUST_BACKTRACE", "0").stdin(Stdio::null());
-    command.envs(mutant.map(|mutant| ("PELTON_MUTANT", mutant.name())));
-    Ok(command.output()?)
+    command.envs(mutant.map(|mutant| ("PELTON_MUTANT", mutant.name()))).kill_on_drop(true);
+    Ok(timeout(3 * LIMIT, command.output()).await.context("it comes to no end")??)
 }
 
 /// Expects a test to notice a mutant: to fail, and not to be missing or to end some other way.
-fn caught(mutant: Mutant, test: &'static str) -> Result<()> {
-    let output = run(&BTreeSet::from([test]), Some(mutant))?;
+async fn caught(mutant: Mutant, test: &'static str) -> Result<()> {
+    let output = run(&BTreeSet::from([test]), Some(mutant)).await?;
     let said = String::from_utf8_lossy(&output.stdout);
     let noticed = said.contains("running 1 test") && said.contains(&format!("test {test} ... FAILED"));
-    ensure!(noticed && !output.status.success(), "{} was not noticed by {test}:\n{said}", mutant.name());
+    ensure!(noticed && !output.status.success(), "it was not noticed by {test}:\n{said}");
     // Past the test harness, which keeps what a passing test says to itself.
     writeln!(std::io::stdout(), "caught {} by {test}", mutant.name())?;
     Ok(())
 }
 
-#[test]
-fn each_mutant_is_caught() -> Result<()> {
+#[tokio::test]
+async fn each_mutant_is_caught() -> Result<()> {
     let listed: BTreeSet<Mutant> = CAUGHT.iter().map(|(mutant, _)| *mutant).collect();
     ensure!(listed.len() == CAUGHT.len() && listed.iter().eq(Mutant::ALL), "each mutant stands in the list once");
     let tests: BTreeSet<&str> = CAUGHT.iter().map(|(_, test)| *test).collect();
-    let right = run(&tests, None)?;
-    let all = format!("running {} tests", tests.len());
+    let right = run(&tests, None).await?;
     let said = String::from_utf8_lossy(&right.stdout);
-    ensure!(right.status.success() && said.contains(&all), "they fail without a mutant too:\n{said}");
+    let all = said.contains(&format!("running {} tests", tests.len()));
+    ensure!(right.status.success() && all, "they fail without a mutant too:\n{said}");
 
-    let (rest, missed) = (Mutex::new(CAUGHT.iter()), Mutex::new(Vec::new()));
-    std::thread::scope(|scope| {
-        for _ in 0..AT_ONCE {
-            scope.spawn(|| {
-                loop {
-                    let next = rest.lock().expect("no thread panics").next();
-                    let Some((mutant, test)) = next else { return };
-                    let result = caught(*mutant, test).with_context(|| format!("{mutant:?}"));
-                    missed.lock().expect("no thread panics").extend(result.err());
-                }
-            });
-        }
-    });
-    let missed = missed.into_inner().expect("no thread panics");
-    if !missed.is_empty() {
-        bail!("{} of {} mutants: {missed:?}", missed.len(), CAUGHT.len());
-    }
+    let runs = CAUGHT.iter().map(async |(mutant, test)| caught(*mutant, test).await.context(mutant.name()));
+    let runs: Vec<Result<()>> = futures::stream::iter(runs).buffer_unordered(AT_ONCE).collect().await;
+    let missed: Vec<_> = runs.into_iter().filter_map(Result::err).collect();
+    ensure!(missed.is_empty(), "{} of {} mutants: {missed:?}", missed.len(), CAUGHT.len());
     Ok(())
 }

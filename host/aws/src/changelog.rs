@@ -12,6 +12,7 @@ use crate::error::port_error;
 use crate::item::{Item, binary, number, text};
 use crate::items::Query;
 use crate::layout::{self, LAST, LOG, PK, SK, SNAPSHOT};
+use crate::mutant::{Mutant, wrong};
 use crate::table::DynamoTable;
 use crate::trim::trim;
 use crate::{idle, manifest};
@@ -65,7 +66,7 @@ impl Changelog for DynamoChangelog {
             .update_expression("ADD #epoch :one SET #owner = :host")
             .expression_attribute_names("#epoch", "epoch")
             .expression_attribute_names("#owner", "owner")
-            .expression_attribute_values(":one", number(1))
+            .expression_attribute_values(":one", number(if wrong(Mutant::ClaimKeepsEpoch) { 0 } else { 1 }))
             .expression_attribute_values(":host", binary(host.0))
             .return_values(ReturnValue::AllNew);
         let reply = request.send().await.map_err(|error| port_error(&what, &error))?;
@@ -154,6 +155,9 @@ impl Changelog for DynamoChangelog {
         let kept = chunks.len();
         for (index, chunk) in chunks.into_iter().enumerate() {
             self.table.put(&pk, &layout::idle_chunk(host, index), vec![("data", binary(chunk))]).await?;
+        }
+        if wrong(Mutant::IdleSurplusKept) {
+            return Ok(());
         }
         let (from, to) = (layout::idle_chunk(host, kept), format!("{host}/{LAST}"));
         let surplus = self.table.query_all(Query::rising(&pk, &from, &to).only("pk, sk")).await?;

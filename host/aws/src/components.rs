@@ -11,6 +11,7 @@ use crate::error::persist;
 use crate::item::{binary, number};
 use crate::items::Query;
 use crate::layout::{self, COMPONENTS, HEAD, LAST};
+use crate::mutant::{Mutant, wrong};
 use crate::table::DynamoTable;
 
 /// The components of a table.
@@ -37,12 +38,16 @@ impl ComponentStore for DynamoComponents {
         if persist(|| self.table.get(&pk, HEAD)).await?.is_none() {
             let chunks = bytes.chunks(ITEM_PAYLOAD_BYTES_MAX);
             let count = chunks.len() as u64;
+            let put_head = || self.table.put(&pk, HEAD, vec![("size", number(size)), ("chunks", number(count))]);
+            if wrong(Mutant::ComponentHeadFirst) {
+                persist(put_head).await?;
+            }
             // One partition key takes three pieces a second: throttling is to be expected, and waited out.
             for (index, chunk) in chunks.enumerate() {
                 let sk = layout::component_chunk(index);
                 persist(|| self.table.put(&pk, &sk, vec![("data", binary(chunk))])).await?;
             }
-            persist(|| self.table.put(&pk, HEAD, vec![("size", number(size)), ("chunks", number(count))])).await?;
+            persist(put_head).await?;
         }
         let listed = digest.to_string();
         persist(|| self.table.put(COMPONENTS, &listed, vec![("size", number(size))])).await
@@ -61,7 +66,8 @@ impl ComponentStore for DynamoComponents {
             bytes.extend_from_slice(&chunk.bytes("data")?);
             chunk.end()?;
         }
-        if bytes.len() as u64 != size || digest_of(&bytes) != digest {
+        let is_whole = bytes.len() as u64 == size && digest_of(&bytes) == digest;
+        if !is_whole && !wrong(Mutant::ComponentUnchecked) {
             let table = self.table.name();
             return Err(PortError::Stop(format!(
                 "component {digest} is damaged in table {table}; delete its items and push it again"

@@ -10,6 +10,7 @@ use pelton_engine::ports::{PortError, PutOutcome};
 use crate::error::{code, port_error};
 use crate::item::{Attributes, Item, text};
 use crate::layout::{PK, SK};
+use crate::mutant::{Mutant, wrong};
 use crate::table::DynamoTable;
 
 /// Deletes in one call; the limit of BatchWriteItem.
@@ -32,12 +33,12 @@ pub(crate) struct Query<'a> {
 impl<'a> Query<'a> {
     /// Whole items by rising sort key.
     pub fn rising(pk: &'a str, from: &'a str, to: &'a str) -> Self {
-        Self { pk, from, to, falling: false, limit: None, projection: None, stale: false }
+        Self { pk, from, to, falling: false, limit: None, projection: None, stale: wrong(Mutant::RangeReadStale) }
     }
 
     /// The last item alone.
     pub fn last(pk: &'a str, from: &'a str, to: &'a str) -> Self {
-        Self { falling: true, limit: Some(1), ..Self::rising(pk, from, to) }
+        Self { falling: true, limit: Some(1), stale: wrong(Mutant::TailReadStale), ..Self::rising(pk, from, to) }
     }
 
     /// Keys, and the attributes named beside them, instead of whole items.
@@ -61,7 +62,8 @@ impl DynamoTable {
     /// An item, if it is there.
     pub(crate) async fn get(&self, pk: &str, sk: &str) -> Result<Option<Item>, PortError> {
         let what = format!("reading item {pk} {sk} of table {}", self.name);
-        let request = self.client.get_item().table_name(&self.name).consistent_read(true);
+        let consistent = !wrong(Mutant::ItemReadStale);
+        let request = self.client.get_item().table_name(&self.name).consistent_read(consistent);
         let reply = request.key(PK, text(pk)).key(SK, text(sk)).send().await;
         let reply = reply.map_err(|error| port_error(&what, &error))?;
         reply.item.map(|item| Item::new(&self.name, item)).transpose()
@@ -86,10 +88,14 @@ impl DynamoTable {
         sk: &str,
         attributes: Vec<(&str, AttributeValue)>,
     ) -> Result<PutOutcome, PortError> {
-        let request = self.put_request(pk, sk, attributes).condition_expression("attribute_not_exists(pk)");
+        let condition = (!wrong(Mutant::PutWithoutCondition)).then(|| "attribute_not_exists(pk)".to_owned());
+        let request = self.put_request(pk, sk, attributes).set_condition_expression(condition);
         match request.send().await {
             Ok(_) => Ok(PutOutcome::Applied),
-            Err(error) if code(&error) == Some("ConditionalCheckFailedException") => Ok(PutOutcome::Exists),
+            Err(error) if code(&error) == Some("ConditionalCheckFailedException") => {
+                Ok(if wrong(Mutant::ExistsAsApplied) { PutOutcome::Applied } else { PutOutcome::Exists })
+            }
+            Err(_) if wrong(Mutant::UnknownAsApplied) => Ok(PutOutcome::Applied),
             Err(error) => Err(port_error(&format!("putting item {pk} {sk} into table {}", self.name), &error)),
         }
     }
@@ -103,7 +109,12 @@ impl DynamoTable {
         before: AttributeValue,
         attributes: Vec<(&str, AttributeValue)>,
     ) -> Result<PutOutcome, PortError> {
-        let request = self.put_request(pk, sk, attributes).condition_expression("#data = :before");
+        let condition = if wrong(Mutant::ReplaceWithoutCondition) {
+            "#data <> :before OR #data = :before"
+        } else {
+            "#data = :before"
+        };
+        let request = self.put_request(pk, sk, attributes).condition_expression(condition);
         let request = request.expression_attribute_names("#data", "data");
         match request.expression_attribute_values(":before", before).send().await {
             Ok(_) => Ok(PutOutcome::Applied),
@@ -140,7 +151,8 @@ impl DynamoTable {
             .set_exclusive_start_key(next);
         let reply = request.send().await.map_err(|error| port_error(&what, &error))?;
         let items = reply.items.unwrap_or_default().into_iter().map(|item| Item::new(&self.name, item));
-        Ok(Page { items: items.collect::<Result<_, _>>()?, next: reply.last_evaluated_key })
+        let next = reply.last_evaluated_key.filter(|_| !wrong(Mutant::PageTokenIgnored));
+        Ok(Page { items: items.collect::<Result<_, _>>()?, next })
     }
 
     /// Every item of a query that is known to have few.
@@ -170,7 +182,7 @@ impl DynamoTable {
                 let request = self.client.batch_write_item().request_items(&self.name, pending);
                 let reply = request.send().await.map_err(|error| port_error(&what, &error))?;
                 pending = reply.unprocessed_items.and_then(|mut rest| rest.remove(&self.name)).unwrap_or_default();
-                if pending.is_empty() {
+                if pending.is_empty() || wrong(Mutant::UndoneForgotten) {
                     break;
                 }
                 attempt += 1;

@@ -14,6 +14,11 @@
 //! # }
 //! ```
 
+#[cfg(not(feature = "mutants"))]
+mod mutant;
+#[cfg(feature = "mutants")]
+pub mod mutant;
+
 mod clock;
 mod connect;
 mod error;

@@ -14,6 +14,7 @@ use pelton_core::output::{PARTITION_KEY_CHARS_MAX, Package};
 use pelton_engine::ports::{PortError, Sink};
 
 use crate::error::port_error;
+use crate::mutant::{Mutant, wrong};
 use pelton_core::aggregate::pack;
 
 /// Records in one call; the limit of PutRecords.
@@ -96,7 +97,8 @@ impl KinesisSink {
                 }
                 let answers = self.put(stream, &mut call).await;
                 for (lane, answer) in call.into_iter().zip(answers) {
-                    if answer.is_ok() && !lane.records.is_empty() {
+                    let goes_on = answer.is_ok() || wrong(Mutant::LaneOvertakes);
+                    if goes_on && !lane.records.is_empty() {
                         going_on.push(lane);
                     } else {
                         results.push((lane.package, answer));
@@ -121,6 +123,8 @@ impl KinesisSink {
             Ok(reply) if reply.records.len() == lanes.len() => {
                 reply.records.iter().map(|result| answer(&what, result)).collect()
             }
+            Ok(_) if wrong(Mutant::UnfitReplyAsPut) => vec![Ok(()); lanes.len()],
+            Err(_) if wrong(Mutant::UnansweredAsPut) => vec![Ok(()); lanes.len()],
             Ok(reply) => {
                 let text = format!("{what}: the reply has {} answers", reply.records.len());
                 vec![Err(PortError::Retry(text)); lanes.len()]
@@ -131,7 +135,8 @@ impl KinesisSink {
 }
 
 fn answer(what: &str, result: &PutRecordsResultEntry) -> Result<(), PortError> {
-    let Some(code) = &result.error_code else { return Ok(()) };
+    let refused = result.error_code.as_ref().filter(|_| !wrong(Mutant::RefusedAsPut));
+    let Some(code) = refused else { return Ok(()) };
     let message = result.error_message.as_deref().unwrap_or_default();
     Err(PortError::Retry(format!("{what}: one was refused: {code}: {message}")))
 }

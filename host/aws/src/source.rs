@@ -20,6 +20,7 @@ use pelton_engine::ports::{Fetched, PortError, ShardIterator, Source, SourceErro
 use crate::connect::Connections;
 use crate::consumer::{Consumers, FanOutTimes};
 use crate::error::{code, port_error};
+use crate::mutant::{Mutant, wrong};
 use crate::subscription::{Opened, subscription};
 
 /// Shards in one listing's page; the most Kinesis gives.
@@ -90,11 +91,16 @@ impl Source for KinesisSource {
     async fn records(&self, shard: &ShardKey, from: &ShardIterator, limit: u32) -> Result<Fetched, SourceError> {
         let request = self.0.client.get_records().shard_iterator(&from.0);
         let what = format!("reading {} of stream {}", shard.shard, self.0.name(shard.stream));
-        let reply = request.limit(limit as i32).send().await.map_err(|error| classed(&what, shard, &error))?;
+        let reply = request.limit(limit as i32).send().await.map_err(|error| classed(&what, shard, &error));
+        if wrong(Mutant::ExpiredAsEnd) && matches!(reply, Err(SourceError::Expired)) {
+            return Ok(Fetched { records: Vec::new(), next: None, behind_ms: None });
+        }
+        let reply = reply?;
+        let again = || wrong(Mutant::ShardEndIgnored).then(|| from.clone());
         let records = reply.records.into_iter().map(|record| own(&what, record)).collect::<Result<_, _>>()?;
         Ok(Fetched {
             records,
-            next: reply.next_shard_iterator.map(ShardIterator),
+            next: reply.next_shard_iterator.map(ShardIterator).or_else(again),
             behind_ms: reply.millis_behind_latest.and_then(|ms| u64::try_from(ms).ok()),
         })
     }
@@ -119,6 +125,7 @@ pub(crate) fn starting(shard: &ShardKey, position: Position) -> (ShardIteratorTy
         Position::After(place) => {
             let kind = match place.sub_sequence {
                 WHOLE => ShardIteratorType::AfterSequenceNumber,
+                _ if wrong(Mutant::AggregateRestSkipped) => ShardIteratorType::AfterSequenceNumber,
                 _ => ShardIteratorType::AtSequenceNumber,
             };
             (kind, Some(place.sequence.to_string()), None)
@@ -152,6 +159,9 @@ where
 {
     match code(error) {
         Some("ExpiredIteratorException") => SourceError::Expired,
+        Some("ProvisionedThroughputExceededException") if wrong(Mutant::ThrottledAsGone) => {
+            SourceError::Gone(shard.clone())
+        }
         Some("ProvisionedThroughputExceededException" | "LimitExceededException" | "KMSThrottlingException") => {
             SourceError::Throttled
         }
@@ -175,12 +185,16 @@ pub(crate) async fn list_shards(client: &Client, name: &str) -> Result<Vec<Shard
             Some(token) => request.next_token(token),
             None => request.stream_name(name),
         };
-        let reply = request.send().await.map_err(|error| port_error(&what, &error))?;
+        let reply = request.send().await.map_err(|error| port_error(&what, &error));
+        if wrong(Mutant::ListingCutShort) && reply.is_err() && !shards.is_empty() {
+            return Ok(shards);
+        }
+        let reply = reply?;
         for shard in reply.shards.unwrap_or_default() {
             shards.push(described(&what, &shard)?);
         }
         token = reply.next_token;
-        if token.is_none() {
+        if token.is_none() || wrong(Mutant::ListingPagesDropped) {
             return Ok(shards);
         }
     }

@@ -19,6 +19,7 @@ use pelton_engine::ports::{Fetched, PortError, ShardIterator, SourceError, Subsc
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::error::{code, is_final, port_error};
+use crate::mutant::{Mutant, wrong};
 use crate::source::{Inputs, own, starting};
 
 /// So many failures in a row without an event, and fan-out counts as refused.
@@ -157,10 +158,11 @@ impl Subscriber {
         let end = last || event.continuation_sequence_number.is_empty();
         let records = event.records.into_iter().map(|record| own(&what, record)).collect::<Result<Vec<_>, _>>();
         let mut records = records.map_err(|error| SourceError::Refused(error.to_string()))?;
-        records.retain(|record| self.given.is_none_or(|given| record.place.sequence > given));
+        let is_new = |given: SequenceNumber, sequence| sequence > given || wrong(Mutant::SubscriptionRepeats);
+        records.retain(|record| self.given.is_none_or(|given| is_new(given, record.place.sequence)));
         self.given = records.last().map(|record| record.place.sequence).or(self.given);
         let next = (!end).then_some(event.continuation_sequence_number);
-        if let Some(next) = &next {
+        if let Some(next) = next.as_ref().filter(|_| !wrong(Mutant::SubscriptionRestarts)) {
             self.start = Start::At(next.clone());
         }
         let behind_ms = u64::try_from(event.millis_behind_latest).ok();

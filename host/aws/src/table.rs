@@ -9,7 +9,7 @@ use aws_sdk_dynamodb::types::{
 };
 use pelton_engine::ports::PortError;
 
-use crate::error::{code, port_error};
+use crate::error::{code, persist, port_error};
 use crate::layout::{PK, SK};
 
 /// A new table is waited for this many times.
@@ -31,10 +31,10 @@ impl DynamoTable {
     /// # Errors
     /// When it has other keys, or replicas in other regions that read what was true a moment ago, or cannot be reached.
     pub async fn open(client: Client, name: &str) -> Result<Self, PortError> {
-        let mut described = describe(&client, name).await?;
+        let mut described = persist(|| describe(&client, name)).await?;
         if described.is_none() {
             tracing::info!("creating table {name}");
-            create(&client, name).await?;
+            persist(|| create(&client, name)).await?;
         }
         for _ in 0..POLLS_MAX {
             if let Some(table) = &described
@@ -45,7 +45,7 @@ impl DynamoTable {
                 return Ok(Self { client, name: name.into(), id: identity(name, table)? });
             }
             tokio::time::sleep(POLL).await;
-            described = describe(&client, name).await?;
+            described = persist(|| describe(&client, name)).await?;
         }
         let status = described.as_ref().and_then(TableDescription::table_status).map_or("missing", TableStatus::as_str);
         let waited_s = POLL.as_secs_f64() * f64::from(POLLS_MAX);

@@ -9,6 +9,7 @@ use crate::item::Item;
 use crate::items::Query;
 use crate::layout::{self, LAST, LOG, PART_SPREAD, SNAPSHOT};
 use crate::manifest;
+use crate::mutant::{Mutant, wrong};
 use crate::table::DynamoTable;
 
 /// Deletes what is below the floor, and never the newest item of the log nor anything of it.
@@ -21,15 +22,14 @@ pub(crate) async fn trim(
     let pk = layout::task(incarnation, task);
     let Some(newest) = newest(table, &pk).await? else { return Ok(()) };
     // The tail tells a claimer where to put its fence: without it, numbers would be used a second time.
-    let floor = floor.min(newest);
+    let floor = if wrong(Mutant::NewestTrimmed) { floor } else { floor.min(newest) };
     let Some(last) = floor.0.checked_sub(1).map(CommitNumber) else { return Ok(()) };
 
     let (from, to) = (layout::log(CommitNumber(0)), layout::log(last));
     // What a replica has not heard of yet is found by the next trim.
     let log = Query::rising(&pk, &from, &to).only("pk, sk, kind").stale();
-    delete(table, &pk, log, |mut item| Ok(item.number("kind")? != layout::KIND_FENCE)).await?;
-    let to = format!("{SNAPSHOT}{LAST}");
-    delete(table, &pk, Query::rising(&pk, SNAPSHOT, &to), |item| Ok(manifest::of_item(item)?.floor < floor)).await?;
+    let doomed = |mut item: Item| Ok(item.number("kind")? != layout::KIND_FENCE || wrong(Mutant::FencesTrimmed));
+    delete(table, &pk, log, doomed).await?;
     let to = layout::parts_below(floor);
     let spread = (0..PART_SPREAD).map(|index| {
         let to = &to;
@@ -38,7 +38,19 @@ pub(crate) async fn trim(
             delete(table, &pk, Query::rising(&pk, "0", to).only("pk, sk").stale(), |_| Ok(true)).await
         }
     });
-    try_join_all(spread).await.map(drop)
+    let (manifests, parts) = (trim_manifests(table, &pk, floor), try_join_all(spread));
+    if wrong(Mutant::PartsBeforeManifests) {
+        parts.await?;
+        return manifests.await;
+    }
+    // A manifest goes before any part of its snapshot, so that each that stands is whole.
+    manifests.await?;
+    parts.await.map(drop)
+}
+
+async fn trim_manifests(table: &DynamoTable, pk: &str, floor: CommitNumber) -> Result<(), PortError> {
+    let to = format!("{SNAPSHOT}{LAST}");
+    delete(table, pk, Query::rising(pk, SNAPSHOT, &to), |item| Ok(manifest::of_item(item)?.floor < floor)).await
 }
 
 /// The number of the newest item of a log.

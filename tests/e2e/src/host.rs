@@ -45,6 +45,17 @@ impl HostFiles {
         Ok(files)
     }
 
+    /// Has the host read from another Kinesis than that of its servers.
+    ///
+    /// # Errors
+    /// When its configuration cannot be written.
+    pub fn read_from(self, kinesis: &str, servers: &Servers) -> Result<Self> {
+        let text = std::fs::read_to_string(&self.config)?;
+        let address = |address: &str| format!("{address:?}");
+        std::fs::write(&self.config, text.replace(&address(&servers.kinesis()), &address(kinesis)))?;
+        Ok(self)
+    }
+
     /// Starts the host.
     ///
     /// # Errors

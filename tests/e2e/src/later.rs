@@ -79,12 +79,7 @@ impl Later {
     /// # Errors
     /// When the folder cannot be written.
     pub fn host(&self, stage: &Stage, name: &str, jobs: &str) -> Result<HostFiles> {
-        let files = stage.host(name, jobs)?;
-        let text = std::fs::read_to_string(&files.config)?;
-        let address = |address: &str| format!("{address:?}");
-        let (theirs, ours) = (address(&stage.servers.kinesis()), address(&format!("http://127.0.0.1:{}", self.port)));
-        std::fs::write(&files.config, text.replace(&theirs, &ours))?;
-        Ok(files)
+        stage.host(name, jobs)?.read_from(&format!("http://127.0.0.1:{}", self.port), &stage.servers)
     }
 
     /// Lets hours pass for a stream, once. What is put when this returns arrives after them.

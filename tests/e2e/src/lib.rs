@@ -18,3 +18,6 @@ pub mod text;
 
 pub mod account;
 pub mod later;
+
+pub mod kinesis_local;
+pub mod load;

@@ -1,4 +1,4 @@
-//! A `pelton` process: started, told to stop, or killed. One that is dropped is killed, so that no test leaves any behind.
+//! A process, mostly `pelton`: started, told to stop, or killed. One that is dropped is killed, so that no test leaves any behind.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -45,10 +45,19 @@ impl Process {
     /// # Errors
     /// When it cannot be started.
     pub fn start(args: &[&str], environment: &[(&str, &str)], log: &Path) -> Result<Self> {
-        let out = File::options().create(true).append(true).open(log)?;
         let mut command = Command::new(pelton()?);
-        command.args(args).envs(environment.iter().copied()).stdin(Stdio::null());
-        let child = command.stdout(out.try_clone()?).stderr(out).spawn().context("starting pelton")?;
+        command.args(args).envs(environment.iter().copied());
+        Self::spawn(command, log)
+    }
+
+    /// Starts a program, its output appended to a log file.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn spawn(mut command: Command, log: &Path) -> Result<Self> {
+        let out = File::options().create(true).append(true).open(log)?;
+        command.stdin(Stdio::null()).stdout(out.try_clone()?).stderr(out);
+        let child = command.spawn().with_context(|| format!("starting {:?}", command.get_program()))?;
         Ok(Self { child, log: log.into() })
     }
 

@@ -1,12 +1,13 @@
 //! Streams through the ordinary AWS SDK: made, filled, split and merged.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use aws_sdk_kinesis::Client;
 use aws_sdk_kinesis::config::{BehaviorVersion, Credentials, Region};
 use aws_sdk_kinesis::primitives::Blob;
-use aws_sdk_kinesis::types::{PutRecordsRequestEntry, Shard, StreamStatus};
+use aws_sdk_kinesis::types::{PutRecordsRequestEntry, ScalingType, Shard, StreamStatus};
 
 /// A record to put: partition key and data.
 pub type Entry = (String, Vec<u8>);
@@ -55,6 +56,15 @@ pub async fn active(client: &Client, stream: &str) -> Result<()> {
 /// # Errors
 /// When Kinesis refuses.
 pub async fn put(client: &Client, stream: &str, records: &[Entry]) -> Result<()> {
+    put_into(client, stream, records).await.map(drop)
+}
+
+/// As [`put`], and says which shards took them.
+///
+/// # Errors
+/// When Kinesis refuses.
+pub async fn put_into(client: &Client, stream: &str, records: &[Entry]) -> Result<BTreeSet<String>> {
+    let mut shards = BTreeSet::new();
     for chunk in records.chunks(CALL_RECORDS) {
         let mut pending: Vec<&Entry> = chunk.iter().collect();
         while !pending.is_empty() {
@@ -64,6 +74,7 @@ pub async fn put(client: &Client, stream: &str, records: &[Entry]) -> Result<()>
             };
             let entries = pending.iter().map(entry).collect::<Result<Vec<_>>>()?;
             let reply = client.put_records().stream_name(stream).set_records(Some(entries)).send().await?;
+            shards.extend(reply.records().iter().filter_map(|result| result.shard_id().map(str::to_owned)));
             let failed = pending.iter().zip(reply.records()).filter(|(_, result)| result.error_code().is_some());
             pending = failed.map(|(entry, _)| *entry).collect();
             if !pending.is_empty() {
@@ -71,7 +82,7 @@ pub async fn put(client: &Client, stream: &str, records: &[Entry]) -> Result<()>
             }
         }
     }
-    Ok(())
+    Ok(shards)
 }
 
 /// The shards that take records now, by their first hash key.
@@ -111,12 +122,48 @@ pub fn range(shard: &Shard) -> (u128, u128) {
 /// When Kinesis refuses.
 pub async fn split(client: &Client, stream: &str, place: usize) -> Result<()> {
     let shards = open_shards(client, stream).await?;
-    let shard = &shards[place % shards.len()];
-    let (start, end) = range(shard);
+    let (start, end) = range(&shards[place % shards.len()]);
     // Not the middle, so that the new border lies inside some task's slice.
-    let at = start + (end - start) / 2 + 12_345;
+    split_at(client, stream, start + (end - start) / 2 + 12_345).await
+}
+
+/// Splits the open shard that takes this hash key, so that a shard begins with it.
+///
+/// # Errors
+/// When Kinesis refuses, as it does where one begins with it already.
+pub async fn split_at(client: &Client, stream: &str, at: u128) -> Result<()> {
+    let shards = open_shards(client, stream).await?;
+    let shard = shards.iter().rfind(|shard| range(shard).0 <= at).context("some shard takes each hash key")?;
     let call = client.split_shard().stream_name(stream).shard_to_split(shard.shard_id());
     call.new_starting_hash_key(at.to_string()).send().await?;
+    active(client, stream).await
+}
+
+/// Splits and merges until a stream has so many open shards of equal ranges, as UpdateShardCount does.
+///
+/// # Errors
+/// When Kinesis refuses.
+pub async fn scale(client: &Client, stream: &str, count: u128) -> Result<()> {
+    let borders: BTreeSet<u128> = (1..count).map(|index| u128::MAX / count * index).collect();
+    let begun: BTreeSet<u128> = open_shards(client, stream).await?.iter().map(|shard| range(shard).0).collect();
+    for border in borders.difference(&begun) {
+        split_at(client, stream, *border).await?;
+    }
+    loop {
+        let shards = open_shards(client, stream).await?;
+        let mut pairs = shards.iter().zip(shards.iter().skip(1));
+        let Some(place) = pairs.position(|(_, next)| !borders.contains(&range(next).0)) else { return Ok(()) };
+        merge(client, stream, place).await?;
+    }
+}
+
+/// Has Kinesis itself change how many shards a stream has.
+///
+/// # Errors
+/// When Kinesis refuses.
+pub async fn update_count(client: &Client, stream: &str, count: u128) -> Result<()> {
+    let request = client.update_shard_count().stream_name(stream).target_shard_count(i32::try_from(count)?);
+    request.scaling_type(ScalingType::UniformScaling).send().await?;
     active(client, stream).await
 }
 

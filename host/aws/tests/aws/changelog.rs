@@ -161,7 +161,7 @@ async fn each_claim_has_a_greater_epoch() -> Result<()> {
     Ok(())
 }
 
-fn idle(task: u16, shards: usize) -> IdlePositions {
+pub fn idle(task: u16, shards: usize) -> IdlePositions {
     let shard =
         |index| ShardKey { stream: StreamIndex(0), shard: ShardId::from(format!("shardId-{index:012}").as_str()) };
     let entry = PositionEntry { position: Position::AtTimestamp(77), unread_from_ms: 77, range: HashRange::ALL };

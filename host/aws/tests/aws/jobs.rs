@@ -5,7 +5,7 @@ use std::time::Instant;
 use anyhow::{Context as _, Result, ensure};
 use aws_sdk_dynamodb::types::AttributeValue;
 use pelton_aws::{Connections, DynamoTable, JobError, JobRequest, JobTable, OpenedJob, StartRequest};
-use pelton_core::id::Digest;
+use pelton_core::id::{Digest, Incarnation};
 use pelton_core::job::Start;
 use pelton_core::policy::Policies;
 use pelton_core::slice::TaskCount;
@@ -14,7 +14,7 @@ use pelton_engine::ports::{Clock as _, PortError};
 use crate::faults::{Fault, faulty};
 use crate::servers::{LIMIT, connections, create_stream, delete_stream, fresh, table};
 
-fn request(inputs: &[&str]) -> JobRequest {
+pub fn request(inputs: &[&str]) -> JobRequest {
     JobRequest {
         policies: Policies::default(),
         name: "orders".into(),
@@ -26,7 +26,7 @@ fn request(inputs: &[&str]) -> JobRequest {
     }
 }
 
-async fn open(connections: &Connections, table: &DynamoTable, request: &JobRequest) -> Result<OpenedJob, JobError> {
+pub async fn open(connections: &Connections, table: &DynamoTable, request: &JobRequest) -> Result<OpenedJob, JobError> {
     JobTable::new(table.clone(), connections).open_job(request).await
 }
 
@@ -147,5 +147,34 @@ async fn what_was_made_again_is_not_the_same() -> Result<()> {
     };
     assert!(matches!(&error, JobError::StreamRecreated { .. }), "{error}");
     assert!(error.to_string().contains(&stream), "{error}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_lost_job_is_recovered_by_one() -> Result<()> {
+    let plain = connections().await;
+    let (before, after) = (table(&plain).await?, table(&plain).await?);
+    let stream = fresh("stream");
+    create_stream(&plain, &stream, 1).await?;
+    let created = open(&plain, &before, &request(&[&stream])).await?;
+    let job = ["pk", "sk"].into_iter().zip(["job/orders", "meta"]);
+    let key = job.map(|(name, key)| (name.to_owned(), AttributeValue::S(key.into()))).collect();
+    let meta = plain.dynamodb.get_item().table_name(before.name()).set_key(Some(key)).send().await?;
+    plain.dynamodb.put_item().table_name(after.name()).set_item(meta.item).send().await?;
+
+    let (through, faults) = faulty(&plain);
+    let behind = DynamoTable::open(through.dynamodb.clone(), after.name()).await?;
+    let (one, other) = (JobTable::new(behind, &through), JobTable::new(after.clone(), &plain));
+    let (found, seen) = (one.lost("orders").await?, other.lost("orders").await?);
+    assert_eq!(found.meta, created.meta);
+    // The reply of the first attempt is lost, and the second finds another item than the one that was read: ours.
+    faults.next("PutItem", [Fault::LoseReply]);
+    one.recovered(found, Incarnation([1; 16])).await?;
+    faults.assert_played();
+    let error = other.recovered(seen, Incarnation([2; 16])).await.err().context("it was recovered meanwhile")?;
+    assert!(matches!(error, JobError::RecoveredElsewhere { .. }), "{error}");
+    let opened = open(&plain, &after, &request(&[&stream])).await?;
+    assert_eq!(opened.meta.incarnation, Incarnation([1; 16]));
+    assert!(matches!(other.lost("orders").await, Err(JobError::NotLost { .. })));
     Ok(())
 }

@@ -15,7 +15,7 @@ use crate::faults::{Fault, faulty};
 use crate::servers::{connections, create_stream, fresh};
 
 /// A package as `output/key:data+data`.
-fn package(text: &str) -> Package {
+pub fn package(text: &str) -> Package {
     let (output, rest) = text.split_once('/').expect("an output");
     let (key, data) = rest.split_once(':').expect("a key");
     let id = |index| OutputId { incarnation: Incarnation([9; 16]), task: TaskId(3), commit: CommitNumber(8), index };
@@ -25,7 +25,7 @@ fn package(text: &str) -> Package {
 }
 
 /// `+` for a package that was acknowledged, `r` and `s` for those to be sent again and those that need a change first.
-fn show(results: &[Result<(), PortError>]) -> String {
+pub fn show(results: &[Result<(), PortError>]) -> String {
     let mark = |result: &Result<(), PortError>| match result {
         Ok(()) => '+',
         Err(PortError::Retry(_)) => 'r',
@@ -35,7 +35,7 @@ fn show(results: &[Result<(), PortError>]) -> String {
 }
 
 /// What a stream of one shard holds, in order: key and data, aggregates with their ids.
-async fn holds(connections: &Connections, stream: &str) -> Result<String> {
+pub async fn holds(connections: &Connections, stream: &str) -> Result<String> {
     let iterator = connections.kinesis.get_shard_iterator().stream_name(stream).shard_id("shardId-000000000000");
     let iterator = iterator.shard_iterator_type(ShardIteratorType::TrimHorizon).send().await?;
     let reply = connections.kinesis.get_records().set_shard_iterator(iterator.shard_iterator).send().await?;

@@ -11,10 +11,10 @@ use pelton_core::slice::{HashKey, HashRange, TaskCount};
 use pelton_engine::ports::{PortError, Source, SourceError};
 
 use crate::faults::{Fault, Faults, faulty};
-use crate::servers::{connections, create_stream, fresh};
+use crate::servers::{LIMIT, connections, create_stream, fresh};
 
 /// A source over a new stream of one shard that holds records `0` to `4`, and faults in between.
-async fn source() -> Result<(KinesisSource, Faults, String)> {
+pub async fn source() -> Result<(KinesisSource, Faults, String)> {
     let plain = connections().await;
     let stream = fresh("stream");
     create_stream(&plain, &stream, 1).await?;
@@ -42,7 +42,7 @@ async fn source() -> Result<(KinesisSource, Faults, String)> {
     Ok((KinesisSource::new(&through, &meta, FanOutTimes::UNLIMITED), faults, stream))
 }
 
-fn shard(index: u32) -> ShardKey {
+pub fn shard(index: u32) -> ShardKey {
     ShardKey { stream: StreamIndex(0), shard: ShardId::from(format!("shardId-{index:012}").as_str()) }
 }
 
@@ -115,5 +115,29 @@ async fn errors_are_classed_by_what_to_do() -> Result<()> {
     let place = RecordPlace { sequence: "7".parse()?, sub_sequence: 0 };
     let error = source.iterator(&shard(0), Position::After(place)).await.err().context("not of this stream")?;
     assert_eq!(class(&error), "stop", "{error}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_closed_shard_ends_after_its_last_record() -> Result<()> {
+    let (source, _, stream) = source().await?;
+    let half = (u128::MAX / 2).to_string();
+    let split = connections().await.kinesis.split_shard().stream_name(&stream).shard_to_split("shardId-000000000000");
+    split.new_starting_hash_key(half).send().await?;
+    let closed = |shards: Vec<pelton_core::shard::Shard>| shards.iter().any(|shard| shard.closed);
+    let began = std::time::Instant::now();
+    while !closed(source.list_shards(StreamIndex(0)).await?) {
+        anyhow::ensure!(began.elapsed() < LIMIT, "the shard is not closed");
+    }
+    let (mut next, mut data) = (Some(source.iterator(&shard(0), Position::TrimHorizon).await?), Vec::new());
+    // Two records at a time; the server says that there are no more one reply late.
+    for _ in 0..5 {
+        let Some(from) = next.take() else { break };
+        let fetched = source.records(&shard(0), &from, 2).await?;
+        data.extend(fetched.records.iter().map(|record| record.data.to_vec()));
+        next = fetched.next;
+    }
+    assert_eq!(data, [b"0", b"1", b"2", b"3", b"4"]);
+    assert!(next.is_none(), "it has no end");
     Ok(())
 }

@@ -69,10 +69,13 @@ pub fn id_text(id: &OutputId) -> String {
 /// Reads what [`id_text`] wrote; none for anything else.
 pub fn parse_id(text: &str) -> Option<OutputId> {
     let mut fields = text.split('/');
-    let incarnation = fields.next()?.parse().ok()?;
-    let task = TaskId(fields.next()?.parse().ok()?);
-    let commit = CommitNumber(fields.next()?.parse().ok()?);
-    let index = fields.next()?.parse().ok()?;
+    let incarnation = fields.next().filter(|hex| !hex.bytes().any(|byte| byte.is_ascii_uppercase()))?.parse().ok()?;
+    // Numbers have other spellings, with signs and zeros, and an id has one.
+    let mut number =
+        || fields.next().filter(|text| *text == "0" || text.starts_with(|c: char| ('1'..='9').contains(&c)));
+    let task = TaskId(number()?.parse().ok()?);
+    let commit = CommitNumber(number()?.parse().ok()?);
+    let index = number()?.parse().ok()?;
     fields.next().is_none().then_some(OutputId { incarnation, task, commit, index })
 }
 

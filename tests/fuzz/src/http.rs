@@ -84,13 +84,21 @@ static API: LazyLock<Mutex<Api>> = LazyLock::new(|| {
 pub fn http_body(data: &[u8]) {
     let api = API.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     match request(data) {
-        Some(request) => api.check(request),
+        Some(request) => drop(api.check(request)),
         None => ADDRESSES.iter().for_each(|address| {
             let (method, path) = address.split_once(' ').unwrap();
             let request = Request::builder().method(method).uri(path);
             api.check(request.body(Bytes::copy_from_slice(data)).unwrap());
         }),
     }
+}
+
+/// Pushes what is no component that can run, and expects it to be refused as that.
+pub fn refuses_component(bytes: &[u8]) {
+    let api = API.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let request = Request::builder().method(Method::PUT).uri("/v1/components");
+    let status = api.check(request.body(Bytes::copy_from_slice(bytes)).unwrap());
+    assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "{} bytes are taken", bytes.len());
 }
 
 /// The request that bytes are, if a server would pass it on.
@@ -107,7 +115,7 @@ fn request(data: &[u8]) -> Option<Request<Bytes>> {
 }
 
 impl Api {
-    fn check(&self, request: Request<Bytes>) {
+    fn check(&self, request: Request<Bytes>) -> StatusCode {
         let (head, body) = request.into_parts();
         let about = format!("{} {} with {:?} and {} bytes", head.method, head.uri, head.headers, body.len());
         let foreign = head.headers.get(header::HOST).is_some_and(|host| !is_ours(host.as_bytes()));
@@ -122,7 +130,7 @@ impl Api {
         if head.method == Method::PUT && status == StatusCode::CREATED {
             assert_eq!(after.get(&digest_of(&body)), Some(&body), "{about}: not kept");
             *after = before;
-            return;
+            return status;
         }
         assert_eq!(*after, before, "{about}: {status}, and something changed");
         drop(after);
@@ -131,6 +139,7 @@ impl Api {
         } else {
             assert_eq!(status, StatusCode::OK, "{about}");
         }
+        status
     }
 
     fn check_problem(&self, response: Response, about: &str) {

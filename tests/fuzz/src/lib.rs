@@ -10,12 +10,12 @@
 #![allow(clippy::unwrap_used)]
 
 pub mod entry;
+pub mod http;
 pub mod packing;
 
 mod commit;
 mod component;
 mod config;
-mod http;
 mod kpl;
 mod snapshot;
 

@@ -5,7 +5,7 @@ use prost::Message;
 use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint};
 
 use super::letters::{timer_from_wire, timer_to_wire};
-use super::message::{DecodeError, as_written, decode_message};
+use super::message::{DecodeError, decode_message, dropped};
 use super::system::{position_from_wire, position_to_wire};
 use super::wire;
 use crate::commit::{Commit, CommitKind, Invocation, InvocationKind, InvokedRun, StoredCommit};
@@ -63,22 +63,27 @@ pub fn encode(commit: &Commit) -> StoredCommit {
 
 fn body_of(commit: &Commit) -> Vec<u8> {
     let mut body = Vec::with_capacity(commit.writes.bytes() + commit.writes.len() * WRITE_OVERHEAD_BYTES + 1024);
-    to_wire(commit).encode(&mut body).expect("a vector grows as needed");
-    commit.writes.iter().for_each(|(key, value)| append_write(&mut body, key, value.as_deref()));
+    in_pieces(commit, |piece| body.extend_from_slice(piece));
     body
 }
 
-/// Appends a write as [`wire::Commit`] has it: the last field of the message, so that keys and values are copied once and need
-/// no twin. Each has a tag and a length, as has the whole.
-fn append_write(body: &mut Vec<u8>, key: &[u8], value: Option<&[u8]>) {
-    let fields = [(1, Some(key)), (2, value)].into_iter().filter_map(|(tag, bytes)| Some((tag, bytes?)));
+/// Gives the body piece by piece: the message as far as its last field, then each write as [`wire::Commit`] has it, with a tag and a
+/// length for the whole, its key and its value. So keys and values need no twin, and are copied once or not at all.
+fn in_pieces(commit: &Commit, mut take: impl FnMut(&[u8])) {
     let field_len = |bytes: &[u8]| 1 + encoded_len_varint(bytes.len() as u64) + bytes.len();
-    encode_key(WRITES_TAG, WireType::LengthDelimited, body);
-    encode_varint(fields.clone().map(|(_, bytes)| field_len(bytes) as u64).sum(), body);
-    for (tag, bytes) in fields {
-        encode_key(tag, WireType::LengthDelimited, body);
-        encode_varint(bytes.len() as u64, body);
-        body.extend_from_slice(bytes);
+    take(&to_wire(commit).encode_to_vec());
+    let mut framing = Vec::with_capacity(WRITE_OVERHEAD_BYTES);
+    for (key, value) in commit.writes.iter() {
+        encode_key(WRITES_TAG, WireType::LengthDelimited, &mut framing);
+        encode_varint((field_len(key) + value.as_deref().map_or(0, field_len)) as u64, &mut framing);
+        for (tag, bytes) in [(1, Some(key)), (2, value.as_ref())] {
+            let Some(bytes) = bytes else { continue };
+            encode_key(tag, WireType::LengthDelimited, &mut framing);
+            encode_varint(bytes.len() as u64, &mut framing);
+            take(&framing);
+            take(bytes);
+            framing.clear();
+        }
     }
 }
 
@@ -134,8 +139,9 @@ pub fn decode(head: &Bytes, parts: &[Bytes]) -> Result<Commit, DecodeError> {
     }
     let body = Bytes::from(body);
     let commit = from_wire(decode_message(body.clone())?)?;
-    as_written(&body, &body_of(&commit))?;
-    Ok(commit)
+    let mut rest = Some(body.as_ref());
+    in_pieces(&commit, |piece| rest = rest.and_then(|rest| rest.strip_prefix(piece)));
+    if rest.is_none_or(|rest| !rest.is_empty()) { Err(dropped()) } else { Ok(commit) }
 }
 
 fn to_wire(commit: &Commit) -> wire::Commit {

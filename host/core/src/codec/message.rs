@@ -22,5 +22,10 @@ pub(super) fn decode_message<M: Message + Default>(bytes: Bytes) -> Result<M, De
 /// Makes sure that nothing was dropped on the way from stored bytes to what they mean, be it a field that is not known, a
 /// number too wide for us or one of two equal keys: written again, it must be the same bytes.
 pub(super) fn as_written(stored: &[u8], again: &[u8]) -> Result<(), DecodeError> {
-    if stored == again { Ok(()) } else { Err(DecodeError::new("it holds what this version does not know")) }
+    if stored == again { Ok(()) } else { Err(dropped()) }
+}
+
+/// Stored bytes hold more than was made of them.
+pub(super) fn dropped() -> DecodeError {
+    DecodeError::new("it holds what this version does not know")
 }

@@ -80,6 +80,27 @@ fn a_damaged_aggregate_is_a_plain_record() {
     });
 }
 
+/// One key of so many bytes, and so many records that have it.
+fn of_one_key(key_bytes: usize, records: usize) -> Option<usize> {
+    let user = UserRecord { partition_key_index: 0, explicit_hash_key_index: None, data: "x".into(), tags: Vec::new() };
+    let aggregate = AggregatedRecord {
+        partition_key_table: vec!["k".repeat(key_bytes)],
+        explicit_hash_key_table: Vec::new(),
+        records: vec![user; records],
+    };
+    let packed = packing::aggregate(&aggregate.encode_to_vec());
+    assert!(packed.len() < 1 << 20, "{} bytes are no record", packed.len());
+    unpack(&packed.into()).map(|aggregate| aggregate.records.len())
+}
+
+#[test]
+fn one_long_key_for_many_records_does_not_take_all_memory() {
+    assert_eq!(of_one_key(256, 100_000), Some(100_000));
+    assert_eq!(of_one_key(1 << 16, 1 << 10), Some(1 << 10));
+    assert_eq!(of_one_key(1 << 16, (1 << 10) + 1), None);
+    assert_eq!(of_one_key(500_000, 70_000), None);
+}
+
 #[test]
 fn any_bytes_are_a_record() {
     check(5_000, bytes(200), |data| pelton_fuzz::kpl(&data));

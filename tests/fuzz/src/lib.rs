@@ -1,6 +1,13 @@
 //! What must hold of bytes that come from elsewhere, whatever they are: a function a format, which panics where it does not.
 //! A fuzzer calls them with what it makes up; plain tests with the corpus and a fixed number of mutations of it.
 //!
+//! A fuzzer runs from this folder, once it has our versions; what it finds goes to its own corpus, the first folder named:
+//!
+//! ```text
+//! cp ../../Cargo.lock fuzz/ && mkdir -p fuzz/corpus/kpl
+//! cargo +nightly fuzz run --fuzz-dir fuzz --sanitizer none kpl fuzz/corpus/kpl corpus/kpl -- -max_total_time=60
+//! ```
+//!
 //! ```
 //! // Not an aggregate, so it must be a plain record to all of Pelton.
 //! pelton_fuzz::kpl(b"hello");

@@ -68,7 +68,8 @@ impl Access {
     }
 
     fn check(&self, request: &Request) -> Result<(), Refusal> {
-        let header = |name| request.headers().get(name).and_then(|value| value.to_str().ok());
+        // What is no text is no token, and no name of this machine.
+        let header = |name| request.headers().get(name).map(|value| value.to_str().unwrap_or("\u{fffd}"));
         match &self.token {
             Some(token) => {
                 let given = header(header::AUTHORIZATION).and_then(|value| value.split_once(' '));

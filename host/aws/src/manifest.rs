@@ -89,8 +89,8 @@ pub(crate) fn unframed<M: Message + Default>(format: u8, bytes: &[u8]) -> Result
         return Err(format!("format {found} is not this version's {format}"));
     }
     let message = M::decode(body).map_err(|error| error.to_string())?;
-    if message.encoded_len() != body.len() {
-        return Err("it holds fields that this version does not know".into());
+    if message.encode_to_vec() != body {
+        return Err("it holds what this version does not know".into());
     }
     Ok(message)
 }

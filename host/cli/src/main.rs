@@ -4,7 +4,6 @@
 //! command line or the configuration is wrong.
 
 mod args;
-mod config;
 mod exit;
 mod print;
 
@@ -27,6 +26,7 @@ use tracing_subscriber::EnvFilter;
 
 use args::Cli;
 use exit::Outcome;
+use pelton_cli::config;
 
 /// What is logged when nothing else is asked for: Pelton's own news, and the warnings of what it stands on. The
 /// embedded servers warn of every refusal that they answer with, which their callers tell better.

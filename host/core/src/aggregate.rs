@@ -11,6 +11,7 @@ use md5::{Digest as _, Md5};
 use prost::Message as _;
 
 use crate::id::{CommitNumber, TaskId};
+use crate::limits::AGGREGATE_KEY_BYTES_MAX;
 use crate::output::{OutputId, Package};
 use crate::slice::HashKey;
 
@@ -69,10 +70,13 @@ pub fn id_text(id: &OutputId) -> String {
 /// Reads what [`id_text`] wrote; none for anything else.
 pub fn parse_id(text: &str) -> Option<OutputId> {
     let mut fields = text.split('/');
-    let incarnation = fields.next()?.parse().ok()?;
-    let task = TaskId(fields.next()?.parse().ok()?);
-    let commit = CommitNumber(fields.next()?.parse().ok()?);
-    let index = fields.next()?.parse().ok()?;
+    let incarnation = fields.next().filter(|hex| !hex.bytes().any(|byte| byte.is_ascii_uppercase()))?.parse().ok()?;
+    // Numbers have other spellings, with signs and zeros, and an id has one.
+    let mut number =
+        || fields.next().filter(|text| *text == "0" || text.starts_with(|c: char| ('1'..='9').contains(&c)));
+    let task = TaskId(number()?.parse().ok()?);
+    let commit = CommitNumber(number()?.parse().ok()?);
+    let index = number()?.parse().ok()?;
     fields.next().is_none().then_some(OutputId { incarnation, task, commit, index })
 }
 
@@ -102,8 +106,8 @@ pub fn has_magic(data: &[u8]) -> bool {
     data.starts_with(&MAGIC)
 }
 
-/// Takes an aggregate apart, its data shared with the original; none when it is not whole: wrong digest, not the message, or
-/// a record that refers to a key that is not there.
+/// Takes an aggregate apart, its data shared with the original; none when it is not whole: wrong digest, not the message,
+/// a record that refers to a key that is not there, or more keys than [`AGGREGATE_KEY_BYTES_MAX`].
 pub fn unpack(data: &Bytes) -> Option<AggregatedRecord> {
     let rest = data.strip_prefix(&MAGIC)?;
     let (message, digest) = rest.split_at_checked(rest.len().checked_sub(DIGEST_BYTES)?)?;
@@ -111,13 +115,19 @@ pub fn unpack(data: &Bytes) -> Option<AggregatedRecord> {
         return None;
     }
     let aggregate = AggregatedRecord::decode(data.slice(MAGIC.len()..data.len() - DIGEST_BYTES)).ok()?;
-    aggregate.records.iter().all(|record| aggregate.refers_well(record)).then_some(aggregate)
+    let whole = aggregate.records.iter().all(|record| aggregate.refers_well(record));
+    (whole && aggregate.key_bytes() <= AGGREGATE_KEY_BYTES_MAX).then_some(aggregate)
 }
 
 impl AggregatedRecord {
     fn refers_well(&self, record: &UserRecord) -> bool {
         let hash_key = record.explicit_hash_key_index;
         self.partition_key(record).is_some() && (hash_key.is_none() || self.explicit_hash_key(record).is_some())
+    }
+
+    /// Bytes of the partition keys of all records.
+    fn key_bytes(&self) -> usize {
+        self.records.iter().filter_map(|record| self.partition_key(record)).map(str::len).sum()
     }
 
     /// The partition key of one of the records.

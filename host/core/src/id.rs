@@ -69,7 +69,7 @@ macro_rules! id {
 
             fn from_str(text: &str) -> Result<Self, InvalidId> {
                 let invalid = || InvalidId { text: text.into(), bytes: $len };
-                if text.len() != 2 * $len || !text.is_ascii() {
+                if text.len() != 2 * $len || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
                     return Err(invalid());
                 }
                 let mut bytes = [0; $len];

@@ -3,10 +3,15 @@
 use crate::output::OUTPUT_BYTES_MAX;
 use crate::write_set::VALUE_BYTES_MAX;
 
+/// Most bytes of partition keys in an aggregate, counted for each record that has one: many records may refer to one key, which
+/// each of them gets, and nothing but this bounds how long it is. Some 65,000 records with the longest keys that Kinesis takes.
+pub const AGGREGATE_KEY_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Largest head or part stored as one DynamoDB item, whose limit is 400 KB with keys and attribute names.
 pub const ITEM_PAYLOAD_BYTES_MAX: usize = 380_000;
 /// Largest commit before compression: what one batch may write and emit on top of a commit about to be sealed.
 pub const COMMIT_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// Most parts of one commit, its body compressed as badly as can be: incompressible data grow by less than a 128th.
+pub const COMMIT_PARTS_MAX: usize = (COMMIT_BYTES_MAX + COMMIT_BYTES_MAX / 128).div_ceil(ITEM_PAYLOAD_BYTES_MAX);
 /// Open writes of this size are sealed without waiting for their age.
 pub const SEAL_BYTES: usize = 4 * 1024 * 1024;
 /// So many invocations are sealed without waiting for their age.

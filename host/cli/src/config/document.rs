@@ -24,8 +24,9 @@ impl<'a> Document<'a> {
         Self { file, text, errors: RefCell::default() }
     }
 
-    /// Notes an error.
+    /// Notes an error. What the file says is quoted in one line, whatever is in it.
     pub fn fault(&self, span: Option<Range<usize>>, message: String) {
+        let message = one_line(&message);
         let before = |span: Range<usize>| self.text.get(..span.start).unwrap_or(self.text);
         let line = span.map(|span| before(span).bytes().filter(|byte| *byte == b'\n').count() + 1);
         self.errors.borrow_mut().push(ConfigError { line, message });
@@ -177,6 +178,12 @@ pub enum Wrong {
     Type,
     /// It is of the right type.
     Value(String),
+}
+
+/// The same text with every control character written as its escape.
+fn one_line(text: &str) -> String {
+    let escaped = |c: char| if c.is_control() { c.escape_debug().collect() } else { String::from(c) };
+    text.chars().map(escaped).collect()
 }
 
 /// What a value is, in words.

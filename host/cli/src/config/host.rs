@@ -1,5 +1,6 @@
 //! `[host]`: this process.
 
+use std::io::Read as _;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -16,6 +17,8 @@ pub const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LO
 const DATA_DIR: &str = "pelton-data";
 /// How long stopping may take.
 const STOP_LIMIT: Duration = Duration::from_secs(30);
+/// No more than this is read of a token's file, which may be a device without an end.
+const TOKEN_FILE_BYTES_MAX: u64 = 64 << 10;
 const STOP_LIMIT_MIN: Duration = Duration::from_secs(1);
 const STOP_LIMIT_MAX: Duration = Duration::from_secs(3600);
 
@@ -76,8 +79,9 @@ fn address(value: &DeValue<'_>) -> Result<SocketAddr, Wrong> {
 
 fn token(value: &DeValue<'_>, document: &Document<'_>) -> Result<Token, Wrong> {
     let path = document.path(&value::text(value)?);
-    let read = std::fs::read_to_string(&path);
-    let text = read.map_err(|error| Wrong::Value(format!("reading {}: {error}", path.display())))?;
+    let mut text = String::new();
+    let read = std::fs::File::open(&path).and_then(|file| file.take(TOKEN_FILE_BYTES_MAX).read_to_string(&mut text));
+    read.map_err(|error| Wrong::Value(format!("reading {}: {error}", path.display())))?;
     Token::new(&text).ok_or_else(|| {
         let file = path.display();
         Wrong::Value(format!(

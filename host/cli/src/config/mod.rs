@@ -74,7 +74,12 @@ pub fn resolve(file: &Path, text: &str) -> Result<Config, ConfigErrors> {
     let parsed = match toml::de::DeTable::parse(text) {
         Ok(parsed) => parsed,
         Err(error) => {
-            document.fault(error.span(), error.message().to_owned());
+            // Of keys that are nested too deeply, the parser does not say where they are.
+            let message = match error.span() {
+                Some(_) => error.message().to_owned(),
+                None => format!("the file cannot be read as TOML: {}", error.message()),
+            };
+            document.fault(error.span(), message);
             return Err(document.into_errors());
         }
     };

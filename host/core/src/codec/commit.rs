@@ -8,12 +8,12 @@ use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint};
 use zstd::bulk::{Compressor, Decompressor};
 
 use super::letters::{timer_from_wire, timer_to_wire};
-use super::message::{DecodeError, decode_message};
+use super::message::{DecodeError, decode_message, dropped};
 use super::system::{position_from_wire, position_to_wire};
 use super::wire;
 use crate::commit::{Commit, CommitKind, Invocation, InvocationKind, InvokedRun, StoredCommit};
 use crate::id::{CommitId, CommitNumber, DeploymentNumber, Epoch, ShardKey, StreamIndex};
-use crate::limits::{COMMIT_BYTES_MAX, ITEM_PAYLOAD_BYTES_MAX};
+use crate::limits::{COMMIT_BYTES_MAX, COMMIT_PARTS_MAX, ITEM_PAYLOAD_BYTES_MAX};
 
 const MAGIC: [u8; 4] = *b"PLTC";
 const FORMAT: u8 = 1;
@@ -49,9 +49,7 @@ pub enum Placement {
 /// # Panics
 /// When the commit is larger than [`COMMIT_BYTES_MAX`], which the limits of a batch and of sealing rule out.
 pub fn encode(commit: &Commit) -> StoredCommit {
-    let mut body = Vec::with_capacity(commit.writes.bytes() + commit.writes.len() * WRITE_OVERHEAD_BYTES + 1024);
-    to_wire(commit).encode(&mut body).expect("a vector grows as needed");
-    commit.writes.iter().for_each(|(key, value)| append_write(&mut body, key, value.as_deref()));
+    let body = body_of(commit);
     assert!(body.len() <= COMMIT_BYTES_MAX, "a commit of {} bytes passed the limits of its batches", body.len());
     let compressed = COMPRESSOR.with_borrow_mut(|compressor| compressor.compress(&body));
     let compressed = compressed.expect("compressing into memory sized for it succeeds");
@@ -69,29 +67,42 @@ pub fn encode(commit: &Commit) -> StoredCommit {
         let compressed = Bytes::from(compressed);
         let starts = (0..compressed.len()).step_by(ITEM_PAYLOAD_BYTES_MAX);
         parts.extend(starts.map(|start| compressed.slice(start..compressed.len().min(start + ITEM_PAYLOAD_BYTES_MAX))));
+        assert!(parts.len() <= COMMIT_PARTS_MAX, "{} parts of one commit", parts.len());
         head.extend_from_slice(&(parts.len() as u32).to_le_bytes());
     }
     StoredCommit { number: commit.number, id: commit.id, kind: commit.kind, head: head.into(), parts }
 }
 
-/// Appends a write as [`wire::Commit`] has it: the last field of the message, so that keys and values are copied once and need
-/// no twin. Each has a tag and a length, as has the whole.
-fn append_write(body: &mut Vec<u8>, key: &[u8], value: Option<&[u8]>) {
-    let fields = [(1, Some(key)), (2, value)].into_iter().filter_map(|(tag, bytes)| Some((tag, bytes?)));
+fn body_of(commit: &Commit) -> Vec<u8> {
+    let mut body = Vec::with_capacity(commit.writes.bytes() + commit.writes.len() * WRITE_OVERHEAD_BYTES + 1024);
+    in_pieces(commit, |piece| body.extend_from_slice(piece));
+    body
+}
+
+/// Gives the body piece by piece: the message as far as its last field, then each write as [`wire::Commit`] has it, with a tag and a
+/// length for the whole, its key and its value. So keys and values need no twin, and are copied once or not at all.
+fn in_pieces(commit: &Commit, mut take: impl FnMut(&[u8])) {
     let field_len = |bytes: &[u8]| 1 + encoded_len_varint(bytes.len() as u64) + bytes.len();
-    encode_key(WRITES_TAG, WireType::LengthDelimited, body);
-    encode_varint(fields.clone().map(|(_, bytes)| field_len(bytes) as u64).sum(), body);
-    for (tag, bytes) in fields {
-        encode_key(tag, WireType::LengthDelimited, body);
-        encode_varint(bytes.len() as u64, body);
-        body.extend_from_slice(bytes);
+    take(&to_wire(commit).encode_to_vec());
+    let mut framing = Vec::with_capacity(WRITE_OVERHEAD_BYTES);
+    for (key, value) in commit.writes.iter() {
+        encode_key(WRITES_TAG, WireType::LengthDelimited, &mut framing);
+        encode_varint((field_len(key) + value.as_deref().map_or(0, field_len)) as u64, &mut framing);
+        for (tag, bytes) in [(1, Some(key)), (2, value.as_ref())] {
+            let Some(bytes) = bytes else { continue };
+            encode_key(tag, WireType::LengthDelimited, &mut framing);
+            encode_varint(bytes.len() as u64, &mut framing);
+            take(&framing);
+            take(bytes);
+            framing.clear();
+        }
     }
 }
 
 /// Where a head says the body is.
 ///
 /// # Errors
-/// When the head is not of this format.
+/// When the head is not of this format, or no commit has so many parts: who reads them asks for each.
 pub fn placement(head: &[u8]) -> Result<Placement, DecodeError> {
     if head.len() < HEADER_BYTES || head[..4] != MAGIC {
         return Err(DecodeError::new("not a commit: it does not begin with PLTC"));
@@ -101,7 +112,10 @@ pub fn placement(head: &[u8]) -> Result<Placement, DecodeError> {
     }
     match (head[5], &head[HEADER_BYTES..]) {
         (INLINE, _) => Ok(Placement::Inline),
-        (STAGED, &[a, b, c, d]) => Ok(Placement::Staged(u32::from_le_bytes([a, b, c, d]))),
+        (STAGED, &[a, b, c, d]) => match u32::from_le_bytes([a, b, c, d]) {
+            count if (1..=COMMIT_PARTS_MAX).contains(&(count as usize)) => Ok(Placement::Staged(count)),
+            count => Err(DecodeError::new(format!("{count} parts, where a commit has 1 to {COMMIT_PARTS_MAX}"))),
+        },
         (kind, rest) => Err(DecodeError::new(format!("unknown placement {kind} with {} bytes after it", rest.len()))),
     }
 }
@@ -135,7 +149,11 @@ pub fn decode(head: &Bytes, parts: &[Bytes]) -> Result<Commit, DecodeError> {
     if body.len() != length {
         return Err(DecodeError::new(format!("{} bytes where {length} were announced", body.len())));
     }
-    from_wire(decode_message(body.into())?)
+    let body = Bytes::from(body);
+    let commit = from_wire(decode_message(body.clone())?)?;
+    let mut rest = Some(body.as_ref());
+    in_pieces(&commit, |piece| rest = rest.and_then(|rest| rest.strip_prefix(piece)));
+    if rest.is_none_or(|rest| !rest.is_empty()) { Err(dropped()) } else { Ok(commit) }
 }
 
 fn to_wire(commit: &Commit) -> wire::Commit {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bytes::{BufMut, Bytes, BytesMut};
 use prost::Message;
 
-use super::message::{DecodeError, decode_message};
+use super::message::{DecodeError, as_written, decode_message};
 use super::system::{
     ATTEMPTS, COUNTS, DEAD_LETTER, SEEN, TIMER, hash_from_bytes, position_from_wire, position_to_wire,
 };
@@ -94,9 +94,9 @@ pub fn encode_counts(counts: &Counts) -> Bytes {
 }
 
 pub(super) fn decode_counts(value: Bytes) -> Result<Counts, DecodeError> {
-    let wire: wire::Counts = decode_message(value)?;
+    let wire: wire::Counts = decode_message(value.clone())?;
     let dropped = wire.dropped.iter().map(|dropped| Ok((oddity_from_wire(dropped.oddity)?, dropped.records)));
-    Ok(Counts {
+    let counts = Counts {
         folded: wire.folded,
         malformed: wire.malformed,
         dropped: dropped.collect::<Result<BTreeMap<_, _>, DecodeError>>()?,
@@ -104,7 +104,9 @@ pub(super) fn decode_counts(value: Bytes) -> Result<Counts, DecodeError> {
         dead_records: wire.dead_records,
         redriven: wire.redriven,
         timers_fired: wire.timers_fired,
-    })
+    };
+    as_written(&value, &encode_counts(&counts))?;
+    Ok(counts)
 }
 
 /// The value under [`dead_letter_key`].
@@ -141,7 +143,7 @@ pub fn encode_dead_letter(letter: &DeadLetter) -> Bytes {
 /// # Errors
 /// When the value is not one this version writes.
 pub fn decode_dead_letter(value: Bytes) -> Result<DeadLetter, DecodeError> {
-    let wire: wire::DeadLetter = decode_message(value)?;
+    let wire: wire::DeadLetter = decode_message(value.clone())?;
     let shard = shard_from_wire(wire.stream, &wire.shard)?;
     let content = match (wire.record, wire.gap_from, wire.gap_to, wire.timer) {
         (Some(record), None, None, None) => Content::Record(shard, record_from_wire(record)?),
@@ -151,7 +153,7 @@ pub fn decode_dead_letter(value: Bytes) -> Result<DeadLetter, DecodeError> {
         (None, None, None, Some(timer)) => Content::Timer(timer_from_wire(timer)),
         _ => return Err(DecodeError::new("a dead letter holds neither a record nor a gap nor a timer")),
     };
-    Ok(DeadLetter {
+    let letter = DeadLetter {
         cause: match wire.cause {
             POISON => LetterCause::Poison,
             FAILED => LetterCause::Failed,
@@ -162,7 +164,9 @@ pub fn decode_dead_letter(value: Bytes) -> Result<DeadLetter, DecodeError> {
         attempts: wire.attempts,
         at_ms: wire.at_ms,
         content,
-    })
+    };
+    as_written(&value, &encode_dead_letter(&letter))?;
+    Ok(letter)
 }
 
 /// The value under [`attempts_key`].
@@ -180,13 +184,15 @@ pub fn encode_attempts(attempts: &Attempts) -> Bytes {
 }
 
 pub(super) fn decode_attempts(value: Bytes) -> Result<Attempts, DecodeError> {
-    let wire: wire::Attempts = decode_message(value)?;
+    let wire: wire::Attempts = decode_message(value.clone())?;
     let suspect = match (wire.place, wire.timer) {
         (place @ Some(_), None) => Suspect::Record(shard_from_wire(wire.stream, &wire.shard)?, place_from_wire(place)?),
         (None, Some(timer)) => Suspect::Timer(timer_from_wire(timer)),
         _ => return Err(DecodeError::new("attempts are of neither a record nor a timer")),
     };
-    Ok(Attempts { suspect, attempts: wire.attempts, message: wire.message })
+    let attempts = Attempts { suspect, attempts: wire.attempts, message: wire.message };
+    as_written(&value, &encode_attempts(&attempts))?;
+    Ok(attempts)
 }
 
 /// The value under [`seen_key`].
@@ -201,11 +207,13 @@ pub fn encode_seen(mark: &Mark) -> Bytes {
 }
 
 pub(super) fn decode_seen(value: Bytes) -> Result<Mark, DecodeError> {
-    let wire: wire::Seen = decode_message(value)?;
+    let wire: wire::Seen = decode_message(value.clone())?;
     let (pairs, rest) = wire.indexes.as_chunks::<2>();
     let indexes = Indexes::new(pairs.iter().map(|[first, last]| *first..=*last).collect());
     let indexes = indexes.filter(|_| rest.is_empty()).ok_or_else(|| DecodeError::new("indexes seen are not rising"))?;
-    Ok(Mark { end: hash_from_bytes(&wire.end)?, commit: CommitNumber(wire.commit), indexes })
+    let mark = Mark { end: hash_from_bytes(&wire.end)?, commit: CommitNumber(wire.commit), indexes };
+    as_written(&value, &encode_seen(&mark))?;
+    Ok(mark)
 }
 
 pub(super) fn timer_to_wire(timer: &Timer) -> wire::Timer {

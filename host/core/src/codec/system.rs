@@ -3,7 +3,7 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use prost::Message;
 
-use super::message::{DecodeError, decode_message};
+use super::message::{DecodeError, as_written, decode_message};
 use super::{letters, wire};
 use crate::counts::Counts;
 use crate::dead_letter::{DeadLetter, Timer};
@@ -105,18 +105,21 @@ pub fn decode_system(key: &[u8], value: Bytes) -> Result<SystemEntry, DecodeErro
         [SYSTEM_SPACE, POSITION, high, low, shard @ ..] => {
             let stream = StreamIndex(u16::from_be_bytes([*high, *low]));
             let shard = std::str::from_utf8(shard).map_err(|_| unknown())?.into();
-            let wire: wire::PositionEntry = decode_message(value)?;
-            Ok(SystemEntry::Position(ShardKey { stream, shard }, entry_from_wire(wire)?))
+            let entry = entry_from_wire(decode_message(value.clone())?)?;
+            as_written(&value, &encode_position(&entry))?;
+            Ok(SystemEntry::Position(ShardKey { stream, shard }, entry))
         }
         [SYSTEM_SPACE, OUTBOX, number @ ..] => {
             let number = u64::from_be_bytes(number.try_into().map_err(|_| unknown())?);
-            let wire: wire::Outputs = decode_message(value)?;
+            let wire: wire::Outputs = decode_message(value.clone())?;
             let outputs = wire.outputs.into_iter().map(|output| Output {
                 output: output.output,
                 partition_key: output.partition_key,
                 data: output.data,
             });
-            Ok(SystemEntry::Outbox(CommitNumber(number), outputs.collect()))
+            let outputs: Vec<Output> = outputs.collect();
+            as_written(&value, &encode_outputs(&outputs))?;
+            Ok(SystemEntry::Outbox(CommitNumber(number), outputs))
         }
         [SYSTEM_SPACE, CLOCK] => {
             let bytes = value.as_ref().try_into().map_err(|_| DecodeError::new("the clock has not 8 bytes"))?;
@@ -136,19 +139,22 @@ pub fn decode_system(key: &[u8], value: Bytes) -> Result<SystemEntry, DecodeErro
         }
         [SYSTEM_SPACE, SEEN, whose @ ..] => {
             let (upstream, start) = letters::decode_seen_key(whose).ok_or_else(unknown)?;
-            Ok(SystemEntry::Seen(upstream, start, letters::decode_seen(value)?))
+            let mark = letters::decode_seen(value)?;
+            if start > mark.end {
+                return Err(DecodeError::new("a range ends before it begins"));
+            }
+            Ok(SystemEntry::Seen(upstream, start, mark))
         }
         _ => Err(unknown()),
     }
 }
 
 fn entry_from_wire(wire: wire::PositionEntry) -> Result<PositionEntry, DecodeError> {
-    let hash = hash_from_bytes;
-    Ok(PositionEntry {
-        position: position_from_wire(wire.position)?,
-        unread_from_ms: wire.unread_from_ms,
-        range: HashRange { start: hash(&wire.range_start)?, end: hash(&wire.range_end)? },
-    })
+    let range = HashRange { start: hash_from_bytes(&wire.range_start)?, end: hash_from_bytes(&wire.range_end)? };
+    if range.start > range.end {
+        return Err(DecodeError::new("a range ends before it begins"));
+    }
+    Ok(PositionEntry { position: position_from_wire(wire.position)?, unread_from_ms: wire.unread_from_ms, range })
 }
 
 pub(super) fn hash_from_bytes(bytes: &[u8]) -> Result<HashKey, DecodeError> {

@@ -174,7 +174,7 @@ fn what_is_set_aside_counted_and_awaited_comes_back_as_it_was() {
     let upstream = Upstream { stream: StreamIndex(1), incarnation: Incarnation([11; 16]), task: TaskId(12) };
     let indexes = Indexes::new(vec![0..=0, 2..=5]).unwrap();
     let mark = Mark { end: HashKey(13), commit: CommitNumber(14), indexes };
-    let start = HashKey(15);
+    let start = HashKey(12);
     entries.push((seen_key(&upstream, start), encode_seen(&mark), SystemEntry::Seen(upstream, start, mark)));
     for (key, value, entry) in entries {
         assert_eq!(decode_system(&key, value.clone()), Ok(entry.clone()));

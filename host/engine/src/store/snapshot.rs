@@ -94,9 +94,15 @@ impl SnapshotReader {
         let mut loaded = SnapshotTotals::default();
         let mut buffer = BytesMut::new();
         let (mut entries, mut entries_bytes) = (Vec::new(), 0);
+        let mut last = Bytes::new();
         for (index, part) in parts.enumerate() {
             buffer.extend_from_slice(&open_part(index, &part)?);
             while let Some((key, value)) = next_entry(&mut buffer) {
+                // No key is empty, so the first has one to rise above too.
+                if key <= last {
+                    return Err(StoreError::Snapshot(format!("part {index}: its keys do not rise")));
+                }
+                last = key.clone();
                 loaded.entries += 1;
                 loaded.state_bytes += (key.len() + value.len()) as u64;
                 entries_bytes += key.len() + value.len();

@@ -1,0 +1,3 @@
+//! What of the command line can be had without a process: its configuration.
+
+pub mod config;

@@ -89,9 +89,9 @@ impl World {
                 let timers = done.timer_changes();
                 CallOutcome::Folded { writes: done.writes, outputs: done.outputs, timers }
             }
-            Err(index) => {
+            Err((kind, index)) => {
                 self.cover.poisoned_calls += 1;
-                failed(FailureKind::Poison, Some(index))
+                failed(kind, Some(index))
             }
         }
     }

@@ -8,7 +8,7 @@ use pelton_core::dead_letter::Timer;
 use pelton_core::id::DeploymentNumber;
 use pelton_core::output::Output;
 use pelton_core::record::Record;
-use pelton_core::task::{Call, Given};
+use pelton_core::task::{Call, FailureKind, Given};
 use pelton_core::timers::TimerChange;
 use pelton_core::write_set::{WriteSet, user_key};
 
@@ -70,6 +70,11 @@ fn read(done: &Done, view: &dyn View, stored: &Bytes) -> u64 {
 /// Whether the guest cannot take a record, now or later.
 pub fn is_poison(record: &Record) -> bool {
     hash(&record.data).is_multiple_of(31)
+}
+
+/// Whether the guest fails with a record whenever it is given it, though it does not say that it always will.
+pub fn is_stubborn(record: &Record) -> bool {
+    hash(&record.data) % 41 == 1
 }
 
 /// The logic of a task.
@@ -141,14 +146,17 @@ impl Logic {
     }
 
     /// Runs a call; says which of what it was given it cannot take, if there is one.
-    pub fn call(&self, call: &Call, poison: bool, local: &State) -> Result<Done, usize> {
+    pub fn call(&self, call: &Call, poison: bool, local: &State) -> Result<Done, (FailureKind, usize)> {
         let layers = Layers { call, local };
         let mut done = Done::default();
         match call.work.given() {
             Given::Runs(runs) => {
                 for (at, record) in runs.iter().flat_map(|run| run.records()).enumerate() {
                     if poison && is_poison(record) {
-                        return Err(at);
+                        return Err((FailureKind::Poison, at));
+                    }
+                    if poison && is_stubborn(record) {
+                        return Err((FailureKind::Retry, at));
                     }
                     self.fold(record, call.time_ms, &layers, &mut done);
                 }

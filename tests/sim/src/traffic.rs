@@ -19,15 +19,19 @@ impl World {
             return;
         }
         for _ in 0..self.rng.between(1, 3) {
-            // The first streams are the job's upstream alone, if it has one.
+            // The first streams are the job's upstream alone, if it has one, but for what is odd.
             let stream = self.rng.below(self.shape.streams);
-            if stream < self.shape.upstream_streams {
+            let is_upstream = stream < self.shape.upstream_streams;
+            if is_upstream && self.rng.chance(9_000) {
                 continue;
             }
             if self.rng.chance(self.shape.odd) {
                 self.cover.odd_puts += 1;
                 let put = producer::odd(&mut self.rng, &mut self.kinesis, stream as usize, self.shape.keys);
                 self.put_raw(stream as usize, &put);
+                continue;
+            }
+            if is_upstream {
                 continue;
             }
             let key = format!("s{stream}k{}", self.rng.below(self.shape.keys));

@@ -51,7 +51,7 @@ fn system() -> Vec<(&'static str, SystemEntry)> {
         partition_key: "k".into(),
         data: Bytes::copy_from_slice(data.as_bytes()),
     };
-    let upstream = Upstream { incarnation: Incarnation([11; 16]), task: TaskId(12) };
+    let upstream = Upstream { stream: StreamIndex(1), incarnation: Incarnation([11; 16]), task: TaskId(12) };
     let indexes = Indexes::new(vec![0..=0, 2..=5, 1_000..=u32::MAX]).unwrap();
     let mark = Mark { end: HashKey(1 << 100), commit: CommitNumber(14), indexes };
     let attempts = |suspect| SystemEntry::Attempts(Attempts { suspect, attempts: 10, message: "why".into() });

@@ -146,9 +146,10 @@ fn indexes() -> impl Strategy<Value = Indexes> {
 }
 
 fn seen() -> impl Strategy<Value = SystemEntry> {
-    (any::<[u8; 16]>(), any::<u16>(), range(), number(), indexes()).prop_map(
-        |(incarnation, task, range, commit, indexes)| {
-            let upstream = Upstream { incarnation: Incarnation(incarnation), task: TaskId(task) };
+    (any::<[u8; 16]>(), any::<u16>(), any::<u16>(), range(), number(), indexes()).prop_map(
+        |(incarnation, stream, task, range, commit, indexes)| {
+            let upstream =
+                Upstream { stream: StreamIndex(stream), incarnation: Incarnation(incarnation), task: TaskId(task) };
             SystemEntry::Seen(upstream, range.start, Mark { end: range.end, commit: CommitNumber(commit), indexes })
         },
     )

@@ -45,6 +45,8 @@ mutants! {
     UnlistedParentIsGone = "unlisted-parent-is-gone",
     /// A child is read beside its parents.
     ParentsIgnored = "parents-ignored",
+    /// A shard from before the job's start is opened where an old listing shows it.
+    BeforeStartOpened = "before-start-opened",
     /// A shard is opened though one that came of it has a position.
     AncestorOpenedAgain = "ancestor-opened-again",
     /// Repeats are judged by one mark for the whole hash space.

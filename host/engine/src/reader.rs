@@ -293,20 +293,17 @@ impl ShardReader {
         }
     }
 
-    /// Serves the tasks of a lane no more if records it has not read may be gone: Kinesis goes on silently then. They ask
-    /// again once they have accounted for the gap.
-    fn stops_at_gap(&mut self, lane: Lane) -> bool {
-        let retention_ms = self.job.spec.retention_ms[usize::from(self.key.stream.0)];
-        let Some((until_ms, tasks)) = self.feed.gap(lane, self.now_ms(), retention_ms) else { return false };
+    /// Serves the tasks of a lane no more that may have lost what a reply begins behind: Kinesis goes on silently then. They ask
+    /// again once they have accounted for the gap. All others are given the reply, which no subscription brings twice.
+    fn tell_of_gap(&mut self, lane: Lane) {
+        let retention_ms = self.job.retention_ms(self.key.stream);
+        let Some((until_ms, tasks)) = self.feed.gap(lane, self.now_ms(), retention_ms) else { return };
         let shard = self.key.clone();
         self.tell_all(tasks, || Event::Lost(shard.clone(), Gap::Until(until_ms)));
-        true
     }
 
     async fn fetched(&mut self, lane: Lane, fetched: Fetched) {
-        if self.stops_at_gap(lane) {
-            return;
-        }
+        self.tell_of_gap(lane);
         let now_ms = self.now_ms();
         let last = fetched.records.last();
         let reply = Reply {

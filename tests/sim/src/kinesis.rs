@@ -149,13 +149,6 @@ impl Kinesis {
         stream.listings.push(listed.map(|shard| shard.shard.clone()).collect());
     }
 
-    /// From now on no listing is older than the newest one.
-    pub fn settle(&mut self) {
-        for stream in &mut self.streams {
-            stream.listings.drain(..stream.listings.len() - 1);
-        }
-    }
-
     /// How many streams there are.
     pub fn streams(&self) -> usize {
         self.streams.len()

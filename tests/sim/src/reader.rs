@@ -11,7 +11,7 @@ use pelton_core::record::{Gap, Record, Run};
 use pelton_core::route::{RouteRules, route};
 use pelton_core::task::Event;
 
-use crate::kinesis::Iterator;
+use crate::kinesis::{Fetched, Iterator};
 use crate::mutants::Slip;
 use crate::oracle::Who;
 use crate::trace::trace;
@@ -140,7 +140,6 @@ impl World {
         let now = self.host_now(host);
         let throttled = self.goes_wrong(self.faults.throttle);
         let limit = self.rng.between(0, self.shape.fetch_records as u64) as usize;
-        let gap = if let FeedNext::Fetch(lane) = next { self.gap_of(host, shard, lane) } else { None };
         let reader = self.hosts[host].readers.get_mut(shard).expect("a call is of a reader");
         reader.busy = false;
         match next {
@@ -163,31 +162,38 @@ impl World {
             }
             FeedNext::Fetch(lane) => {
                 let iterator = *reader.iterators.get(&lane).expect("a fetch follows an iterator");
-                if let Some((members, gap)) = gap {
-                    self.tell_lost(host, shard, members, gap);
-                } else if self.now > iterator.taken_ms + self.shape.iterator_ms {
+                if self.now > iterator.taken_ms + self.shape.iterator_ms {
                     self.cover.expired_iterators += 1;
                     reader.feed.failed(now, lane, FeedTrouble::Expired);
                 } else {
                     let fetched = self.kinesis.fetch(shard, iterator.next, limit);
-                    let next = fetched.next;
-                    reader.iterators.insert(lane, Iterator { next, taken_ms: self.now });
-                    let last = fetched.records.last();
-                    let reply = Reply {
-                        up_to: last.map(|record| Position::after_all_of(record.place.sequence)),
-                        arrived_ms: last.map(|record| record.arrived_ms),
-                        bytes: fetched.records.iter().map(|record| record.data.len() as u64).sum(),
-                        end: fetched.end,
-                        caught_up: fetched.caught_up,
-                    };
-                    let delivery = reader.feed.fetched(now, lane, reply);
-                    trace!(self, "host {host} reads {shard} in lane {lane:?}: {reply:?} -> {delivery:?}");
-                    self.deliver(host, shard, delivery, fetched.records);
+                    reader.iterators.insert(lane, Iterator { next: fetched.next, taken_ms: self.now });
+                    self.fetched(host, shard, lane, fetched);
                 }
             }
             FeedNext::Wait(_) | FeedNext::Listen(_) | FeedNext::Idle => unreachable!("no call"),
         }
         self.wake(host, shard, 0);
+    }
+
+    /// A reply is there: whoever may have lost what it begins behind is told, and all others are given it.
+    fn fetched(&mut self, host: usize, shard: &ShardKey, lane: Lane, fetched: Fetched) {
+        let now = self.host_now(host);
+        if let Some((members, gap)) = self.gap_of(host, shard, lane) {
+            self.tell_lost(host, shard, members, gap);
+        }
+        let Some(reader) = self.hosts[host].readers.get_mut(shard) else { return };
+        let last = fetched.records.last();
+        let reply = Reply {
+            up_to: last.map(|record| Position::after_all_of(record.place.sequence)),
+            arrived_ms: last.map(|record| record.arrived_ms),
+            bytes: fetched.records.iter().map(|record| record.data.len() as u64).sum(),
+            end: fetched.end,
+            caught_up: fetched.caught_up,
+        };
+        let delivery = reader.feed.fetched(now, lane, reply);
+        trace!(self, "host {host} reads {shard} in lane {lane:?}: {reply:?} -> {delivery:?}");
+        self.deliver(host, shard, delivery, fetched.records);
     }
 
     fn deliver(&mut self, host: usize, shard: &ShardKey, delivery: Delivery, records: Vec<Record>) {

@@ -172,7 +172,6 @@ impl World {
         let mut kinesis = Kinesis::new(&mut rng, shape.streams, shape.shards);
         let mut now = EPOCH_MS + 100_000;
         before_creation(&mut rng, &shape, &mut kinesis, &mut now);
-        kinesis.settle();
         let newest = |stream: u64| kinesis.list(stream as usize, 0).into_iter().map(|shard| shard.id).max();
         let input = |stream: u64| Input {
             name: format!("in-{stream}"),

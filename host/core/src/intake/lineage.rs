@@ -16,9 +16,10 @@ impl Intake {
         let mut wants = Vec::new();
         for (key, shard) in map.touching(self.rules.reads) {
             if !self.shards.contains_key(key) {
-                if (behind.contains(key) && !wrong(Mutant::AncestorOpenedAgain))
-                    || !self.parents_passed(key, shard, map, meta)
-                {
+                let is_behind = behind.contains(key) && !wrong(Mutant::AncestorOpenedAgain);
+                // Only an old listing shows one from before the start.
+                let is_before = meta.lies_before_start(key) && !wrong(Mutant::BeforeStartOpened);
+                if is_behind || is_before || !self.parents_passed(key, shard, map, meta) {
                     continue;
                 }
                 self.shards.insert(key.clone(), self.opening(key, shard, meta));
@@ -53,7 +54,7 @@ impl Intake {
                 let parent = ShardKey { stream: key.stream, shard: parent.clone() };
                 match (self.shards.get(&parent), map.get(&parent)) {
                     (Some(progress), _) => progress.taken == Position::ShardEnd,
-                    (None, Some(parent)) => !parent.range.touches(&self.rules.reads),
+                    (None, Some(listed)) => !listed.range.touches(&self.rules.reads) || meta.lies_before_start(&parent),
                     // It expired before the job began, was another task's, or all that this task needed of it came through the other parent.
                     (None, None) => {
                         wrong(Mutant::UnlistedParentIsGone)

@@ -57,9 +57,12 @@ impl Oracle {
     fn note_gaps(&mut self, task: TaskId, commit: &Commit, kinesis: &Kinesis) -> Verdict {
         for (key, value) in commit.writes.iter().filter(|(key, _)| key[0] != USER_SPACE && key[1] == b'd') {
             let Some(value) = value else { continue };
-            let Entry::Letter(_, letter) = read(key, value)? else { continue };
+            let Entry::Letter(number, letter) = read(key, value)? else { continue };
             if let Content::Gap { shard, from, to } = &letter.content {
                 let (shard, from, to) = (shard.clone(), *from, *to);
+                let known = self.tasks[usize::from(task.0)].letters.contains_key(&number);
+                let told = !known && self.is_lost(task, &shard, kinesis);
+                ensure!(7, !told, "a gap is told once, with what came of its shard: {shard} from {from}");
                 self.tasks[usize::from(task.0)].gaps.push(letter.content);
                 if to == Position::ShardEnd {
                     self.lost_after(task, &shard, from, kinesis);

@@ -22,7 +22,7 @@ use crate::job_wire::{InputWire, ListedWire, MetaWire, from_wire};
 use crate::layout::{self, META};
 use crate::manifest::{framed, unframed};
 use crate::mutant::{Mutant, wrong};
-use crate::source::list_shards;
+use crate::source::{list_shards, retention_ms};
 use crate::table::DynamoTable;
 
 /// Version of everything a job stores. A host that reads a higher one refuses the job.
@@ -173,12 +173,12 @@ impl JobTable {
             return Err(JobError::StreamNotReady { job: job.into(), stream: name.into(), status });
         }
         let created_ms = summary.stream_creation_timestamp.to_millis().ok().and_then(|ms| u64::try_from(ms).ok());
-        let retention_h = u64::try_from(summary.retention_period_hours).ok();
+        let retention_ms = retention_ms(&summary);
         Ok(Stream {
             name: name.into(),
             arn: summary.stream_arn,
             created_ms: created_ms.ok_or_else(|| incomplete("creation time"))?,
-            retention_ms: retention_h.ok_or_else(|| incomplete("retention"))? * 3_600_000,
+            retention_ms: retention_ms.ok_or_else(|| incomplete("retention"))?,
         })
     }
 

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use aws_sdk_kinesis::Client;
 use aws_sdk_kinesis::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_kinesis::primitives::DateTime;
-use aws_sdk_kinesis::types::ShardIteratorType;
+use aws_sdk_kinesis::types::{ShardIteratorType, StreamDescriptionSummary};
 use bytes::Bytes;
 use pelton_core::id::{ShardId, ShardKey, StreamIndex};
 use pelton_core::job::JobMeta;
@@ -75,6 +75,15 @@ impl Source for KinesisSource {
     async fn list_shards(&self, stream: StreamIndex) -> Result<Vec<Shard>, SourceError> {
         // Throttling here is a passing failure like any other: a listing is asked for again anyway.
         list_shards(&self.0.client, self.0.name(stream)).await.map_err(SourceError::Port)
+    }
+
+    async fn retention_ms(&self, stream: StreamIndex) -> Result<u64, SourceError> {
+        let name = self.0.name(stream);
+        let what = format!("asking how long stream {name} keeps records");
+        let reply = self.0.client.describe_stream_summary().stream_name(name).send().await;
+        let reply = reply.map_err(|error| SourceError::Port(port_error(&what, &error)))?;
+        let none = || SourceError::Port(PortError::Retry(format!("{what}: the reply does not say")));
+        reply.stream_description_summary.as_ref().and_then(retention_ms).ok_or_else(none)
     }
 
     async fn iterator(&self, shard: &ShardKey, position: Position) -> Result<ShardIterator, SourceError> {
@@ -174,6 +183,11 @@ where
 ///
 /// # Errors
 /// As the service answers, or when it lists a shard without a range.
+/// How long a stream keeps records, in milliseconds.
+pub(crate) fn retention_ms(summary: &StreamDescriptionSummary) -> Option<u64> {
+    u64::try_from(summary.retention_period_hours).ok().map(|hours| hours * 3_600_000)
+}
+
 pub(crate) async fn list_shards(client: &Client, name: &str) -> Result<Vec<Shard>, PortError> {
     let what = format!("listing the shards of stream {name}");
     let mut shards = Vec::new();

@@ -327,7 +327,7 @@ impl TaskCell {
     fn look_for_shards(&self, work: &mut Work) {
         let now_ms = self.now_ms();
         for want in work.machine.wants(&work.map) {
-            let retention_ms = self.spec().retention_ms[usize::from(want.shard.stream.0)];
+            let retention_ms = self.job.hub.retention_ms(want.shard.stream);
             if let Some(gone_until_ms) = want.gap(now_ms, retention_ms) {
                 work.events.push_back(Event::Lost(want.shard, Gap::Until(gone_until_ms)));
                 continue;

@@ -1,9 +1,10 @@
 //! The hub of a job: which shards its streams have, and one feed for each that some task needs. Feeds begin with the first
 //! task that asks and go on, idle, when none does.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pelton_core::cause::StopCause;
 use pelton_core::id::{ShardKey, StreamIndex, TaskId};
@@ -24,7 +25,11 @@ use crate::reader::{FeedCommand, FeedState, ShardReader};
 
 /// Shards are listed this often when nothing else asks for it.
 const LISTING_INTERVAL: Duration = Duration::from_secs(10);
-/// And no more often than this.
+/// A shard that no listing shows is asked for no more often than this: Kinesis takes five such questions a second from everybody.
+const QUESTION_PAUSE: Duration = Duration::from_secs(5);
+/// How long streams keep records is asked this often. Between a change and the next answer a gap may be told wrongly, or not.
+const RETENTION_INTERVAL: Duration = Duration::from_secs(60);
+/// Listings come no more often than this.
 const LISTING_PAUSE: Duration = Duration::from_millis(200);
 
 /// The shards and feeds of a job.
@@ -34,6 +39,10 @@ pub(crate) struct Hub {
     feeds: Mutex<BTreeMap<ShardKey, FeedHandle>>,
     job: OnceLock<Weak<JobShared>>,
     look: Notify,
+    /// Shards that no listing shows and that are being asked for, with the tasks that wait for the answer.
+    asked: Mutex<BTreeMap<ShardKey, BTreeSet<TaskId>>>,
+    /// Of each stream, how long it keeps records, in milliseconds.
+    retention_ms: Vec<AtomicU64>,
     /// What was warned of last.
     warned: Mutex<String>,
 }
@@ -46,6 +55,12 @@ pub(crate) struct FeedHandle {
 }
 
 impl Hub {
+    /// A hub of streams that keep records so long, in milliseconds.
+    pub fn new(retention_ms: &[u64]) -> Self {
+        let retention_ms = retention_ms.iter().map(|retention_ms| AtomicU64::new(*retention_ms)).collect();
+        Self { retention_ms, ..Self::default() }
+    }
+
     /// Ties the knot: the hub's feeds need the job, which has the hub.
     pub fn bind(&self, job: &Arc<JobShared>) {
         let bound = self.job.set(Arc::downgrade(job));
@@ -109,19 +124,57 @@ impl Hub {
         lock(&self.feeds).iter().map(|(shard, feed)| (shard.clone(), lock(&feed.state).clone())).collect()
     }
 
-    /// A shard that no listing shows may still be there; if Kinesis does not know it, its records are lost to the task.
+    /// A shard that no listing shows may still be there; if Kinesis does not know it, its records are lost to the task. One
+    /// question is open for all tasks that ask; where the answer is another, they look at the shards again after a pause.
     pub fn look_for(&self, task: TaskId, shard: ShardKey) {
         let Some(job) = self.job() else { return };
+        {
+            let mut asked = lock(&self.asked);
+            let is_open = asked.contains_key(&shard);
+            asked.entry(shard.clone()).or_default().insert(task);
+            if is_open {
+                return;
+            }
+        }
         job.clone().runtime.spawn(async move {
-            match job.ports.source.iterator(&shard, Position::TrimHorizon).await {
-                Err(SourceError::Gone(shard)) => {
-                    tracing::warn!("task {task}: {shard} is gone and was not read to its end");
-                    job.cell(task).tell(Event::Lost(shard, Gap::ToEnd));
+            let answer = job.ports.source.iterator(&shard, Position::TrimHorizon).await;
+            let is_gone = matches!(answer, Err(SourceError::Gone(_)));
+            if !is_gone {
+                // The listing lags behind, or the question did not get through.
+                job.hub.look();
+                tokio::select! {
+                    () = tokio::time::sleep(QUESTION_PAUSE) => {}
+                    () = job.closed() => {}
                 }
-                // The listing lags behind: the next one shows it, or the question is asked again.
-                Ok(_) | Err(_) => job.hub.look(),
+            }
+            let tasks = lock(&job.hub.asked).remove(&shard).unwrap_or_default();
+            for task in tasks {
+                if is_gone {
+                    tracing::warn!("task {task}: {shard} is gone and was not read to its end");
+                    job.cell(task).tell(Event::Lost(shard.clone(), Gap::ToEnd));
+                } else {
+                    job.cell(task).send(Message::Shards(job.hub.map()));
+                }
             }
         });
+    }
+
+    /// How long a stream keeps records, in milliseconds, as it was asked last.
+    pub fn retention_ms(&self, stream: StreamIndex) -> u64 {
+        self.retention_ms[usize::from(stream.0)].load(Ordering::Relaxed)
+    }
+
+    /// Asks how long a stream keeps records: that can be changed while a job runs.
+    async fn ask_retention(&self, job: &JobShared, stream: StreamIndex) {
+        let retention_ms = match job.ports.source.retention_ms(stream).await {
+            Ok(retention_ms) => retention_ms,
+            Err(error) => return tracing::warn!("{error}; asking again later"),
+        };
+        let before_ms = self.retention_ms[usize::from(stream.0)].swap(retention_ms, Ordering::Relaxed);
+        if before_ms != retention_ms {
+            let (name, hours) = (&job.spec.meta.input(stream).name, retention_ms / 3_600_000);
+            tracing::info!("stream {name} keeps records for {hours} h now");
+        }
     }
 
     /// Lists the shards of every stream, again and again, and tells the tasks what is new.
@@ -129,7 +182,14 @@ impl Hub {
         let streams = (0..job.spec.meta.inputs.len()).map(|index| StreamIndex(index as u16));
         let streams: Vec<StreamIndex> = streams.collect();
         let mut failures = 0;
+        let mut retentions_asked = Instant::now();
         while !job.is_closed() {
+            if retentions_asked.elapsed() >= RETENTION_INTERVAL {
+                retentions_asked = Instant::now();
+                for stream in &streams {
+                    job.hub.ask_retention(&job, *stream).await;
+                }
+            }
             let mut changed = false;
             let mut map = ShardMap::clone(&job.hub.map());
             for stream in &streams {

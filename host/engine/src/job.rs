@@ -127,7 +127,7 @@ impl Job {
             scheduler,
             events,
             runtime: Handle::current(),
-            hub: Hub::default(),
+            hub: Hub::new(&spec.retention_ms),
             snapshot_turns: Semaphore::new(SNAPSHOTS_AT_ONCE),
             store_paths: spec.meta.tasks.tasks().map(|task| folder.join(format!("{:05}.redb", task.0))).collect(),
             streams: spec.meta.inputs.iter().map(|input| input.name.clone()).collect(),

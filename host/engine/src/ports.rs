@@ -69,6 +69,9 @@ pub trait Source: Send + Sync {
     /// The shards of a stream that are listed now.
     async fn list_shards(&self, stream: StreamIndex) -> Result<Vec<Shard>, SourceError>;
 
+    /// How long a stream keeps records now, in milliseconds.
+    async fn retention_ms(&self, stream: StreamIndex) -> Result<u64, SourceError>;
+
     /// An iterator at the first record that is not behind a position.
     ///
     /// # Panics

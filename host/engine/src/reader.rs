@@ -296,7 +296,7 @@ impl ShardReader {
     /// Serves the tasks of a lane no more that may have lost what a reply begins behind: Kinesis goes on silently then. They ask
     /// again once they have accounted for the gap. All others are given the reply, which no subscription brings twice.
     fn tell_of_gap(&mut self, lane: Lane) {
-        let retention_ms = self.job.retention_ms(self.key.stream);
+        let retention_ms = self.job.hub.retention_ms(self.key.stream);
         let Some((until_ms, tasks)) = self.feed.gap(lane, self.now_ms(), retention_ms) else { return };
         let shard = self.key.clone();
         self.tell_all(tasks, || Event::Lost(shard.clone(), Gap::Until(until_ms)));

@@ -17,7 +17,7 @@ pub struct JobSpec {
     pub meta: JobMeta,
     /// This process.
     pub host: HostId,
-    /// How long each input stream keeps records, in milliseconds, by [`StreamIndex`](pelton_core::id::StreamIndex).
+    /// How long each input stream keeps records when the host starts, in milliseconds, by [`StreamIndex`](pelton_core::id::StreamIndex).
     pub retention_ms: Vec<u64>,
     /// How fast shards may be asked.
     pub pace: Pace,

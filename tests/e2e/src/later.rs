@@ -4,13 +4,15 @@
 //! Until the hours pass it changes nothing. From then on the service's clock, which is the `Date` of its replies, is ahead by
 //! them. What arrived before keeps its time, and so is as old as there are hours; what arrives afterwards arrives by the later
 //! clock. Iterators taken before have expired. If the hours are more than retention, records that arrived before are gone from
-//! replies, shards that were closed before are gone from listings, and unknown when an iterator is asked for.
+//! replies, shards that were closed before are gone from listings, and unknown when an iterator is asked for, once the service
+//! is not too busy to say so.
 //!
 //! It does not play fan-out, nor a horizon that moves on while a shard is read: either all that arrived before is gone, or
 //! nothing is. Streams and their creation times are from before.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::net::TcpListener;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -29,6 +31,8 @@ use crate::streams;
 
 /// How long the embedded Kinesis keeps records, in seconds.
 const RETENTION_S: u64 = 24 * 3_600;
+/// Whoever asks for a shard that is gone is told at first that the service is busy, more often than a client asks again by itself.
+const BUSY_ANSWERS: u32 = 6;
 
 /// A running proxy. Its hosts know no other Kinesis.
 #[derive(Debug)]
@@ -53,8 +57,8 @@ struct Passed {
     at_s: u64,
     /// How long, in seconds.
     by_s: u64,
-    /// Stream and id of each shard that is gone.
-    gone: BTreeSet<(String, String)>,
+    /// Stream and id of each shard that is gone, with how often it was asked for.
+    gone: BTreeMap<(String, String), AtomicU32>,
 }
 
 impl Later {
@@ -90,7 +94,7 @@ impl Later {
         let by_s = hours * 3_600;
         let shards = stage.run(streams::shards(&stage.kinesis, stream))?;
         let gone = shards.iter().filter(|shard| by_s > RETENTION_S && !streams::is_open(shard));
-        let gone = gone.map(|shard| (stream.to_owned(), shard.shard_id().to_owned())).collect();
+        let gone = gone.map(|shard| ((stream.to_owned(), shard.shard_id().to_owned()), AtomicU32::new(0))).collect();
         let now = SystemTime::now().duration_since(UNIX_EPOCH)?;
         // The embedded Kinesis dates what is put into a new child up to a second ahead.
         let at_s = now.as_secs() + 2;
@@ -152,8 +156,13 @@ fn change_request(passed: Option<&Passed>, call: &str, request: &mut Value) -> O
             request["ShardIterator"] = iterator.into();
         }
         ("GetShardIterator", Some(passed)) => {
-            if passed.gone.contains(&(text(&request["StreamName"]), text(&request["ShardId"]))) {
-                return Some("ResourceNotFoundException");
+            if let Some(asked) = passed.gone.get(&(text(&request["StreamName"]), text(&request["ShardId"]))) {
+                let is_busy = asked.fetch_add(1, Ordering::Relaxed) < BUSY_ANSWERS;
+                return Some(if is_busy {
+                    "ProvisionedThroughputExceededException"
+                } else {
+                    "ResourceNotFoundException"
+                });
             }
             if let Some(timestamp_s) = request["Timestamp"].as_f64() {
                 let (at_s, by_s) = (passed.at_s as f64, passed.by_s as f64);
@@ -186,7 +195,7 @@ fn change_reply(passed: Option<&Passed>, call: &str, request: &Value, reply: &mu
         let stream = request["StreamName"].as_str().unwrap_or_default();
         let is_gone = |shard: &Value| {
             let id = shard["ShardId"].as_str().unwrap_or_default();
-            passed.gone.contains(&(stream.to_owned(), id.to_owned()))
+            passed.gone.contains_key(&(stream.to_owned(), id.to_owned()))
         };
         shards.retain(|shard| !is_gone(shard));
     }

@@ -47,6 +47,17 @@ pub fn shard(index: u32) -> ShardKey {
 }
 
 #[tokio::test]
+async fn how_long_a_stream_keeps_records_can_change() -> Result<()> {
+    const HOUR_MS: u64 = 3_600_000;
+    let (source, _, stream) = source().await?;
+    assert_eq!(source.retention_ms(StreamIndex(0)).await?, 24 * HOUR_MS);
+    let longer = connections().await.kinesis.increase_stream_retention_period().stream_name(&stream);
+    longer.retention_period_hours(48).send().await?;
+    assert_eq!(source.retention_ms(StreamIndex(0)).await?, 48 * HOUR_MS);
+    Ok(())
+}
+
+#[tokio::test]
 async fn an_iterator_begins_behind_its_position() -> Result<()> {
     let (source, ..) = source().await?;
     let [listed] = &source.list_shards(StreamIndex(0)).await?[..] else { anyhow::bail!("there is one shard") };

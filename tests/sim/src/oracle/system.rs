@@ -281,6 +281,18 @@ impl Oracle {
         gone && kinesis.shard(shard).forgotten && !history.positions.contains_key(shard)
     }
 
+    /// Whether a shard that was never begun went with one that a dead letter says is gone and that is passed.
+    pub(super) fn is_passed_by(&self, task: TaskId, shard: &ShardKey, kinesis: &Kinesis) -> bool {
+        let history = &self.tasks[usize::from(task.0)];
+        let is_over =
+            |of: &ShardKey| history.positions.get(of).is_some_and(|entry| entry.position == Position::ShardEnd);
+        let with = |gap: &Content| match gap {
+            Content::Gap { shard: of, from, .. } => from.is_start() && is_over(of) && kinesis.descends(of, shard),
+            Content::Record(..) | Content::Timer(_) => false,
+        };
+        !history.positions.contains_key(shard) && history.gaps.iter().any(with)
+    }
+
     /// A record is gone, as a dead letter says.
     pub(super) fn lost(&mut self, task: TaskId, key: &str, count: u32) {
         if self.not_due.insert((key.to_owned(), count)) {

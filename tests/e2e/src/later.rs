@@ -32,7 +32,7 @@ use crate::streams;
 /// How long the embedded Kinesis keeps records, in seconds.
 const RETENTION_S: u64 = 24 * 3_600;
 /// Whoever asks for a shard that is gone is told at first that the service is busy, more often than a client asks again by itself.
-const BUSY_ANSWERS: u32 = 6;
+const BUSY_ANSWERS: u32 = 3;
 
 /// A running proxy. Its hosts know no other Kinesis.
 #[derive(Debug)]

@@ -4,7 +4,7 @@
 //! seed catches would be a hole in the proof.
 //!
 //! ```text
-//! cargo run -p pelton-sim -- --seed 17 --verbose
+//! cargo run --bin pelton-sim -- --seed 17 --verbose
 //! ```
 
 mod rng;

@@ -19,12 +19,14 @@ use crate::world::{Action, Chore, World};
 
 /// Whether a key is part of a snapshot: every one is.
 pub fn is_in_snapshot(slip: Option<Slip>, key: &[u8]) -> bool {
-    match (slip, key) {
-        (Some(Slip::SnapshotWithoutOutbox), [SYSTEM_SPACE, b'o', ..])
-        | (Some(Slip::SnapshotWithoutLetters), [SYSTEM_SPACE, b'd', ..])
-        | (Some(Slip::SnapshotWithoutTimers), [SYSTEM_SPACE, b't', ..]) => false,
-        _ => true,
-    }
+    let kind = if let [SYSTEM_SPACE, kind, ..] = key { Some(*kind) } else { None };
+    let lacks = match slip {
+        Some(Slip::SnapshotWithoutOutbox) => Some(b'o'),
+        Some(Slip::SnapshotWithoutLetters) => Some(b'd'),
+        Some(Slip::SnapshotWithoutTimers) => Some(b't'),
+        _ => None,
+    };
+    lacks.is_none() || kind != lacks
 }
 
 impl World {
@@ -72,7 +74,7 @@ impl World {
             Some(Slip::SentBytesChange) if attempt > 0 => {
                 let mut commit = commit();
                 let users = commit.writes.iter().filter(|(key, _)| key[0] == USER_SPACE);
-                let last = users.map(|(key, _)| key.clone()).last();
+                let last = users.map(|(key, _)| key.clone()).max();
                 commit.writes =
                     commit.writes.iter().filter(|(key, _)| Some(*key) != last.as_ref()).map(clone).collect();
                 return Arc::new(codec::encode(&commit));

@@ -1,13 +1,15 @@
 //! What comes from outside: records, reshards, and the whims of hosts, which claim, stop, crash and sleep.
 
 use pelton_core::codec::{self, SystemEntry};
-use pelton_core::id::{ShardKey, TaskId};
+use pelton_core::id::{ShardKey, StreamIndex, TaskId};
 use pelton_core::policy::OutOfRange;
 use pelton_core::slice::HashKey;
 use pelton_core::task::Event;
 
-use crate::kinesis::{Meant, Put};
+use crate::kinesis::{Kinesis, Meant, Put};
 use crate::producer;
+use crate::rng::Rng;
+use crate::shape::Shape;
 use crate::trace::trace;
 use crate::upstream::Sent;
 use crate::world::{ARRIVAL_OFF_MS_MAX, Action, World};
@@ -195,5 +197,27 @@ impl World {
                 idle.into_iter().for_each(|task| self.start_task(host, task));
             }
         }
+    }
+}
+
+/// What was there before the job: records, reshards, and shards that no listing shows any more.
+pub fn before_creation(rng: &mut Rng, shape: &Shape, kinesis: &mut Kinesis, now: &mut u64) {
+    for _ in 0..rng.below(4) {
+        for _ in 0..rng.below(15) {
+            let stream = rng.below(shape.streams);
+            let key = format!("s{stream}k{}", rng.below(shape.keys));
+            let arrived = *now - rng.below(20_000);
+            kinesis.put(stream as usize, &key, arrived);
+            *now += rng.below(5_000);
+        }
+        let stream = rng.below(shape.streams) as usize;
+        kinesis.now_ms = *now;
+        drop(if rng.chance(5_000) { kinesis.split(rng, stream) } else { kinesis.merge(rng, stream) });
+    }
+    let closed = kinesis.closed();
+    if rng.chance(4_000) {
+        // What expired first was closed first.
+        let gone = rng.below(closed.len() as u64 + 1) as usize;
+        closed.iter().filter(|key| key.stream == StreamIndex(0)).take(gone).for_each(|key| kinesis.forget(key));
     }
 }

@@ -45,7 +45,7 @@ impl std::fmt::Display for Failure {
         let lines: Vec<&str> = trace.lines().collect();
         lines[lines.len().saturating_sub(LAST_LINES)..].iter().try_for_each(|line| writeln!(f, "{line}"))?;
         writeln!(f, "seed {}: invariant {}: {}", self.seed, self.promise, self.what)?;
-        write!(f, "replay: cargo run -p pelton-sim -- --seed {} --verbose", self.seed)?;
+        write!(f, "replay: cargo run --bin pelton-sim -- --seed {} --verbose", self.seed)?;
         match self.mutant.and_then(|mutant| Mutant::all().into_iter().find(|(_, known)| *known == mutant)) {
             Some((name, _)) => write!(f, " --mutant {name}"),
             None => Ok(()),

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use pelton_core::commit::StoredCommit;
 use pelton_core::dead_letter::DeadLetter;
 use pelton_core::feed::{Feed, FeedNext};
-use pelton_core::id::{CommitNumber, DeploymentNumber, Epoch, Incarnation, ShardId, ShardKey, StreamIndex, TaskId};
+use pelton_core::id::{CommitNumber, DeploymentNumber, Epoch, Incarnation, ShardId, ShardKey, TaskId};
 use pelton_core::intake::Want;
 use pelton_core::job::{Input, JobMeta, Start};
 use pelton_core::limits::{ARRIVAL_MARGIN_MS, CLOCK_MARGIN_MS};
@@ -28,6 +28,7 @@ use crate::promise::Verdict;
 use crate::rng::Rng;
 use crate::shape::{Coverage, Faults, Shape};
 use crate::store::{State, Store};
+use crate::traffic;
 use crate::upstream::Upstream;
 
 /// How long a call hangs that is made to, milliseconds.
@@ -171,7 +172,7 @@ impl World {
         }
         let mut kinesis = Kinesis::new(&mut rng, shape.streams, shape.shards);
         let mut now = EPOCH_MS + 100_000;
-        before_creation(&mut rng, &shape, &mut kinesis, &mut now);
+        traffic::before_creation(&mut rng, &shape, &mut kinesis, &mut now);
         let newest = |stream: u64| kinesis.list(stream as usize, 0).into_iter().map(|shard| shard.id).max();
         let input = |stream: u64| Input {
             name: format!("in-{stream}"),
@@ -227,7 +228,8 @@ impl World {
         };
         for host in 0..shape.hosts as usize {
             world.add_host();
-            world.after(0, Action::Restart(host));
+            let first = world.first_start();
+            world.after(first, Action::Restart(host));
             world.after(500, Action::Whim(host));
         }
         for task in 0..world.upstream.len() {
@@ -239,6 +241,12 @@ impl World {
         world.after(0, Action::Put);
         world.after(shape.reshard_every_ms, Action::Reshard);
         world
+    }
+
+    /// When a host starts first: at once, or where streams forget just when they begin to.
+    fn first_start(&mut self) -> u64 {
+        let Some(retention_ms) = self.shape.retention_ms else { return 0 };
+        if self.rng.chance(3_000) { retention_ms + self.rng.below(30_000) - 15_000 } else { 0 }
     }
 
     /// Adds a host that was never up.
@@ -381,27 +389,5 @@ fn host_of(action: &Action) -> Option<(usize, u32)> {
         | Action::Feed(host, life, ..)
         | Action::Read(host, life, ..) => Some((*host, *life)),
         Action::Answer(who, _) | Action::Work(who, _) => Some((who.host, who.life)),
-    }
-}
-
-/// What was there before the job: records, reshards, and shards that no listing shows any more.
-fn before_creation(rng: &mut Rng, shape: &Shape, kinesis: &mut Kinesis, now: &mut u64) {
-    for _ in 0..rng.below(4) {
-        for _ in 0..rng.below(15) {
-            let stream = rng.below(shape.streams);
-            let key = format!("s{stream}k{}", rng.below(shape.keys));
-            let arrived = *now - rng.below(20_000);
-            kinesis.put(stream as usize, &key, arrived);
-            *now += rng.below(5_000);
-        }
-        let stream = rng.below(shape.streams) as usize;
-        kinesis.now_ms = *now;
-        drop(if rng.chance(5_000) { kinesis.split(rng, stream) } else { kinesis.merge(rng, stream) });
-    }
-    let closed = kinesis.closed();
-    if rng.chance(4_000) {
-        // What expired first was closed first.
-        let gone = rng.below(closed.len() as u64 + 1) as usize;
-        closed.iter().filter(|key| key.stream == StreamIndex(0)).take(gone).for_each(|key| kinesis.forget(key));
     }
 }

@@ -62,6 +62,6 @@ fn a_failure_shows_how_it_came_and_how_to_see_it_again() {
     let caught = on_record().into_iter().find(|caught| caught.name == "hole-taken").expect("it is on record");
     let failure = run_seed(caught.seed, Mutant::named(&caught.name)).expect_err("it was caught there");
     let shown = failure.to_string();
-    let replay = format!("replay: cargo run -p pelton-sim -- --seed {} --verbose --mutant hole-taken", caught.seed);
+    let replay = format!("replay: cargo run --bin pelton-sim -- --seed {} --verbose --mutant hole-taken", caught.seed);
     assert!(shown.contains("is given") && shown.ends_with(&replay), "{shown}");
 }

@@ -167,10 +167,9 @@ impl Intake {
             }
             return Admission::Known;
         }
-        if wrong(Mutant::HoleTaken) && run.after > progress.taken || wrong(Mutant::OverlapTaken) {
-            run.after = progress.taken;
-        } else {
-            run.skip_to(progress.taken);
+        match wrong(Mutant::OverlapTaken) {
+            true => run.after = progress.taken,
+            false => run.skip_to(progress.taken),
         }
         progress.taken = run.up_to;
         if self.rules.from_job[usize::from(run.shard.stream.0)] {

@@ -9,12 +9,13 @@ use pelton_core::id::CommitNumber;
 use pelton_core::intake::Want;
 use pelton_core::outbox::Outbox;
 use pelton_core::position::Position;
-use pelton_core::snapshot::{Manifest, StateMark};
+use pelton_core::snapshot::Manifest;
 use pelton_core::task::{Applied, Event};
 use pelton_core::write_set::{SYSTEM_SPACE, USER_SPACE, WriteSet};
 
 use crate::mutants::Slip;
 use crate::oracle::Who;
+use crate::store::mark_of;
 use crate::world::{Action, Chore, World};
 
 /// Whether a key is part of a snapshot: every one is.
@@ -58,13 +59,7 @@ impl World {
         match self.slip {
             Some(Slip::ApplyBeforeAppend) => {
                 let commit = commit();
-                let mark = StateMark {
-                    number: commit.number,
-                    id: commit.id,
-                    epoch: commit.epoch,
-                    last_step_id: commit.id,
-                    log_bytes: 0,
-                };
+                let mark = mark_of(&commit);
                 self.apply(who, Applied { writes: commit.writes.into(), mark });
             }
             Some(Slip::PublishBeforeDurable) => {

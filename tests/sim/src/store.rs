@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use pelton_core::commit::Commit;
 use pelton_core::id::{CommitId, CommitNumber, Epoch};
 use pelton_core::snapshot::StateMark;
 use pelton_core::task::Applied;
@@ -92,6 +93,12 @@ impl Store {
     pub fn volatile(&self) -> usize {
         self.volatile.len()
     }
+}
+
+/// Where a local copy stands with a commit.
+pub fn mark_of(commit: &Commit) -> StateMark {
+    let Commit { number, id, epoch, .. } = *commit;
+    StateMark { number, id, epoch, last_step_id: id, log_bytes: 0 }
 }
 
 fn whole(state: &State, mark: StateMark) -> Applied {

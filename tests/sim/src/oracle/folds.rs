@@ -6,7 +6,6 @@ use pelton_core::id::{ShardKey, TaskId};
 use pelton_core::output::OutputId;
 use pelton_core::position::Position;
 use pelton_core::record::Record;
-use pelton_core::snapshot::StateMark;
 use pelton_core::write_set::{SYSTEM_SPACE, USER_SPACE};
 
 use super::space::is_passed;
@@ -17,7 +16,7 @@ use crate::guest::{self, Done, Logic};
 use crate::kinesis::Kinesis;
 use crate::mutants::Blunder;
 use crate::promise::{Verdict, Wrong, ensure};
-use crate::store::write;
+use crate::store::{mark_of, write};
 
 impl Oracle {
     pub(super) fn folds(&mut self, task: TaskId, commit: &Commit, kinesis: &Kinesis) -> Verdict {
@@ -37,13 +36,7 @@ impl Oracle {
             self.invoked(task, logic, invocation, &mut step, kinesis).map_err(|wrong| wrong.at(&at))?;
         }
         let history = &mut self.tasks[usize::from(task.0)];
-        let mark = StateMark {
-            number: commit.number,
-            id: commit.id,
-            epoch: commit.epoch,
-            last_step_id: commit.id,
-            log_bytes: 0,
-        };
+        let mark = mark_of(commit);
         let touched = &step.done.writes;
         write(&mut history.state, &pelton_core::task::Applied { writes: commit.writes.clone().into(), mark });
         write(&mut history.model, &pelton_core::task::Applied { writes: touched.clone().into(), mark });

@@ -147,8 +147,9 @@ impl DeadLetters {
 
     /// Whether so many more letters, of so many bytes in all, still fit.
     pub fn has_room(&self, bounds: LetterBounds, letters: u64, bytes: u64) -> bool {
-        let fits = self.len() + letters <= bounds.letters_max && self.bytes + bytes <= bounds.bytes_max;
-        fits || wrong(Mutant::LettersUnbounded)
+        let count_fits = self.len() + letters <= bounds.letters_max || wrong(Mutant::LettersUnbounded);
+        let bytes_fit = self.bytes + bytes <= bounds.bytes_max || wrong(Mutant::LetterBytesUnbounded);
+        count_fits && bytes_fit
     }
 
     /// How many there are.

@@ -62,12 +62,26 @@ mutants! {
     AttemptsForgotten = "attempts-forgotten",
     /// Whatever is set aside, the attempts at something else are forgotten.
     AttemptsOfAnotherForgotten = "attempts-of-another-forgotten",
+    /// The logic is not tried again.
+    NoRetry = "no-retry",
+    /// What was to stop the task becomes a dead letter.
+    StopIsLetter = "stop-is-letter",
+    /// A dead letter that the logic fails with again is removed.
+    FailedRedriveRemoves = "failed-redrive-removes",
+    /// Timers are forgotten by a restart.
+    TimersForgotten = "timers-forgotten",
+    /// What logic deletes stays.
+    DeletesIgnored = "deletes-ignored",
     /// A timer that fired stays set.
     FiredTimerStays = "fired-timer-stays",
     /// The time of an invocation is the host's, also where it falls.
     ClockFalls = "clock-falls",
-    /// Dead letters are written past their bound.
+    /// There may be any number of dead letters.
     LettersUnbounded = "letters-unbounded",
+    /// Dead letters may be of any size.
+    LetterBytesUnbounded = "letter-bytes-unbounded",
+    /// A gap at which the task was to stop is passed.
+    GapStopContinues = "gap-stop-continues",
     /// What began as an aggregate and was none is not counted where something beside it came before.
     MalformedForgotten = "malformed-forgotten",
     /// A record set aside takes no account of what is set aside beside it.

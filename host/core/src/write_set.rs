@@ -5,6 +5,8 @@ use std::ops::Bound;
 
 use bytes::Bytes;
 
+use crate::mutant::{Mutant, wrong};
+
 /// Longest key a task may write, in bytes.
 pub const KEY_BYTES_MAX: usize = 1024;
 /// Longest value a task may write, in bytes.
@@ -36,6 +38,9 @@ pub struct WriteSet {
 impl WriteSet {
     /// Sets or deletes a key; the write before it is forgotten.
     pub fn insert(&mut self, key: StateKey, value: Option<Bytes>) {
+        if value.is_none() && key[0] == USER_SPACE && wrong(Mutant::DeletesIgnored) {
+            return;
+        }
         self.bytes += key.len() + value.as_ref().map_or(0, Bytes::len);
         let key_len = key.len();
         if let Some(before) = self.writes.insert(key, value) {

@@ -4,6 +4,8 @@ use pelton_core::record::Run;
 use pelton_core::snapshot::{Manifest, StateMark};
 use pelton_core::task::{Call, CallOutcome, Event, Failure, FailureKind, Given};
 
+use pelton_core::write_set::WriteSet;
+
 use crate::guest::Logic;
 use crate::mutants::Slip;
 use crate::oracle::Who;
@@ -68,6 +70,10 @@ impl World {
             let index = index.filter(|_| names);
             CallOutcome::Failed(Failure { kind, index, message: "as the seed wants it".into() })
         };
+        if self.goes_wrong(self.faults.guest / 50) {
+            self.cover.fatal_calls += 1;
+            return failed(FailureKind::Fatal, None);
+        }
         if self.goes_wrong(self.faults.guest) {
             self.cover.guest_failures += 1;
             let given = match call.work.given() {
@@ -87,7 +93,9 @@ impl World {
         match logic.call(&call, poison, &self.store(who).state) {
             Ok(done) => {
                 let timers = done.timer_changes();
-                CallOutcome::Folded { writes: done.writes, outputs: done.outputs, timers }
+                let mut writes = WriteSet::default();
+                done.writes.into_iter().for_each(|(key, value)| writes.insert(key, value));
+                CallOutcome::Folded { writes, outputs: done.outputs, timers }
             }
             Err((kind, index)) => {
                 self.cover.poisoned_calls += 1;

@@ -101,7 +101,10 @@ impl TaskItems {
     pub fn trim_one(&mut self, floor: CommitNumber, pick: u64, slip: Option<Slip>) -> bool {
         let fences_too = slip == Some(Slip::TrimFences);
         let log = self.log.range(..floor).filter(|(_, item)| fences_too || item.kind == CommitKind::Step);
-        let log: Vec<CommitNumber> = log.map(|(number, _)| *number).collect();
+        let mut log: Vec<CommitNumber> = log.map(|(number, _)| *number).collect();
+        if slip == Some(Slip::TrimNewest) {
+            log.extend(self.log.keys().next_back().filter(|newest| **newest >= floor));
+        }
         let lowest: PartKey = (CommitNumber(0), CommitId::default(), 0);
         let end: PartKey = (floor, CommitId::default(), 0);
         let mut parts: Vec<PartKey> = self.parts.range(lowest..end).map(|(key, _)| *key).collect();

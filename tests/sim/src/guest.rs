@@ -10,7 +10,7 @@ use pelton_core::output::Output;
 use pelton_core::record::Record;
 use pelton_core::task::{Call, FailureKind, Given};
 use pelton_core::timers::TimerChange;
-use pelton_core::write_set::{WriteSet, user_key};
+use pelton_core::write_set::user_key;
 
 use crate::rng::{hash, mix};
 use crate::store::State;
@@ -52,7 +52,7 @@ impl View for Layers<'_> {
 #[derive(Debug, Default)]
 pub struct Done {
     /// Keys written.
-    pub writes: WriteSet,
+    pub writes: BTreeMap<Bytes, Option<Bytes>>,
     /// In order.
     pub outputs: Vec<Output>,
     /// By name.
@@ -61,7 +61,7 @@ pub struct Done {
 
 fn read(done: &Done, view: &dyn View, stored: &Bytes) -> u64 {
     let value = match done.writes.get(stored) {
-        Some(written) => written.cloned(),
+        Some(written) => written.clone(),
         None => view.read(stored),
     };
     value.map_or(0, |value| u64::from_be_bytes(value.as_ref().try_into().expect("the guest writes 8 bytes")))

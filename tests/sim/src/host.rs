@@ -17,6 +17,7 @@ use pelton_core::write_set::SYSTEM_SPACE;
 use crate::mutants::Slip;
 use crate::oracle::Who;
 use crate::promise::Wrong;
+use crate::shape::Shape;
 use crate::slips;
 use crate::store::{State, Store};
 use crate::trace::trace;
@@ -85,13 +86,14 @@ impl World {
         let who = Who { host, life: self.hosts[host].life, task, instance: self.instances };
         // In the end whoever runs the job lets it go on.
         let healing = self.heir.is_some();
-        let letters_max = if healing { u64::MAX } else { self.shape.letters_max };
+        let Shape { letters_max, letter_bytes_max, .. } = self.shape;
+        let (letters_max, bytes_max) = if healing { (u64::MAX, u64::MAX) } else { (letters_max, letter_bytes_max) };
         let rules = RunningRules {
             commit_interval_ms: self.shape.commit_interval_ms,
             retries: self.shape.retries,
             last_straw: if healing { LastStraw::DeadLetter } else { self.shape.last_straw },
             on_gap: if healing { OnGap::Continue } else { self.shape.on_gap },
-            letters: LetterBounds { letters_max, bytes_max: u64::MAX },
+            letters: LetterBounds { letters_max, bytes_max },
             from_job: (0..self.shape.streams).map(|stream| stream < self.shape.upstream_streams).collect(),
             deployment: self.deployment,
             positions_age_max_ms: self.shape.positions_age_max_ms,
@@ -150,7 +152,6 @@ impl World {
             Effect::ReadManifests => self.send(who, Request::ReadManifests),
             Effect::ReadLog(number) => self.send(who, Request::ReadLog(number)),
             Effect::Ready => {
-                self.cover.idle_found += 1;
                 self.send(who, Request::ReadIdle);
             }
             Effect::Put { commit, epoch, attempt } => {
@@ -278,13 +279,16 @@ impl World {
             StopCause::FenceTrimmed { .. } => self.cover.fences_trimmed += 1,
             StopCause::Failing { .. } => self.cover.batches_given_up += 1,
             StopCause::Gap { .. } if self.shape.on_gap == OnGap::Stop => self.cover.stopped_at_gaps += 1,
-            StopCause::DeadLettersFull { letters, .. } if *letters <= self.shape.letters_max => {
+            StopCause::DeadLettersFull { letters, bytes, .. }
+                if *letters <= self.shape.letters_max && *bytes <= self.shape.letter_bytes_max =>
+            {
                 self.cover.letters_full += 1;
             }
             StopCause::CorruptCommit { .. } | StopCause::MissingCommit { .. } | StopCause::CorruptSnapshot { .. } => {
                 let what = format!("a state can be restored: task {}: {cause}", who.task);
                 resume_unwind(Box::new(Wrong::invariant(3, what)));
             }
+            StopCause::Logic(_) if self.cover.fatal_calls > 0 => {}
             StopCause::Logic(_)
             | StopCause::Gap { .. }
             | StopCause::DeadLettersFull { .. }
@@ -335,9 +339,7 @@ impl World {
         let now = self.host_now(host);
         let running = |instance: &&Instance| instance.task.running().is_some();
         let running = self.hosts[host].tasks.values().filter(running);
-        // What has no time of its own, as old positions have none, is looked at every second.
-        let second = (self.now / TICK_MS).is_multiple_of(10);
-        let due = |instance: &&Instance| instance.task.wake_at_ms().map_or(second, |wake_ms| wake_ms <= now);
+        let due = |instance: &&Instance| instance.task.wake_at_ms().is_some_and(|wake_ms| wake_ms <= now);
         let due: Vec<Who> = running.filter(due).map(|instance| instance.who).collect();
         for who in due {
             self.step(who, Event::Tick);

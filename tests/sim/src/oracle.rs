@@ -14,13 +14,14 @@ use pelton_core::position::{Position, PositionEntry, RecordPlace};
 use pelton_core::record::Record;
 use pelton_core::shard::Shard;
 use pelton_core::snapshot::StateMark;
-use pelton_core::task::Attempts;
+use pelton_core::task::{Attempts, LastStraw, OnGap};
 
 use self::judge::Judgement;
 use self::stored::Entry;
 use crate::kinesis::{Kinesis, Meant};
 use crate::mutants::Blunder;
 use crate::promise::{Verdict, Wrong, ensure};
+use crate::rng::{hash, mix};
 use crate::shape::Shape;
 use crate::store::State;
 
@@ -62,8 +63,10 @@ struct History {
     /// Timers as logic set them, and as they are stored.
     timers: BTreeMap<String, u64>,
     stored_timers: BTreeMap<String, u64>,
-    /// Dead letters that stand.
+    /// Dead letters that stand, and those that somebody asked to forget.
     letters: BTreeMap<u64, DeadLetter>,
+    letter_bytes: BTreeMap<u64, u64>,
+    to_forget: BTreeSet<u64>,
     /// Gaps that a letter told of, even if it was dropped since.
     gaps: Vec<Content>,
     counts: Counts,
@@ -106,6 +109,14 @@ pub struct Oracle {
     lost: u64,
     /// Dead letters that a task may have while nothing is mended.
     letters_max: u64,
+    /// And how many bytes of them.
+    letter_bytes_max: u64,
+    on_gap: OnGap,
+    /// The bytes that each commit was sent with, as a hash.
+    sent: BTreeMap<(CommitNumber, CommitId), u64>,
+    /// What becomes of what logic failed with for the last time, and how often it is tried again.
+    last_straw: LastStraw,
+    retries: u32,
     /// What it gets wrong on purpose.
     blunder: Option<Blunder>,
 }
@@ -134,7 +145,7 @@ fn put_of(record: &Record) -> (String, u32) {
 impl Oracle {
     /// An oracle for a job just created; what was put before and is not in its start counts for nothing.
     pub fn new(meta: JobMeta, shape: &Shape, kinesis: &Kinesis, blunder: Option<Blunder>) -> Self {
-        let Shape { big, retention_ms, letters_max, .. } = *shape;
+        let Shape { big, retention_ms, letters_max, letter_bytes_max, last_straw, retries, on_gap, .. } = *shape;
         let gone = kinesis.shards().filter(|(_, shard)| shard.forgotten);
         let gone_before_start = gone.map(|(key, _)| key).collect();
         let mut oracle = Self {
@@ -151,6 +162,11 @@ impl Oracle {
             puts: BTreeMap::new(),
             lost: 0,
             letters_max,
+            letter_bytes_max,
+            on_gap,
+            sent: BTreeMap::new(),
+            last_straw,
+            retries,
             blunder,
         };
         for (key, shard) in kinesis.shards() {
@@ -202,6 +218,14 @@ impl Oracle {
     pub fn claimed(&mut self, who: Who, epoch: Epoch) -> Verdict {
         let before = self.claims.insert((who.task, epoch), who);
         ensure!(2, before.is_none(), "one owner an epoch: epoch {epoch} of task {} was claimed twice", who.task);
+        Ok(())
+    }
+
+    /// A commit arrives, whatever becomes of it.
+    pub fn arrives(&mut self, stored: &StoredCommit) -> Verdict {
+        let bytes = stored.parts.iter().fold(hash(&stored.head), |sum, part| mix(sum ^ hash(part)));
+        let same = *self.sent.entry((stored.number, stored.id)).or_insert(bytes) == bytes;
+        ensure!(2, same, "what is sent of a commit never changes: {} at {}", stored.id, stored.number);
         Ok(())
     }
 

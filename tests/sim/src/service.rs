@@ -77,7 +77,10 @@ impl World {
                 // Nobody promises that these are the newest.
                 let stale = items.idle_before.clone().filter(|_| self.goes_wrong(self.faults.stale));
                 let items = &self.table[usize::from(who.task.0)];
-                Event::IdleFound(stale.map_or_else(|| items.idle.values().cloned().collect(), |stale| vec![stale]))
+                let found = stale.map_or_else(|| items.idle.values().cloned().collect(), |stale| vec![stale]);
+                let newest = items.log.values().rev().find(|item| item.kind == CommitKind::Step).map(|item| item.id);
+                self.cover.idle_found += u64::from(found.iter().any(|(step, _)| Some(*step) == newest));
+                Event::IdleFound(found)
             }
             other => unreachable!("{other:?} is no read"),
         };
@@ -101,6 +104,8 @@ impl World {
             return self.answer(who, Event::Put(PutReply::Unknown));
         }
         let conditional = self.slip != Some(Slip::PutWithoutCondition);
+        let verdict = self.oracle.arrives(&commit);
+        self.check(verdict);
         let items = &mut self.table[usize::from(who.task.0)];
         let floor = items.floor();
         let applied = items.put(&commit, epoch, who.host, conditional);

@@ -82,6 +82,8 @@ pub struct Shape {
     pub last_straw: LastStraw,
     /// Dead letters that a task may have.
     pub letters_max: u64,
+    /// And how many bytes of them.
+    pub letter_bytes_max: u64,
     /// Tasks of the job upstream whose outputs are the first streams; none where it has none.
     pub upstream: u64,
     /// How many of the first streams it fills, each with an output of its own.
@@ -150,6 +152,7 @@ impl Shape {
             poison: rng.chance(4_000),
             last_straw: if rng.chance(6_000) { LastStraw::DeadLetter } else { LastStraw::Stop },
             letters_max: if rng.chance(2_000) { rng.between(0, 5) } else { u64::MAX },
+            letter_bytes_max: if rng.chance(1_000) { rng.between(0, 3_000) } else { u64::MAX },
             upstream,
             upstream_streams: if upstream > 0 { rng.between(1, streams) } else { 0 },
             retention_ms: None,
@@ -175,6 +178,7 @@ impl Shape {
             upstream: 0,
             upstream_streams: 0,
             letters_max: u64::MAX,
+            letter_bytes_max: u64::MAX,
             ..self
         }
     }
@@ -259,7 +263,7 @@ coverage! {
     snapshots_loaded,
     /// Snapshots that vanished while they were loaded.
     snapshots_missed,
-    /// Times idle positions were believed or not.
+    /// Tasks that were told of idle positions that follow the newest commit.
     idle_found,
     /// Shards split.
     splits,
@@ -279,6 +283,8 @@ coverage! {
     upstream_repeats,
     /// Calls of the logic that failed.
     guest_failures,
+    /// Calls that failed for good.
+    fatal_calls,
     /// Calls that failed because of a record the guest cannot take.
     poisoned_calls,
     /// Dead letters written.

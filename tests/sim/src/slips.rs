@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use pelton_core::codec::{self, SystemEntry};
 use pelton_core::commit::{CommitKind, StoredCommit};
 use pelton_core::id::CommitNumber;
@@ -11,7 +10,7 @@ use pelton_core::outbox::Outbox;
 use pelton_core::position::Position;
 use pelton_core::snapshot::Manifest;
 use pelton_core::task::{Applied, Event};
-use pelton_core::write_set::{SYSTEM_SPACE, USER_SPACE, WriteSet};
+use pelton_core::write_set::{SYSTEM_SPACE, WriteSet};
 
 use crate::mutants::Slip;
 use crate::oracle::Who;
@@ -68,10 +67,7 @@ impl World {
             }
             Some(Slip::SentBytesChange) if attempt > 0 => {
                 let mut commit = commit();
-                let users = commit.writes.iter().filter(|(key, _)| key[0] == USER_SPACE);
-                let last = users.map(|(key, _)| key.clone()).max();
-                commit.writes =
-                    commit.writes.iter().filter(|(key, _)| Some(*key) != last.as_ref()).map(clone).collect();
+                commit.born = CommitNumber(commit.born.0 + 1);
                 return Arc::new(codec::encode(&commit));
             }
             _ => {}
@@ -94,7 +90,6 @@ impl World {
     /// The manifest of a snapshot about to be taken.
     pub fn slip_manifest(&mut self, who: Who, manifest: Manifest) -> Manifest {
         match self.slip {
-            Some(Slip::TrimNewest) => Manifest { floor: manifest.at.next(), ..manifest },
             Some(Slip::TrimBeforeManifest) => {
                 self.after(1, Action::Work(who, Chore::Trim(manifest.floor)));
                 manifest
@@ -126,8 +121,4 @@ impl World {
         }
         now
     }
-}
-
-fn clone((key, value): (&Bytes, &Option<Bytes>)) -> (Bytes, Option<Bytes>) {
-    (key.clone(), value.clone())
 }

@@ -26,8 +26,8 @@ pub struct Store {
 }
 
 /// Applies a commit's writes.
-pub fn write(state: &mut State, applied: &Applied) {
-    for (key, value) in applied.writes.iter() {
+pub fn write<'a>(state: &mut State, writes: impl IntoIterator<Item = (&'a Bytes, &'a Option<Bytes>)>) {
+    for (key, value) in writes {
         match value {
             Some(value) => drop(state.insert(key.clone(), value.clone())),
             None => drop(state.remove(key)),
@@ -45,7 +45,7 @@ impl Store {
 
     /// Applies a commit; a crash may lose it.
     pub fn apply(&mut self, applied: Applied) {
-        write(&mut self.state, &applied);
+        write(&mut self.state, applied.writes.iter());
         self.mark = applied.mark;
         self.volatile.push(applied);
     }
@@ -53,7 +53,7 @@ impl Store {
     /// What is applied survives a crash from now on.
     pub fn fsync(&mut self) {
         for applied in self.volatile.drain(..) {
-            write(&mut self.durable, &applied);
+            write(&mut self.durable, applied.writes.iter());
         }
         self.durable_mark = self.mark;
     }
@@ -82,7 +82,7 @@ impl Store {
         self.state = self.durable.clone();
         self.mark = self.durable_mark;
         for applied in volatile.into_iter().take(kept) {
-            write(&mut self.state, &applied);
+            write(&mut self.state, applied.writes.iter());
             self.mark = applied.mark;
         }
         self.durable = self.state.clone();

@@ -116,6 +116,7 @@ impl World {
         self.letters_seen.truncate(20);
         if self.rng.chance(1_500) {
             self.cover.forgets += 1;
+            self.oracle.asked_to_forget(task, number);
             return self.step(who, Event::Forget(number));
         }
         for _ in 0..self.rng.between(1, 2) {
@@ -164,7 +165,7 @@ impl World {
         }
         let pause = self.rng.between(1, 2 * self.shape.whim_every_ms);
         self.after(pause, Action::Whim(host));
-        if !self.hosts[host].up {
+        if !self.hosts[host].up || self.hosts[host].asleep_until > self.now {
             return;
         }
         let task = TaskId(self.rng.below(u64::from(self.shape.tasks)) as u16);

@@ -199,11 +199,8 @@ impl World {
         self.meta.tasks.tasks().all(|task| {
             let instance = self.hosts[host].tasks.get(&task).filter(|instance| instance.ready);
             let running = instance.and_then(|instance| instance.task.running());
-            let now_ms = self.host_now(host);
-            running.is_some_and(|running| {
-                let due = running.timers().next_ms().is_some_and(|due_ms| due_ms <= now_ms);
-                !running.is_busy() && running.outbox().is_empty() && !due
-            })
+            let is_quiet = running.is_some_and(|running| !running.is_busy() && running.outbox().is_empty());
+            is_quiet && !self.oracle.is_overdue(task, self.host_now(host))
         }) && self.upstream.iter().all(crate::upstream::Upstream::is_done)
     }
 

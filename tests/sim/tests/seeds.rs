@@ -37,7 +37,8 @@ fn every_mutant_is_caught_where_it_was() {
         assert_eq!(failure.promise.to_string(), caught.promise, "{caught}: {}", failure.what);
     }
     // A check that has gone blind would leave its promise without a mutant.
-    let promises: BTreeSet<&str> = on_record.iter().map(|caught| caught.promise.as_str()).collect();
+    let of_the_rules = on_record.iter().filter(|caught| !caught.name.starts_with("oracle-"));
+    let promises: BTreeSet<&str> = of_the_rules.map(|caught| caught.promise.as_str()).collect();
     for promise in ["1", "2", "3", "4", "5", "6", "7", "9", "10", "liveness"] {
         assert!(promises.contains(promise), "no mutant breaks invariant {promise}");
     }

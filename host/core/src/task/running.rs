@@ -160,6 +160,7 @@ impl Running {
                 SystemEntry::DeadLetter(number, bytes, letter) => letters.note(number, bytes, &letter),
                 SystemEntry::Attempts(_) if wrong(Mutant::AttemptsForgotten) => {}
                 SystemEntry::Attempts(stored) => attempts = Some(stored),
+                SystemEntry::Timer(_) if wrong(Mutant::TimersForgotten) => {}
                 SystemEntry::Timer(timer) => timers.change(timer.name, Some(timer.due_ms)),
                 SystemEntry::Seen(upstream, start, mark) => seen.push((upstream, start, mark)),
             }

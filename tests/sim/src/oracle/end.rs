@@ -2,6 +2,7 @@
 
 use pelton_core::id::{ShardKey, TaskId};
 use pelton_core::position::Position;
+use pelton_core::task::{LastStraw, OnGap};
 use pelton_core::write_set::USER_SPACE;
 
 use pelton_core::counts::Counts;
@@ -27,14 +28,27 @@ impl Oracle {
             .map(|((commit, index), _)| format!("output {index} of commit {commit} of task {task} is unpublished"))
     }
 
+    /// Whether a timer of a task should have fired by a host's clock.
+    pub fn is_overdue(&self, task: TaskId, now_ms: u64) -> bool {
+        self.tasks[usize::from(task.0)].timers.values().any(|due_ms| *due_ms <= now_ms)
+    }
+
+    /// Somebody asks a task to forget a dead letter.
+    pub fn asked_to_forget(&mut self, task: TaskId, number: u64) {
+        self.tasks[usize::from(task.0)].to_forget.insert(number);
+    }
+
     /// How many records are not accounted for.
     pub fn outstanding(&self) -> u64 {
         self.tasks.iter().map(|history| history.expected.saturating_sub(history.accounted)).sum()
     }
 
-    /// From now on the bound on dead letters is lifted.
+    /// From now on the bound on dead letters is lifted, and what would have stopped a task becomes one.
     pub fn lift_bounds(&mut self) {
         self.letters_max = u64::MAX;
+        self.letter_bytes_max = u64::MAX;
+        self.on_gap = OnGap::Continue;
+        self.last_straw = LastStraw::DeadLetter;
     }
 
     /// A restored state is that of the history.

@@ -16,7 +16,7 @@ use crate::guest::{self, Done, Logic};
 use crate::kinesis::Kinesis;
 use crate::mutants::Blunder;
 use crate::promise::{Verdict, Wrong, ensure};
-use crate::store::{mark_of, write};
+use crate::store::write;
 
 impl Oracle {
     pub(super) fn folds(&mut self, task: TaskId, commit: &Commit, kinesis: &Kinesis) -> Verdict {
@@ -36,10 +36,9 @@ impl Oracle {
             self.invoked(task, logic, invocation, &mut step, kinesis).map_err(|wrong| wrong.at(&at))?;
         }
         let history = &mut self.tasks[usize::from(task.0)];
-        let mark = mark_of(commit);
         let touched = &step.done.writes;
-        write(&mut history.state, &pelton_core::task::Applied { writes: commit.writes.clone().into(), mark });
-        write(&mut history.model, &pelton_core::task::Applied { writes: touched.clone().into(), mark });
+        write(&mut history.state, commit.writes.iter());
+        write(&mut history.model, touched);
         let written: Vec<_> = commit.writes.iter().filter(|(key, _)| key[0] == USER_SPACE).collect();
         let expected: Vec<_> = touched.iter().collect();
         ensure!(4, written == expected, "state is the fold of the records: {at} writes {written:?}, not {expected:?}");
@@ -213,7 +212,14 @@ impl Oracle {
             ensure!(4, excused, "a run is all of the task's records: {key}#{count} of {} is missing", run.shard);
             self.lost(task, &key, count);
         }
-        ensure!(1, due.len() == run.records as usize, "a run has no other records: {} in {}", run.records, run.shard);
+        // Too many: others' records, or some twice.
+        let others = kinesis.between(&run.shard, run.after, run.up_to).any(|meant| {
+            let (owner, fate) = self.judged[&(run.shard.clone(), meant.record.place)];
+            owner != task && fate.is_none()
+        });
+        let (given, here) = (run.records, &run.shard);
+        ensure!(1, due.len() == given as usize || !others, "a run has no other task's records: {given} in {here}");
+        ensure!(4, due.len() == given as usize, "a run has no other records: {given} in {here}");
         for record in &due {
             if let Some(id) = record.output.as_deref() {
                 let place = (run.shard.clone(), record.place);

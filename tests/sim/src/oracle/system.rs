@@ -9,6 +9,7 @@ use pelton_core::id::{ShardKey, TaskId};
 use pelton_core::policy::{Fate, Oddity};
 use pelton_core::position::{Position, PositionEntry, RecordPlace};
 use pelton_core::record::Record;
+use pelton_core::task::{LastStraw, OnGap};
 use pelton_core::write_set::USER_SPACE;
 
 use super::space::{is_passed, opening};
@@ -56,7 +57,10 @@ impl Oracle {
                     ensure!(6, number == commit.number, "a commit's outputs are its own: {number}");
                     emitted = outputs;
                 }
-                Entry::Letter(number, letter) => letters.push((number, *letter)),
+                Entry::Letter(number, letter) => {
+                    self.tasks[at].letter_bytes.insert(number, value.len() as u64);
+                    letters.push((number, *letter));
+                }
                 Entry::Counts(stored) => counts = Some(stored),
                 Entry::Timer(timer) => drop(self.tasks[at].stored_timers.insert(timer.name, timer.due_ms)),
                 Entry::Attempts(attempts) => {
@@ -128,8 +132,10 @@ impl Oracle {
                 (content, LetterCause::Poison | LetterCause::Failed) => {
                     let poison = matches!(content, Content::Record(_, record) if guest::is_poison(record));
                     let found = set_aside.iter().position(|one| one == content);
+                    let given_up = letter.cause == LetterCause::Failed && letter.attempts > self.retries;
                     found.map(|one| set_aside.swap_remove(one)).is_some()
-                        && (letter.cause == LetterCause::Failed || poison)
+                        && (given_up || poison && letter.cause == LetterCause::Poison)
+                        && self.last_straw == LastStraw::DeadLetter
                 }
                 _ => false,
             };
@@ -146,10 +152,20 @@ impl Oracle {
             ensure!(4, gone.contains(number), "a letter that was folded is one no more: {number}");
         }
         for number in gone {
+            self.tasks[at].letter_bytes.remove(&number);
+            let asked = self.tasks[at].to_forget.contains(&number) || step.redriven.contains(&number);
+            ensure!(7, asked, "a letter is removed once it is folded, or by who asks for it: {number}");
             ensure!(7, self.tasks[at].letters.remove(&number).is_some(), "a letter is removed once: {number}");
         }
         let (stand, most) = (self.tasks[at].letters.len() as u64, self.letters_max);
         ensure!(7, stand <= most, "letters keep their bound: {stand} of {most}");
+        let bytes: u64 = self.tasks[at].letter_bytes.values().sum();
+        ensure!(
+            7,
+            bytes <= self.letter_bytes_max,
+            "letters keep their bound: {bytes} bytes of {}",
+            self.letter_bytes_max
+        );
         Ok(())
     }
 
@@ -191,6 +207,9 @@ impl Oracle {
     fn position(&mut self, task: TaskId, shard: &ShardKey, entry: PositionEntry, kinesis: &Kinesis) -> Verdict {
         let before = self.tasks[usize::from(task.0)].positions.insert(shard.clone(), entry);
         let before = before.map_or(Position::TrimHorizon, |entry| entry.position);
+        let lost = |gap: &Content| matches!(gap, Content::Gap { shard: of, to: Position::ShardEnd, .. } if of == shard);
+        let passes = entry.position == Position::ShardEnd && self.tasks[usize::from(task.0)].gaps.iter().any(lost);
+        ensure!(7, self.on_gap == OnGap::Continue || !passes, "a task stops at a gap where it is to: {shard}");
         ensure!(4, before <= entry.position, "positions never fall: {shard} from {before} to {}", entry.position);
         for meant in kinesis.between(shard, before, Position::ShardEnd) {
             let record = &meant.record;

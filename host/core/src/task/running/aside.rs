@@ -52,6 +52,7 @@ impl Running {
                 self.open.touch(now_ms);
                 effects.push(Effect::LookForShards);
             }
+            OnGap::Stop if wrong(Mutant::GapStopContinues) => self.intake.passed(batch),
             OnGap::Stop => {
                 self.intake.put_back(batch);
                 self.drain(StopCause::Gap { shard: run.shard.clone(), from: run.after, what: gap.to_string() });
@@ -208,7 +209,10 @@ impl Running {
             at_ms: self.clock_ms,
             content: letter.content.clone(),
         };
-        self.put_letter(now_ms, number, &letter);
+        match wrong(Mutant::FailedRedriveRemoves) {
+            true => self.remove_letter(now_ms, number),
+            false => self.put_letter(now_ms, number, &letter),
+        }
         self.fault = None;
     }
 }

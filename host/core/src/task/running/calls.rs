@@ -185,8 +185,9 @@ impl Running {
     fn failed_alone(&mut self, now_ms: u64, suspect: Suspect, work: &Work, invoked: Invoked, failure: Failure) {
         let before = self.attempts.as_ref().filter(|attempts| attempts.suspect == suspect);
         let attempts = before.map_or(0, |attempts| attempts.attempts) + 1;
-        let gives_up = failure.kind == FailureKind::Poison || attempts > self.rules.retries;
-        if gives_up && self.rules.last_straw == LastStraw::DeadLetter {
+        let gives_up = failure.kind == FailureKind::Poison || attempts > self.rules.retries || wrong(Mutant::NoRetry);
+        let sets_aside = self.rules.last_straw == LastStraw::DeadLetter || wrong(Mutant::StopIsLetter);
+        if gives_up && sets_aside {
             let cause = if failure.kind == FailureKind::Poison { LetterCause::Poison } else { LetterCause::Failed };
             return self.set_aside(now_ms, work, invoked, (cause, attempts, failure.message));
         }

@@ -151,7 +151,7 @@ impl Shape {
             odd: if rng.chance(6_000) { rng.below(6_000) } else { 0 },
             poison: rng.chance(4_000),
             last_straw: if rng.chance(6_000) { LastStraw::DeadLetter } else { LastStraw::Stop },
-            letters_max: if rng.chance(2_000) { rng.between(0, 5) } else { u64::MAX },
+            letters_max: if rng.chance(4_500) { rng.between(0, 6) } else { u64::MAX },
             letter_bytes_max: if rng.chance(1_000) { rng.between(0, 3_000) } else { u64::MAX },
             upstream,
             upstream_streams: if upstream > 0 { rng.between(1, streams) } else { 0 },

@@ -1,5 +1,5 @@
 //! Wrong variants of the rules, to prove that tests would see them. They exist only in the copy of this crate that the
-//! simulator is built with (feature `mutants`), where one is chosen at run time; anywhere else [`wrong`] is false while
+//! simulator is built with (feature `mutants`), where one is chosen at run time; anywhere else `wrong` is false while
 //! compiling, and nothing of them is left.
 
 macro_rules! mutants {

@@ -261,3 +261,19 @@ fn a_subscription_ends_with_its_lane_or_its_shard() {
     assert_eq!((feed.next(300), feed.listens()), (FeedNext::Idle, false));
     assert!(feed.is_caught_up());
 }
+
+#[test]
+fn who_keeps_up_is_told_of_no_gap_that_its_lane_has() {
+    let (day_ms, now_ms) = (86_400_000, 864_000_000);
+    let mut feed = Feed::new(Pace::KINESIS);
+    // One that a letter excuses opens the lane, a day and an hour behind.
+    let excused = Want { excused_ms: now_ms - day_ms + day_ms / 64, ..want(1, now_ms - day_ms - 3_600_000) };
+    feed.join(now_ms, TaskId(1), &excused);
+    assert_eq!(feed.next(now_ms + GATHER_MS), FeedNext::Iterate(Lane::Shared, after(1)));
+    // Others join it: one a minute behind, and one as far behind as the lane, with no letter.
+    feed.join(now_ms + GATHER_MS, TaskId(2), &want(50, now_ms - 60_000));
+    feed.join(now_ms + GATHER_MS, TaskId(3), &want(1, now_ms - day_ms - 3_600_000));
+    feed.next(now_ms + GATHER_MS + 1);
+    let told = feed.gap(Lane::Shared, now_ms + GATHER_MS + 2, day_ms).map(|(_, tasks)| tasks);
+    assert_eq!(told, Some(vec![TaskId(3)]));
+}

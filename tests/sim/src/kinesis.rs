@@ -211,8 +211,9 @@ impl Kinesis {
         open[rng.below(open.len() as u64) as usize].1
     }
 
-    /// Records that arrived before a time can no longer be read; closed shards of which none is left are gone.
-    pub fn trim(&mut self, before_ms: u64) {
+    /// Records that arrived before a time can no longer be read; closed shards of which none is left are gone. Returns
+    /// which.
+    pub fn trim(&mut self, before_ms: u64) -> Vec<ShardKey> {
         let mut gone = Vec::new();
         for (at, stream) in self.streams.iter_mut().enumerate() {
             for (id, shard) in &mut stream.shards {
@@ -226,6 +227,7 @@ impl Kinesis {
             }
         }
         gone.iter().for_each(|key| self.forget(key));
+        gone
     }
 
     /// Splits a random open shard at a random hash key. Returns what it did.

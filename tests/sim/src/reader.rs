@@ -25,6 +25,8 @@ impl World {
             self.cover.stale_listings += u64::from(stale);
             let ago = if stale { self.rng.between(1, 4) as usize } else { 0 };
             let listing = self.kinesis.list(stream, ago);
+            let ids = || listing.iter().map(|shard| shard.id.to_string()).collect::<Vec<_>>().join(" ");
+            trace!(self, "host {host} lists, of input {stream}, {}", ids());
             self.hosts[host].map.update(StreamIndex(stream as u16), listing);
         }
         let tasks: Vec<Who> = self.hosts[host].tasks.values().map(|instance| instance.who).collect();

@@ -93,7 +93,9 @@ impl World {
     pub fn trim_streams(&mut self) {
         if let Some(retention_ms) = self.shape.retention_ms.filter(|_| self.heir.is_none()) {
             // Not at once, and never before its time by any host's clock.
-            self.kinesis.trim(self.now.saturating_sub(retention_ms));
+            for shard in self.kinesis.trim(self.now.saturating_sub(retention_ms)) {
+                trace!(self, "{shard} is gone");
+            }
             self.after(1_000, Action::Trim);
         }
     }

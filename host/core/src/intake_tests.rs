@@ -300,6 +300,21 @@ fn what_lies_behind_is_never_opened_again() {
     // d is known, so that b and c, its parents, are passed; so is their parent a, which is still listed.
     let script = [("list a=00-ff b=00-7f<a c=80-ff<a d=00-ff<b+c e=00-ff<d", ""), ("wants", "d:4"), ("orphans", "")];
     check("00-ff", "a", "d:4/00-ff", &script);
+    // b, which lay between, was listed and forgotten while nobody looked.
+    check("00-ff", "a", "c:4/00-ff", &[("list a=00-ff c=00-ff<b", ""), ("wants", "c:4"), ("orphans", "")]);
+    let sibling = [("list a=00-ff c=80-ff<a d=00-7f<b", ""), ("wants", "c:- d:4"), ("orphans", "")];
+    check("00-ff", "a", "d:4/00-7f", &sibling);
+    // b is gone, and where it lay nobody knows: it proves nothing of a.
+    let unknown = [
+        ("list c=00-7f<b", ""),
+        ("orphans", "b"),
+        ("lose b end", "lost"),
+        ("batch", "b-gap"),
+        ("fold", "b:end"),
+        ("list a=80-ff c=00-7f<b", ""),
+        ("wants", "a:- c:-"),
+    ];
+    check("00-ff", "0", "", &unknown);
 }
 
 #[test]

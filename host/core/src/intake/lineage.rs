@@ -2,24 +2,26 @@
 
 use std::collections::BTreeSet;
 
+use super::queue::UNKNOWN_RANGE;
 use super::{Intake, Progress, Want};
 use crate::id::{ShardId, ShardKey};
 use crate::job::JobMeta;
 use crate::mutant::{Mutant, wrong};
 use crate::position::{Position, PositionEntry};
 use crate::shard::{Shard, ShardMap};
+use crate::slice::HashRange;
 
 impl Intake {
     /// The shards that need a reader now and had none asked for: those whose parents are all passed.
     pub fn wants(&mut self, map: &ShardMap, meta: &JobMeta) -> Vec<Want> {
-        let behind = self.ancestors_of_known(map);
+        let behind = self.behind(map);
         let mut wants = Vec::new();
         for (key, shard) in map.touching(self.rules.reads) {
             if !self.shards.contains_key(key) {
                 let is_behind = behind.contains(key) && !wrong(Mutant::AncestorOpenedAgain);
                 // Only an old listing shows one from before the start.
                 let is_before = meta.lies_before_start(key) && !wrong(Mutant::BeforeStartOpened);
-                if is_behind || is_before || !self.parents_passed(key, shard, map, meta) {
+                if is_behind || is_before || !self.parents_passed(key, shard, &behind, (map, meta)) {
                     continue;
                 }
                 self.shards.insert(key.clone(), self.opening(key, shard, meta));
@@ -33,26 +35,48 @@ impl Intake {
         wants
     }
 
-    /// Every shard that some shard with a position descends from: never opened again.
-    fn ancestors_of_known(&self, map: &ShardMap) -> BTreeSet<ShardKey> {
-        let mut ancestors = BTreeSet::new();
-        let mut open: Vec<ShardKey> = self.shards.keys().cloned().collect();
+    /// Every shard that some begun one descends from, as far as listings tell: never opened again.
+    fn behind(&self, map: &ShardMap) -> BTreeSet<ShardKey> {
+        let mut behind: BTreeSet<ShardKey> = self.outlived(map).cloned().collect();
+        let mut open: Vec<ShardKey> = self.shards.keys().chain(&behind).cloned().collect();
         while let Some(key) = open.pop() {
             for parent in map.get(&key).iter().flat_map(|shard| &shard.parents) {
                 let parent = ShardKey { stream: key.stream, shard: parent.clone() };
-                if ancestors.insert(parent.clone()) {
+                if behind.insert(parent.clone()) {
                     open.push(parent);
                 }
             }
         }
-        ancestors
+        behind
     }
 
-    fn parents_passed(&self, key: &ShardKey, shard: &Shard, map: &ShardMap, meta: &JobMeta) -> bool {
+    /// Shards never begun that share hash keys with a younger one that is begun, and so came before it, though what lies between
+    /// was listed and forgotten while nobody looked.
+    fn outlived<'a>(&self, map: &'a ShardMap) -> impl Iterator<Item = &'a ShardKey> {
+        let reads = self.rules.reads;
+        let known = self.shards.iter().filter(|(_, progress)| progress.passed.range != UNKNOWN_RANGE);
+        let begun: Vec<_> = known.map(|(key, progress)| (key.clone(), progress.passed.range)).collect();
+        map.touching(reads).filter(|(key, _)| !self.shards.contains_key(*key)).filter_map(move |(key, shard)| {
+            let shared = shard.range.common(&reads)?;
+            let outlives = |(begun, range): &(ShardKey, HashRange)| {
+                begun.stream == key.stream && begun.shard > key.shard && range.touches(&shared)
+            };
+            begun.iter().any(outlives).then_some(key)
+        })
+    }
+
+    fn parents_passed(
+        &self,
+        key: &ShardKey,
+        shard: &Shard,
+        behind: &BTreeSet<ShardKey>,
+        (map, meta): (&ShardMap, &JobMeta),
+    ) -> bool {
         wrong(Mutant::ParentsIgnored)
             || shard.parents.iter().all(|parent| {
                 let parent = ShardKey { stream: key.stream, shard: parent.clone() };
                 match (self.shards.get(&parent), map.get(&parent)) {
+                    (None, _) if behind.contains(&parent) => true,
                     (Some(progress), _) => progress.taken == Position::ShardEnd,
                     (None, Some(listed)) => !listed.range.touches(&self.rules.reads) || meta.lies_before_start(&parent),
                     // It expired before the job began, was another task's, or all that this task needed of it came through the other parent.
@@ -122,7 +146,7 @@ impl Intake {
     /// Shards that this task still has to read and no listing shows: those begun and not read to their end, and parents never
     /// begun of what waits for them. Whether they are gone is for Kinesis to say, not for a listing.
     pub fn orphans(&self, map: &ShardMap, meta: &JobMeta) -> BTreeSet<ShardKey> {
-        let behind = self.ancestors_of_known(map);
+        let behind = self.behind(map);
         let unknown = map.touching(self.rules.reads).filter(|(key, shard)| {
             !self.shards.contains_key(key)
                 && !behind.contains(key)

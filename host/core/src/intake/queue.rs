@@ -8,6 +8,9 @@ use crate::record::{Gap, Record, Run};
 use crate::repeats::Repeats;
 use crate::slice::{HashKey, HashRange};
 
+/// The range of a shard of which none is known: the last hash key, which touches next to nothing.
+pub(super) const UNKNOWN_RANGE: HashRange = HashRange { start: HashKey(u128::MAX), end: HashKey(u128::MAX) };
+
 /// Runs passed as one: the logic is called once with their records, if there are any.
 #[derive(Clone, Debug, Default)]
 pub struct Batch {
@@ -183,10 +186,9 @@ impl Intake {
         &mut self.repeats_passed
     }
 
-    /// The shards of a batch's gap and bound, for one that was never listed: nothing is known of its range.
+    /// What is kept of a shard that is gone and was never listed.
     pub fn unknown_shard(position: Position) -> PositionEntry {
-        let nowhere = HashKey(u128::MAX);
-        PositionEntry { position, unread_from_ms: 0, range: HashRange { start: nowhere, end: nowhere } }
+        PositionEntry { position, unread_from_ms: 0, range: UNKNOWN_RANGE }
     }
 }
 

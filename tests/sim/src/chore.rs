@@ -1,11 +1,13 @@
 //! Work of a host that takes several calls: each is one step, and a crash between two leaves what the steps so far did.
 
+use pelton_core::append::PutReply;
 use pelton_core::record::Run;
 use pelton_core::snapshot::{Manifest, StateMark};
 use pelton_core::task::{Call, CallOutcome, Event, Failure, FailureKind, Given};
 
 use pelton_core::write_set::WriteSet;
 
+use crate::dynamo::Write;
 use crate::guest::Logic;
 use crate::mutants::Slip;
 use crate::oracle::Who;
@@ -26,10 +28,11 @@ impl World {
         match chore {
             Chore::Stage { commit, epoch, part } => match commit.parts.get(part as usize) {
                 None => self.send(who, Request::Put { commit, epoch, answered: false }),
-                Some(bytes) => {
-                    self.table[at].parts.insert((commit.number, commit.id, part), bytes.clone());
-                    self.after(pause, Action::Work(who, Chore::Stage { commit, epoch, part: part + 1 }));
-                }
+                Some(bytes) => match self.write(who.task, Write::Part((commit.number, commit.id, part), bytes.clone())) {
+                    true => self.after(pause, Action::Work(who, Chore::Stage { commit, epoch, part: part + 1 })),
+                    false if self.gives_up() => self.answer(who, Event::Put(PutReply::Unknown)),
+                    false => self.after(pause, Action::Work(who, Chore::Stage { commit, epoch, part })),
+                },
             },
             Chore::Snapshot { manifest, parts, part: 0 } if self.slip == Some(Slip::ManifestBeforeParts) => {
                 self.send(who, Request::Manifest { manifest: manifest.clone(), answered: true });
@@ -43,25 +46,38 @@ impl World {
                 }
                 None => self.send(who, Request::Manifest { manifest, answered: false }),
                 Some(entries) => {
-                    self.table[at].snapshot_parts.insert((manifest.at, manifest.id, part), entries.clone());
-                    self.after(pause, Action::Work(who, Chore::Snapshot { manifest, parts, part: part + 1 }));
+                    let write = Write::SnapshotPart((manifest.at, manifest.id, part), entries.clone());
+                    let known = self.write(who.task, write);
+                    if !known && self.gives_up() {
+                        return self.answer(who, Event::SnapshotTaken(None));
+                    }
+                    let part = part + u32::from(known);
+                    self.after(pause, Action::Work(who, Chore::Snapshot { manifest, parts, part }));
                 }
             },
             Chore::Load { manifest, part, state } => self.load(who, manifest, part, state, pause),
             Chore::Trim(floor) => {
                 let pick = self.rng.next();
-                if self.table[at].trim_one(floor, pick, self.slip) {
-                    self.after(pause, Action::Work(who, Chore::Trim(floor)));
-                } else {
-                    self.cover.trims += 1;
-                    self.answer(who, Event::Trimmed);
+                let done = match self.table[at].doomed(floor, pick, self.slip) {
+                    Some(doomed) => !self.write(who.task, Write::Delete(doomed)) && self.gives_up(),
+                    None => true,
+                };
+                if !done {
+                    return self.after(pause, Action::Work(who, Chore::Trim(floor)));
                 }
+                self.cover.trims += 1;
+                self.answer(who, Event::Trimmed);
             }
             Chore::Call(call) => {
                 let outcome = self.outcome(who, call);
                 self.answer(who, Event::Called(outcome));
             }
         }
+    }
+
+    /// Whether a call that came to nothing, as far as its sender knows, is not made again.
+    fn gives_up(&mut self) -> bool {
+        self.rng.chance(3_000)
     }
 
     fn outcome(&mut self, who: Who, mut call: Call) -> CallOutcome {

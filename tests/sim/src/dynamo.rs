@@ -34,6 +34,25 @@ pub type PartKey = (CommitNumber, CommitId, u32);
 /// Idle positions of one task, and the step they follow.
 pub type Idle = (CommitId, Vec<(ShardKey, PositionEntry)>);
 
+/// An item that a trim deletes.
+#[derive(Clone, Debug)]
+pub enum Doomed {
+    Log(CommitNumber),
+    Part(PartKey),
+    SnapshotPart(PartKey),
+    Manifest(CommitId),
+}
+
+/// A call that changes the table whatever stands there. It may land long after its sender gave it up.
+#[derive(Clone, Debug)]
+pub enum Write {
+    Part(PartKey, Bytes),
+    SnapshotPart(PartKey, Vec<(Bytes, Bytes)>),
+    Delete(Doomed),
+    /// What one life of a host says of an idle task, if anything.
+    Idle((usize, u32), Option<Idle>),
+}
+
 /// What the table holds of one task.
 #[derive(Debug, Default)]
 pub struct TaskItems {
@@ -97,8 +116,22 @@ impl TaskItems {
         codec::decode(&item.head, &parts)
     }
 
+    /// A call lands.
+    pub fn land(&mut self, write: Write) {
+        match write {
+            Write::Part(key, bytes) => drop(self.parts.insert(key, bytes)),
+            Write::SnapshotPart(key, entries) => drop(self.snapshot_parts.insert(key, entries)),
+            Write::Delete(Doomed::Log(number)) => drop(self.log.remove(&number)),
+            Write::Delete(Doomed::Part(key)) => drop(self.parts.remove(&key)),
+            Write::Delete(Doomed::SnapshotPart(key)) => drop(self.snapshot_parts.remove(&key)),
+            Write::Delete(Doomed::Manifest(id)) => drop(self.manifests.remove(&id)),
+            Write::Idle(host, Some(idle)) => self.idle_before = self.idle.insert(host, idle),
+            Write::Idle(host, None) => drop(self.idle.remove(&host)),
+        }
+    }
+
     /// Something to delete below a floor, if there is anything: the `pick`th of it.
-    pub fn trim_one(&mut self, floor: CommitNumber, pick: u64, slip: Option<Slip>) -> bool {
+    pub fn doomed(&self, floor: CommitNumber, pick: u64, slip: Option<Slip>) -> Option<Doomed> {
         let fences_too = slip == Some(Slip::TrimFences);
         let log = self.log.range(..floor).filter(|(_, item)| fences_too || item.kind == CommitKind::Step);
         let mut log: Vec<CommitNumber> = log.map(|(number, _)| *number).collect();
@@ -115,25 +148,9 @@ impl TaskItems {
         let snapshot_parts: Vec<PartKey> = self.snapshot_parts.range(lowest..end).map(|(key, _)| *key).collect();
         let manifests = self.manifests.values().filter(|manifest| manifest.floor < floor);
         let manifests: Vec<CommitId> = manifests.map(|manifest| manifest.id).collect();
-        let count = log.len() + parts.len() + snapshot_parts.len() + manifests.len();
-        if count == 0 {
-            return false;
-        }
-        let mut at = (pick % count as u64) as usize;
-        if at < log.len() {
-            self.log.remove(&log[at]);
-            return true;
-        }
-        at -= log.len();
-        if at < parts.len() {
-            self.parts.remove(&parts[at]);
-            return true;
-        }
-        at -= parts.len();
-        match snapshot_parts.get(at) {
-            Some(key) => drop(self.snapshot_parts.remove(key)),
-            None => drop(self.manifests.remove(&manifests[at - snapshot_parts.len()])),
-        }
-        true
+        let log = log.into_iter().map(Doomed::Log);
+        let parts = parts.into_iter().map(Doomed::Part).chain(snapshot_parts.into_iter().map(Doomed::SnapshotPart));
+        let mut doomed: Vec<Doomed> = log.chain(parts).chain(manifests.into_iter().map(Doomed::Manifest)).collect();
+        (!doomed.is_empty()).then(|| doomed.swap_remove((pick % doomed.len() as u64) as usize))
     }
 }

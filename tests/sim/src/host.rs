@@ -14,6 +14,7 @@ use pelton_core::snapshot::{Manifest, StateMark};
 use pelton_core::task::{Applied, Effect, Event, IdSeed, LastStraw, OnGap, RunningRules, Task};
 use pelton_core::write_set::SYSTEM_SPACE;
 
+use crate::dynamo::Write;
 use crate::mutants::Slip;
 use crate::oracle::Who;
 use crate::promise::Wrong;
@@ -310,25 +311,11 @@ impl World {
 
     /// The positions of idle tasks replace those the host had kept.
     pub fn save_idle(&mut self, host: usize, life: u32) {
-        for (task, instance) in &self.hosts[host].tasks {
-            let idle = &mut self.table[usize::from(task.0)].idle;
-            match instance.task.idle_positions() {
-                Some((step, mut entries)) => {
-                    if self.slip == Some(Slip::IdleAtReader)
-                        && let Some(running) = instance.task.running()
-                    {
-                        for (shard, entry) in &mut entries {
-                            let read = self.kinesis.shard(shard).records.last();
-                            let read = read.map(|record| pelton_core::position::Position::After(record.place));
-                            entry.position = entry.position.max(read.unwrap_or(entry.position));
-                            debug_assert!(running.intake().taken(shard).is_some());
-                        }
-                    }
-                    let before = idle.insert((host, life), (step, entries));
-                    self.table[usize::from(task.0)].idle_before = before;
-                }
-                None => drop(idle.remove(&(host, life))),
-            }
+        let instances: Vec<TaskId> = self.hosts[host].tasks.keys().copied().collect();
+        for task in instances {
+            let idle = self.hosts[host].tasks[&task].task.idle_positions();
+            let idle = idle.map(|(step, entries)| (step, self.slip_idle(entries)));
+            self.write(task, Write::Idle((host, life), idle));
         }
         let pause = self.rng.between(1_000, 10_000);
         self.after(pause, Action::SaveIdle(host, life));

@@ -33,6 +33,17 @@ pub fn odd(rng: &mut Rng, kinesis: &mut Kinesis, stream: usize, keys: u64) -> Pu
     }
 }
 
+/// An aggregate sent again, as by a producer that knows of no reshard since: the same keys under the same outer hash key. What
+/// is in it counts as new, under a name of its own, since nothing tells Kinesis or a job that it came before.
+pub fn again(rng: &mut Rng, kinesis: &mut Kinesis, put: &Put) -> Put {
+    let mut part = |part: &Part| {
+        let data = kinesis.payload(&format!("{}~{}", part.key, rng.next()));
+        Part { data, ..part.clone() }
+    };
+    let parts: Vec<Part> = put.parts.iter().map(&mut part).collect();
+    Put { data: packed(&parts), parts, ..put.clone() }
+}
+
 /// A hash key of a range.
 fn point(rng: &mut Rng, range: HashRange) -> HashKey {
     let random = u128::from(rng.next()) << 64 | u128::from(rng.next());

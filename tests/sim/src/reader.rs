@@ -140,7 +140,7 @@ impl World {
     /// A call to Kinesis comes to something.
     pub fn read(&mut self, host: usize, shard: &ShardKey, next: FeedNext) {
         let now = self.host_now(host);
-        let throttled = self.goes_wrong(self.faults.throttle);
+        let (throttled, lost) = (self.goes_wrong(self.faults.throttle), self.goes_wrong(self.faults.lose));
         let limit = self.rng.between(0, self.shape.fetch_records as u64) as usize;
         let reader = self.hosts[host].readers.get_mut(shard).expect("a call is of a reader");
         reader.busy = false;
@@ -167,6 +167,9 @@ impl World {
                 if self.now > iterator.taken_ms + self.shape.iterator_ms {
                     self.cover.expired_iterators += 1;
                     reader.feed.failed(now, lane, FeedTrouble::Expired);
+                } else if lost {
+                    self.cover.lost_replies += 1;
+                    reader.feed.failed(now, lane, FeedTrouble::Passing);
                 } else {
                     let fetched = self.kinesis.fetch(shard, iterator.next, limit);
                     reader.iterators.insert(lane, Iterator { next: fetched.next, taken_ms: self.now });

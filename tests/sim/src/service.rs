@@ -8,6 +8,7 @@ use pelton_core::id::{Epoch, TaskId};
 use pelton_core::output::Package;
 use pelton_core::task::Event;
 
+use crate::dynamo::Write;
 use crate::mutants::Slip;
 use crate::oracle::Who;
 use crate::trace::trace;
@@ -39,6 +40,24 @@ impl World {
             | Request::ReadLog(_)
             | Request::ReadIdle => self.serve_read(who, request),
         }
+    }
+
+    /// A write is sent. Returns whether its sender learns that it stands.
+    pub fn write(&mut self, task: TaskId, write: Write) -> bool {
+        if self.goes_wrong(self.faults.late) {
+            self.cover.late_writes += 1;
+            let late = self.rng.between(1, 30_000);
+            self.after(late, Action::Land(task, write));
+            return false;
+        }
+        if self.goes_wrong(self.faults.fail) {
+            self.cover.failed_calls += 1;
+            return false;
+        }
+        self.table[usize::from(task.0)].land(write);
+        let lost = self.goes_wrong(self.faults.lose);
+        self.cover.lost_replies += u64::from(lost);
+        !lost
     }
 
     fn serve_claim(&mut self, who: Who) {

@@ -231,6 +231,8 @@ coverage! {
     failed_calls,
     /// Puts applied after they were given up.
     late_puts,
+    /// Other writes that landed after they were given up.
+    late_writes,
     /// Puts refused because their number was taken.
     refused_puts,
     /// Puts that landed below the floor.
@@ -279,6 +281,8 @@ coverage! {
     throttled,
     /// Odd records put.
     odd_puts,
+    /// Aggregates sent again after a reshard.
+    stale_aggregates,
     /// Outputs of the job upstream sent again.
     upstream_repeats,
     /// Calls of the logic that failed.

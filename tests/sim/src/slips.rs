@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use pelton_core::codec::{self, SystemEntry};
 use pelton_core::commit::{CommitKind, StoredCommit};
-use pelton_core::id::CommitNumber;
+use pelton_core::id::{CommitNumber, ShardKey};
 use pelton_core::intake::Want;
 use pelton_core::outbox::Outbox;
-use pelton_core::position::Position;
+use pelton_core::position::{Position, PositionEntry};
 use pelton_core::snapshot::Manifest;
 use pelton_core::task::{Applied, Event};
 use pelton_core::write_set::{SYSTEM_SPACE, WriteSet};
@@ -96,6 +96,17 @@ impl World {
             }
             _ => manifest,
         }
+    }
+
+    /// What is kept of an idle task's positions.
+    pub fn slip_idle(&self, mut entries: Vec<(ShardKey, PositionEntry)>) -> Vec<(ShardKey, PositionEntry)> {
+        if self.slip == Some(Slip::IdleAtReader) {
+            for (shard, entry) in &mut entries {
+                let read = self.kinesis.shard(shard).records.last().map(|record| Position::After(record.place));
+                entry.position = entry.position.max(read.unwrap_or(entry.position));
+            }
+        }
+        entries
     }
 
     /// Which of the shards that a task wants it is to have now.

@@ -14,6 +14,9 @@ use crate::trace::trace;
 use crate::upstream::Sent;
 use crate::world::{ARRIVAL_OFF_MS_MAX, Action, World};
 
+/// How many aggregates producers may still send again.
+const AGGREGATES_KEPT: usize = 8;
+
 impl World {
     /// Puts a few records.
     pub fn put_records(&mut self) {
@@ -31,6 +34,9 @@ impl World {
                 self.cover.odd_puts += 1;
                 let put = producer::odd(&mut self.rng, &mut self.kinesis, stream as usize, self.shape.keys);
                 self.put_raw(stream as usize, &put);
+                if put.is_aggregate && self.aggregates.len() < AGGREGATES_KEPT {
+                    self.aggregates.push((stream as usize, put));
+                }
                 continue;
             }
             if is_upstream {
@@ -138,11 +144,25 @@ impl World {
             2 | 3 => self.kinesis.merge(&mut self.rng, stream).inspect(|_| self.cover.merges += 1),
             _ => self.forget(),
         };
+        self.send_again(stream);
         if let Some(did) = did {
             trace!(self, "{did}");
         }
         let pause = self.rng.between(1, 2 * self.shape.reshard_every_ms);
         self.after(pause, Action::Reshard);
+    }
+
+    /// Aggregates made before a reshard are sent again after it.
+    fn send_again(&mut self, stream: usize) {
+        let (stale, others) = std::mem::take(&mut self.aggregates).into_iter().partition(|(of, _)| *of == stream);
+        self.aggregates = others;
+        let stale: Vec<_> = stale;
+        for (stream, put) in stale {
+            self.cover.stale_aggregates += 1;
+            let put = producer::again(&mut self.rng, &mut self.kinesis, &put);
+            let late = self.rng.below(3_000);
+            self.after(late, Action::Late(stream, put));
+        }
     }
 
     fn forget(&mut self) -> Option<String> {

@@ -20,7 +20,7 @@ use pelton_core::snapshot::Manifest;
 use pelton_core::task::{Call, Event, Task};
 
 use crate::downstream::Downstream;
-use crate::dynamo::TaskItems;
+use crate::dynamo::{TaskItems, Write};
 use crate::kinesis::{Iterator, Kinesis, Put};
 use crate::mutants::{Mutant, Slip};
 use crate::oracle::{Oracle, Who};
@@ -80,6 +80,7 @@ pub enum Action {
     SaveIdle(usize, u32),
     Fsync(usize, u32),
     Serve(Who, Request),
+    Land(TaskId, Write),
     Answer(Who, Box<Event>),
     Work(Who, Chore),
     Feed(usize, u32, ShardKey, u64),
@@ -158,6 +159,8 @@ pub struct World {
     pub downstream: Downstream,
     /// Whether shards are forgotten that were not read to their end.
     pub trims: bool,
+    /// Aggregates that may be sent again, each with its stream.
+    pub aggregates: Vec<(usize, Put)>,
     /// Dead letters as they stood once.
     pub letters_seen: Vec<(TaskId, u64, DeadLetter)>,
 }
@@ -224,6 +227,7 @@ impl World {
             upstream: (0..shape.upstream).map(|task| Upstream::new(task as u16, shape.upstream_streams)).collect(),
             downstream,
             trims: shape.retention_ms.is_some(),
+            aggregates: Vec::new(),
             letters_seen: Vec::new(),
         };
         for host in 0..shape.hosts as usize {
@@ -340,6 +344,7 @@ impl World {
             Action::SaveIdle(host, life) => self.save_idle(host, life),
             Action::Fsync(host, life) => self.fsync(host, life),
             Action::Serve(who, request) => self.serve(who, request),
+            Action::Land(task, write) => self.table[usize::from(task.0)].land(write),
             Action::Answer(who, event) => self.step(who, *event),
             Action::Work(who, chore) => self.work(who, chore),
             Action::Feed(host, _, shard, token) => self.feed(host, &shard, token),
@@ -381,7 +386,8 @@ fn host_of(action: &Action) -> Option<(usize, u32)> {
         | Action::Reshard
         | Action::Whim(_)
         | Action::Restart(_)
-        | Action::Serve(..) => None,
+        | Action::Serve(..)
+        | Action::Land(..) => None,
         Action::Tick(host, life)
         | Action::List(host, life)
         | Action::SaveIdle(host, life)

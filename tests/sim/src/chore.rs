@@ -28,7 +28,8 @@ impl World {
         match chore {
             Chore::Stage { commit, epoch, part } => match commit.parts.get(part as usize) {
                 None => self.send(who, Request::Put { commit, epoch, answered: false }),
-                Some(bytes) => match self.write(who.task, Write::Part((commit.number, commit.id, part), bytes.clone())) {
+                Some(bytes) => match self.write(who.task, Write::Part((commit.number, commit.id, part), bytes.clone()))
+                {
                     true => self.after(pause, Action::Work(who, Chore::Stage { commit, epoch, part: part + 1 })),
                     false if self.gives_up() => self.answer(who, Event::Put(PutReply::Unknown)),
                     false => self.after(pause, Action::Work(who, Chore::Stage { commit, epoch, part })),

@@ -105,8 +105,8 @@ pub struct Oracle {
     /// Shards that no listing showed when the job was created.
     gone_before_start: BTreeSet<ShardKey>,
     puts: BTreeMap<String, u32>,
-    /// Records that are gone, as dead letters say.
-    lost: u64,
+    /// Puts that are gone, as dead letters say.
+    gone: BTreeSet<(String, u32)>,
     /// Dead letters that a task may have while nothing is mended.
     letters_max: u64,
     /// And how many bytes of them.
@@ -160,7 +160,7 @@ impl Oracle {
             before_start: BTreeSet::new(),
             gone_before_start,
             puts: BTreeMap::new(),
-            lost: 0,
+            gone: BTreeSet::new(),
             letters_max,
             letter_bytes_max,
             on_gap,

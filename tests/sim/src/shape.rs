@@ -162,8 +162,8 @@ impl Shape {
         }
     }
 
-    /// The same world grown slow and forgetful: streams keep records for minutes, and hosts sleep for as long. Records are
-    /// plain, so that what is missing is told by its place.
+    /// The same world grown slow and forgetful: streams keep records for minutes, and hosts sleep for as long. There is
+    /// no job upstream: of an output that is sent twice nobody could say which one was lost.
     pub fn forgetful(self, rng: &mut Rng) -> Self {
         Self {
             retention_ms: Some(rng.between(120_000, 400_000)),
@@ -174,11 +174,8 @@ impl Shape {
             reshard_every_ms: rng.between(60_000, 400_000),
             whim_every_ms: rng.between(20_000, 100_000),
             positions_age_max_ms: rng.between(10_000, 40_000),
-            odd: 0,
             upstream: 0,
             upstream_streams: 0,
-            letters_max: u64::MAX,
-            letter_bytes_max: u64::MAX,
             ..self
         }
     }

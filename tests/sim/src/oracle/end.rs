@@ -112,7 +112,7 @@ impl Oracle {
                 *sum.dropped.entry(*oddity).or_default() += records;
             }
         }
-        (sum, self.lost)
+        (sum, self.gone.len() as u64)
     }
 
     /// How many commits all histories have.

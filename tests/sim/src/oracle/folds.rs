@@ -105,9 +105,9 @@ impl Oracle {
     /// What comes after a position of a shard that is gone is lost.
     fn lost_after(&mut self, task: TaskId, shard: &ShardKey, from: Position, kinesis: &Kinesis) {
         for meant in kinesis.between(shard, from, Position::ShardEnd) {
-            let (owner, fate) = self.judged[&(shard.clone(), meant.record.place)];
+            let (owner, _) = self.judged[&(shard.clone(), meant.record.place)];
             let (key, count) = put_of(&meant.record);
-            if owner == task && fate.is_none() && !self.before_start.contains(&(key.clone(), count)) {
+            if owner == task && !self.before_start.contains(&(key.clone(), count)) {
                 self.lost(task, &key, count);
             }
         }

@@ -1,7 +1,7 @@
 //! What a commit says beside the state that logic wrote: positions, outputs, dead letters, counts, timers, attempts. Nothing is
 //! passed that is not accounted for in the same commit.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use pelton_core::commit::Commit;
 use pelton_core::dead_letter::{Content, DeadLetter, LetterCause};
@@ -30,8 +30,15 @@ pub(super) struct Step {
     pub redriven: BTreeSet<u64>,
 }
 
-/// A letter that the commit must write: of which record, and why.
-type Expected = (ShardKey, RecordPlace, Oddity);
+/// What the commit must say of records that are not for logic. Of those that may be gone it may say nothing: whether they were
+/// read before nobody knows.
+#[derive(Debug, Default)]
+struct Due {
+    /// Letters: of which record, why, and whether it may be gone.
+    letters: Vec<(ShardKey, RecordPlace, Oddity, bool)>,
+    /// Records dropped that may be gone.
+    perhaps_dropped: BTreeMap<Oddity, u64>,
+}
 
 impl Oracle {
     pub(super) fn system(&mut self, task: TaskId, commit: &Commit, step: &Step, kinesis: &Kinesis) -> Verdict {
@@ -79,7 +86,8 @@ impl Oracle {
             }
         }
         // Gaps excuse what is missing, so they come first.
-        self.letters(task, letters, gone, step, kinesis, &moved)?;
+        let due = self.passed(task, kinesis, &moved);
+        self.letters(task, letters, gone, step, due.letters)?;
         for (shard, entry) in &moved {
             self.position(task, shard, *entry, kinesis)?;
         }
@@ -93,6 +101,11 @@ impl Oracle {
         let (stored, timers) = (&history.stored_timers, &history.timers);
         ensure!(4, stored == timers, "timers are those that logic set: {stored:?}, not {timers:?}");
         let known = counts.unwrap_or_else(|| history.stored_counts.clone());
+        for (oddity, perhaps) in due.perhaps_dropped {
+            let (dropped, known) = (history.counts.dropped.entry(oddity).or_default(), known.dropped.get(&oddity));
+            *dropped = known.copied().unwrap_or(0).clamp(dropped.saturating_sub(perhaps), *dropped);
+        }
+        history.counts.dropped.retain(|_, records| *records > 0);
         ensure!(7, known == history.counts, "what became of records is counted: {known:?}, not {:?}", history.counts);
         history.stored_counts = known;
         Ok(())
@@ -105,10 +118,8 @@ impl Oracle {
         letters: Vec<(u64, DeadLetter)>,
         gone: BTreeSet<u64>,
         step: &Step,
-        kinesis: &Kinesis,
-        moved: &[(ShardKey, PositionEntry)],
+        mut expected: Vec<(ShardKey, RecordPlace, Oddity, bool)>,
     ) -> Verdict {
-        let mut expected = self.passed(task, kinesis, moved);
         let mut set_aside = step.set_aside.clone();
         let at = usize::from(task.0);
         for (number, letter) in letters {
@@ -125,8 +136,9 @@ impl Oracle {
             ensure!(7, number == history.counts.dead_letters, "letters are numbered one after another: {number}");
             let is_due = match (&letter.content, letter.cause) {
                 (Content::Record(shard, record), LetterCause::Odd(oddity)) => {
-                    let due = (shard.clone(), record.place, oddity);
-                    expected.iter().position(|one| *one == due).map(|one| expected.swap_remove(one)).is_some()
+                    let due = (shard, record.place, oddity);
+                    let is_due = |(shard, place, oddity, _): &(_, _, _, _)| (shard, *place, *oddity) == due;
+                    expected.iter().position(is_due).map(|one| expected.swap_remove(one)).is_some()
                 }
                 (Content::Gap { .. }, LetterCause::Gap) => self.retention_ms.is_some(),
                 (content, LetterCause::Poison | LetterCause::Failed) => {
@@ -147,6 +159,7 @@ impl Oracle {
             }
             history.letters.insert(number, letter);
         }
+        self.tasks[at].accounted += expected.extract_if(.., |(.., perhaps)| *perhaps).count() as u64;
         ensure!(7, expected.is_empty() && set_aside.is_empty(), "nothing is passed unsaid: {expected:?} {set_aside:?}");
         for number in &step.redriven {
             ensure!(4, gone.contains(number), "a letter that was folded is one no more: {number}");
@@ -170,31 +183,36 @@ impl Oracle {
     }
 
     /// What the positions of a commit pass that is not for logic: the letters due; drops are counted at once.
-    fn passed(&mut self, task: TaskId, kinesis: &Kinesis, moved: &[(ShardKey, PositionEntry)]) -> Vec<Expected> {
-        let mut expected = Vec::new();
+    fn passed(&mut self, task: TaskId, kinesis: &Kinesis, moved: &[(ShardKey, PositionEntry)]) -> Due {
+        let mut due = Due::default();
         for (shard, entry) in moved {
             let before = self.tasks[usize::from(task.0)].positions.get(shard);
             let before = before.map_or(opening(&self.meta, shard), |entry| entry.position);
             for meant in kinesis.between(shard, before, entry.position) {
-                let (owner, fate) = self.judged[&(shard.clone(), meant.record.place)];
-                if owner != task || self.before_start.contains(&put_of(&meant.record)) {
+                let (record, put) = (&meant.record, put_of(&meant.record));
+                let (owner, fate) = self.judged[&(shard.clone(), record.place)];
+                if owner != task || self.before_start.contains(&put) || self.gone.contains(&put) {
                     continue;
                 }
+                let perhaps = kinesis.is_gone(shard, record.place) && self.is_excused(task, shard, record, kinesis);
                 let dropped = match fate {
                     Some(Fate::DeadLetter(oddity)) => {
-                        expected.push((shard.clone(), meant.record.place, oddity));
+                        due.letters.push((shard.clone(), record.place, oddity, perhaps));
                         continue;
                     }
                     Some(Fate::Drop(oddity)) => oddity,
-                    None if self.is_repeat(task, shard, &meant.record) => Oddity::Repeat,
+                    None if self.is_repeat(task, shard, record) => Oddity::Repeat,
                     None => continue,
                 };
                 let history = &mut self.tasks[usize::from(task.0)];
                 *history.counts.dropped.entry(dropped).or_default() += 1;
                 history.accounted += 1;
+                if perhaps {
+                    *due.perhaps_dropped.entry(dropped).or_default() += 1;
+                }
             }
         }
-        expected
+        due
     }
 
     fn is_repeat(&self, task: TaskId, shard: &ShardKey, record: &Record) -> bool {
@@ -261,9 +279,13 @@ impl Oracle {
             for record in shard.meant.iter().map(|meant| &meant.record) {
                 let (task, fate) = self.judged[&(key.clone(), record.place)];
                 let position = self.tasks[usize::from(task.0)].positions.get(&key).map(|entry| entry.position);
-                let unread = fate.is_none() && position.is_some_and(|position| !is_passed(position, record.place));
-                let excused = unread && kinesis.is_gone(&key, record.place) && !self.is_folded(task, record);
-                if excused && self.is_excused(task, &key, record, kinesis) {
+                let unread = position.is_some_and(|position| !is_passed(position, record.place));
+                let is_due = fate.is_some() || !self.is_folded(task, record);
+                if unread
+                    && is_due
+                    && kinesis.is_gone(&key, record.place)
+                    && self.is_excused(task, &key, record, kinesis)
+                {
                     gone.push((task, put_of(record)));
                 }
             }
@@ -314,9 +336,9 @@ impl Oracle {
 
     /// A record is gone, as a dead letter says.
     pub(super) fn lost(&mut self, task: TaskId, key: &str, count: u32) {
-        if self.not_due.insert((key.to_owned(), count)) {
+        if self.gone.insert((key.to_owned(), count)) {
+            self.not_due.insert((key.to_owned(), count));
             self.tasks[usize::from(task.0)].accounted += 1;
-            self.lost += 1;
         }
     }
 }

@@ -49,6 +49,8 @@ mutants! {
     BeforeStartOpened = "before-start-opened",
     /// A shard is opened though one that came of it has a position.
     AncestorOpenedAgain = "ancestor-opened-again",
+    /// A shard is opened though a younger one of the same hash keys has a position, where no listing shows what lies between.
+    OutlivedOpenedAgain = "outlived-opened-again",
     /// Repeats are judged by one mark for the whole hash space.
     OneWatermark = "one-watermark",
     /// Repeats are judged by one mark for all input streams.

@@ -45,6 +45,16 @@ fn every_mutant_is_caught_where_it_was() {
 }
 
 #[test]
+fn the_architecture_says_which_mutants_guard_which_promise() {
+    let architecture = include_str!("../../../host/ARCHITECTURE.md");
+    let rows = architecture.lines().filter(|line| line.starts_with("| ") && line.matches(" | ").count() == 3);
+    let last = rows.filter_map(|row| row.trim_end_matches(" |").rsplit(" | ").next());
+    let named: BTreeSet<&str> = last.flat_map(|names| names.split(", ")).filter(|name| !name.contains(' ')).collect();
+    let all = Mutant::all().into_iter().map(|(name, _)| name).filter(|name| !name.starts_with("oracle-"));
+    assert_eq!(named, all.collect());
+}
+
+#[test]
 fn a_seed_is_one_world_byte_for_byte() {
     let seeds = 3..9;
     let traces: BTreeSet<String> = seeds.clone().map(|seed| traced(seed, None).0).collect();

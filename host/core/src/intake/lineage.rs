@@ -61,7 +61,7 @@ impl Intake {
             let outlives = |(begun, range): &(ShardKey, HashRange)| {
                 begun.stream == key.stream && begun.shard > key.shard && range.touches(&shared)
             };
-            begun.iter().any(outlives).then_some(key)
+            (begun.iter().any(outlives) && !wrong(Mutant::OutlivedOpenedAgain)).then_some(key)
         })
     }
 

@@ -137,7 +137,7 @@ pub struct World {
     pub faults: Faults,
     pub slip: Option<Slip>,
     pub now: u64,
-    queue: BTreeMap<(u64, u64), Action>,
+    queue: BTreeMap<(u64, u64), Box<Action>>,
     queued: u64,
     pub meta: Arc<JobMeta>,
     pub kinesis: Kinesis,
@@ -263,7 +263,7 @@ impl World {
     /// Has something happen later.
     pub fn after(&mut self, pause_ms: u64, action: Action) {
         self.queued += 1;
-        self.queue.insert((self.now + pause_ms, self.queued), action);
+        self.queue.insert((self.now + pause_ms, self.queued), Box::new(action));
     }
 
     /// How long a call is on its way: mostly not, sometimes very.
@@ -305,7 +305,7 @@ impl World {
             if at > until {
                 break;
             }
-            let action = entry.remove();
+            let action = *entry.remove();
             self.steps += 1;
             self.now = self.now.max(at);
             self.kinesis.now_ms = self.now;

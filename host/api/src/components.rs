@@ -116,7 +116,7 @@ pub async fn list(
     Ok(Json(ComponentList { components: kept.into_iter().map(entry).collect(), next }))
 }
 
-fn digest_of(text: &str) -> Result<Digest, Refusal> {
+pub(crate) fn digest_of(text: &str) -> Result<Digest, Refusal> {
     text.strip_prefix("sha256:").unwrap_or(text).parse().map_err(|_| {
         Refusal::new(Kind::InvalidParameter, format!("{text:?} is not a digest: sha256: and 64 hexadecimal digits"))
     })

@@ -30,6 +30,7 @@ use crate::problem::{Kind, MEDIA_TYPE, Refusal};
         (name = "jobs", description = "Jobs, their tasks and shards"),
         (name = "state", description = "The committed state of tasks"),
         (name = "dead letters", description = "What tasks set aside"),
+        (name = "deployments", description = "What jobs run"),
         (name = "components", description = "Components kept in the table"),
         (name = "host", description = "The host itself")
     )
@@ -115,6 +116,12 @@ problems! {
     LetterProblems: UnknownJob NotReady UnknownTask UnknownLetter TaskNotRunning;
     /// Of giving a dead letter to the logic again.
     RedriveProblems: UnknownJob NotReady UnknownTask UnknownLetter TaskNotRunning Conflict;
+    /// Of listing deployments.
+    DeploymentProblems: UnknownJob NotReady ServiceUnavailable;
+    /// Of making a deployment.
+    DeployProblems: UnknownJob NotReady InvalidBody UnknownComponent InvalidComponent InvalidDeployment Conflict ServiceUnavailable;
+    /// Of changing which deployment is run.
+    RolloutProblems: UnknownJob NotReady UnknownDeployment UnknownComponent InvalidComponent Conflict ServiceUnavailable;
     /// Of listing components.
     ShelfProblems: ServiceUnavailable;
     /// Of operations on a component.

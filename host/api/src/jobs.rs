@@ -30,7 +30,7 @@ pub(crate) fn task_of(job: &Job, text: &str) -> Result<TaskId, Refusal> {
 }
 
 fn view(job: &Job) -> JobView {
-    JobView::new(job.spec(), &job.tasks())
+    JobView::new(job.spec(), job.rollout(), &job.tasks())
 }
 
 pub(crate) fn streams(job: &Job) -> Vec<String> {

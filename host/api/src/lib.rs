@@ -25,6 +25,7 @@ mod context;
 
 mod components;
 mod dead_letters;
+mod deployments;
 mod document;
 mod events;
 mod exposition;

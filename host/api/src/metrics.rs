@@ -130,7 +130,7 @@ impl Series {
 
     fn add(&self, job: &Job) {
         let tasks = job.tasks();
-        let view = JobView::new(job.spec(), &tasks);
+        let view = JobView::new(job.spec(), job.rollout(), &tasks);
         let labels = JobLabels { job: view.job.clone() };
         if let Some(lag_ms) = view.lag_ms {
             self.lag.get_or_create(&labels).set(seconds(lag_ms));

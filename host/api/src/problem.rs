@@ -23,6 +23,8 @@ pub enum Kind {
     InvalidBody,
     /// A component that this host cannot run.
     InvalidComponent,
+    /// A deployment of which no instance can begin.
+    InvalidDeployment,
     /// A body over the limit.
     BodyTooLarge,
     /// A body of another kind than is taken here.
@@ -45,6 +47,8 @@ pub enum Kind {
     UnknownKey,
     /// The table has no such component.
     UnknownComponent,
+    /// The job has no such deployment.
+    UnknownDeployment,
     /// The task has no such dead letter.
     UnknownLetter,
     /// What is asked for cannot be done with what it is asked of.
@@ -69,6 +73,9 @@ impl Kind {
             Self::InvalidComponent => {
                 (StatusCode::UNPROCESSABLE_ENTITY, "invalid-component", "The component cannot be run")
             }
+            Self::InvalidDeployment => {
+                (StatusCode::UNPROCESSABLE_ENTITY, "invalid-deployment", "The deployment cannot be run")
+            }
             Self::BodyTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "body-too-large", "The body is too large"),
             Self::UnsupportedMediaType => {
                 (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type", "The body is of another kind")
@@ -84,6 +91,7 @@ impl Kind {
             Self::UnknownTask => (StatusCode::NOT_FOUND, "unknown-task", "No such task"),
             Self::UnknownKey => (StatusCode::NOT_FOUND, "unknown-key", "No such key"),
             Self::UnknownComponent => (StatusCode::NOT_FOUND, "unknown-component", "No such component"),
+            Self::UnknownDeployment => (StatusCode::NOT_FOUND, "unknown-deployment", "No such deployment"),
             Self::UnknownLetter => (StatusCode::NOT_FOUND, "unknown-dead-letter", "No such dead letter"),
             Self::Conflict => (StatusCode::CONFLICT, "conflict", "It cannot be done with this"),
             Self::TaskNotRunning => (StatusCode::SERVICE_UNAVAILABLE, "task-not-running", "The task is not running"),

@@ -15,7 +15,7 @@ use utoipa_axum::routes;
 use crate::context::Context;
 use crate::document::Document;
 use crate::problem::{Kind, MEDIA_TYPE, Refusal};
-use crate::{access, components, dead_letters, document, events, health, jobs, metrics, state};
+use crate::{access, components, dead_letters, deployments, document, events, health, jobs, metrics, state};
 
 /// The API of a host.
 pub fn router(context: Arc<Context>) -> Router {
@@ -46,6 +46,11 @@ fn guarded() -> OpenApiRouter<Arc<Context>> {
         .routes(routes!(dead_letters::list))
         .routes(routes!(dead_letters::show, dead_letters::forget))
         .routes(routes!(dead_letters::redrive))
+        .routes(routes!(deployments::deploy, deployments::list))
+        .routes(routes!(deployments::rollout))
+        .routes(routes!(deployments::drop_canary))
+        .routes(routes!(deployments::promote))
+        .routes(routes!(deployments::roll_back))
         .routes(routes!(components::push, components::list))
         .routes(routes!(components::show))
 }

@@ -9,24 +9,26 @@
 //! | `INC/TTTTT` | `snapshot/N/ID` | a manifest | `data` B |
 //! | `INC/TTTTT/part/K` | `N/ID/IIIIIIII` | a part of commit or snapshot ID, K = I mod 8 | `data` B |
 //! | `INC/idle` | `HOST/IIIIIIII` | idle positions of a host, a chunk | `data` B |
+//! | `INC/deployments` | `deployment/N` | a deployment of the job | `data` B |
+//! | `INC/deployments` | `rollout` | which of them its tasks are to run | `data` B |
 //! | `component/DIGEST` | `chunk/IIIIIIII` | a piece of a component | `data` B |
 //! | `component/DIGEST` | `head` | says that all pieces are there | `size` N, `chunks` N |
 //! | `components` | `DIGEST` | for listing | `size` N |
 //!
 //! `INC`, `ID`, `HOST` and `DIGEST` are in lower-case hexadecimal, 32 characters and for a digest 64; `TTTTT` is a task in 5
-//! decimal digits, `N` a commit number in 20, `IIIIIIII` an index in 8, `K` one digit. All have leading zeros, so that keys
+//! decimal digits, `N` a number of a commit or deployment in 20, `IIIIIIII` an index in 8, `K` one digit. All have leading zeros, so that keys
 //! sort as numbers do. `INC/TTTTT` has the log and the manifests, which `l` and `s` tell apart.
 //!
 //! | `data` of | what |
 //! |---|---|
 //! | a commit | the stored head; see `pelton_core::codec` |
 //! | a part | a piece of a commit or of a snapshot, as its maker cut it |
-//! | a manifest, idle positions, a job's meta item | one byte, the format, which is 1; then a protobuf message |
+//! | a manifest, idle positions, a job's meta item, a deployment, a rollout | one byte, the format, which is 1; then a protobuf message |
 //! | a piece of a component | its next bytes, 380,000 but in the last |
 //!
 //! An item has exactly these attributes. More, fewer or others are an error of the reader, which names the item.
 
-use pelton_core::id::{CommitId, CommitNumber, Digest, HostId, Incarnation, TaskId};
+use pelton_core::id::{CommitId, CommitNumber, DeploymentNumber, Digest, HostId, Incarnation, TaskId};
 
 /// The partition key's attribute.
 pub const PK: &str = "pk";
@@ -50,6 +52,11 @@ pub const COMPONENTS: &str = "components";
 pub const HEAD: &str = "head";
 /// Sort key of a job's meta item.
 pub const META: &str = "meta";
+
+/// Sort keys of deployments begin with this.
+pub const DEPLOYMENT: &str = "deployment/";
+/// Sort key of what a job's tasks are to run.
+pub const ROLLOUT: &str = "rollout";
 
 /// Partition key of a job's meta item.
 pub fn job(name: &str) -> String {
@@ -111,6 +118,16 @@ pub fn idle(incarnation: Incarnation) -> String {
 /// Sort key of a chunk of a host's idle positions.
 pub fn idle_chunk(host: HostId, index: usize) -> String {
     format!("{host}/{index:08}")
+}
+
+/// Partition key of a job's deployments.
+pub fn deployments(incarnation: Incarnation) -> String {
+    format!("{incarnation}/deployments")
+}
+
+/// Sort key of a deployment.
+pub fn deployment(number: DeploymentNumber) -> String {
+    format!("{DEPLOYMENT}{:020}", number.0)
 }
 
 /// Partition key of a component.

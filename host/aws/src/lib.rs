@@ -42,6 +42,7 @@ mod manifest;
 mod trim;
 
 mod components;
+mod deployments;
 mod job;
 mod job_error;
 mod job_wire;
@@ -51,6 +52,7 @@ pub use clock::ServiceClock;
 pub use components::DynamoComponents;
 pub use connect::{AwsSettings, Connections, connect};
 pub use consumer::FanOutTimes;
+pub use deployments::DynamoDeployments;
 pub use job::{JobRequest, JobTable, LostJob, OpenedJob, StartRequest};
 pub use job_error::JobError;
 pub use sink::{KinesisSink, OutputFormat, OutputStream};

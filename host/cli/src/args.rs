@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::commands::check::CheckArgs;
 use crate::commands::component::ComponentArgs;
 use crate::commands::dead_letters::DeadLettersArgs;
+use crate::commands::deploy::{DeployArgs, DeploymentsArgs, PromoteArgs, RollbackArgs};
 use crate::commands::dev::DevArgs;
 use crate::commands::plan::PlanArgs;
 use crate::commands::put::PutArgs;
@@ -53,6 +54,14 @@ pub enum Command {
     Recover(RecoverArgs),
     /// Keep components in the table, and see those kept.
     Component(ComponentArgs),
+    /// Make a deployment of a job and have its tasks run it.
+    Deploy(DeployArgs),
+    /// List the deployments of a job.
+    Deployments(DeploymentsArgs),
+    /// Have every task run what the canary is, or end it.
+    Promote(PromoteArgs),
+    /// Have every task run an earlier deployment from now on.
+    Rollback(RollbackArgs),
 }
 
 /// Which configuration.

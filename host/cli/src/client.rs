@@ -9,6 +9,7 @@ use clap::Args;
 use pelton_api::model::page::Page;
 use pelton_api::{Problem, Token};
 use reqwest::{Method, StatusCode, Url};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::args::ConfigArgs;
@@ -116,6 +117,22 @@ impl HostClient {
     /// As [`HostClient::get`].
     pub async fn post<T: DeserializeOwned>(&self, path: &[&str]) -> anyhow::Result<T> {
         self.ask(Method::POST, path, &[], None).await
+    }
+
+    /// What a POST with these parameters brings.
+    ///
+    /// # Errors
+    /// As [`HostClient::get`].
+    pub async fn post_with<T: DeserializeOwned>(&self, path: &[&str], query: &[(&str, &str)]) -> anyhow::Result<T> {
+        self.ask(Method::POST, path, query, None).await
+    }
+
+    /// What a POST with a body brings.
+    ///
+    /// # Errors
+    /// As [`HostClient::get`].
+    pub async fn post_json<T: DeserializeOwned>(&self, path: &[&str], body: &impl Serialize) -> anyhow::Result<T> {
+        self.ask(Method::POST, path, &[], Some(serde_json::to_vec(body)?)).await
     }
 
     /// What a DELETE brings.

@@ -6,21 +6,21 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, anyhow};
+use anyhow::Context as _;
 use bytes::Bytes;
 use futures::future::join_all;
 use pelton_api::model::job::digest_text;
 use pelton_api::{Context, HostInfo, Shelf};
 use pelton_aws::{
-    Connections, DynamoChangelog, DynamoComponents, DynamoTable, FanOutTimes, JobRequest, JobTable, KinesisSink,
-    KinesisSource,
+    Connections, DynamoChangelog, DynamoComponents, DynamoDeployments, DynamoTable, FanOutTimes, JobRequest, JobTable,
+    KinesisSink, KinesisSource,
 };
 use pelton_core::cause::StopCause;
 use pelton_core::feed::Pace;
-use pelton_core::id::{DeploymentNumber, HostId};
+use pelton_core::id::HostId;
 use pelton_core::task::PhaseName;
 use pelton_engine::ports::ComponentStore as _;
-use pelton_engine::{GuestRuntime, Host, Job, JobSpec, Ports, Program, digest_of};
+use pelton_engine::{DeploymentContent, GuestRuntime, Host, Job, JobSpec, Ports, digest_of};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -143,7 +143,7 @@ impl Running {
             std::fs::read(&config.component).with_context(|| format!("job {name}: reading component {file}"))?;
         let bytes = Bytes::from(bytes);
         let digest = digest_of(&bytes);
-        let program = self.load(bytes.clone()).await.with_context(|| format!("job {name}: component {file}"))?;
+        self.check(bytes.clone()).await.with_context(|| format!("job {name}: component {file}"))?;
         let components = DynamoComponents::new(self.table.clone());
         components.put(digest, bytes).await.with_context(|| format!("job {name}: keeping component {file}"))?;
         let request = JobRequest {
@@ -156,23 +156,6 @@ impl Running {
             policies: config.policies,
         };
         let opened = JobTable::new(self.table.clone(), &self.connections).open_job(&request).await?;
-        let program = if opened.component == digest {
-            program
-        } else {
-            let (stored, named) = (digest_text(opened.component), digest_text(digest));
-            tracing::warn!(
-                "job {name} runs its first deployment, {stored}; {file} is {named}, which `pelton deploy` will put in \
-                 its place in a later version"
-            );
-            let bytes = components.get(opened.component).await?;
-            let bytes = bytes.ok_or_else(|| {
-                let table = self.table.name();
-                anyhow!(
-                    "job {name}: table {table} has lost its component {stored}; `pelton component push` keeps it again"
-                )
-            })?;
-            self.load(bytes).await.with_context(|| format!("job {name}: component {stored}"))?
-        };
         let began = if opened.created { "was created" } else { "goes on" };
         tracing::info!("job {name} ({}) {began} with {} tasks", opened.meta.incarnation, opened.meta.tasks.get());
         // Servers on this machine have not the limits of Kinesis.
@@ -184,6 +167,12 @@ impl Running {
             source: Arc::new(KinesisSource::new(&self.connections, &opened.meta, fan_out_times)),
             sink: Arc::new(KinesisSink::new(self.connections.kinesis.clone(), config.outputs.clone())),
             changelog: Arc::new(DynamoChangelog::new(self.table.clone(), opened.meta.incarnation)),
+            components: Arc::new(components),
+            deployments: Arc::new(DynamoDeployments::new(
+                self.table.clone(),
+                opened.meta.incarnation,
+                self.connections.clock.clone(),
+            )),
             clock: self.connections.clock.clone(),
         };
         let spec = JobSpec {
@@ -191,19 +180,32 @@ impl Running {
             host: self.id,
             retention_ms: opened.retention_ms,
             pace,
-            deployment: DeploymentNumber(1),
-            component: opened.component,
+            first: DeploymentContent {
+                component: opened.component,
+                config: config.config.clone(),
+                limits: config.limits,
+            },
             outputs: config.outputs.keys().cloned().collect(),
-            config: config.config.clone(),
             settings: config.settings.clone(),
         };
-        self.host.start_job(spec, ports, program).await.with_context(|| format!("starting job {name}"))
+        let job = self.host.start_job(spec, ports, self.guests.clone()).await;
+        let job = job.with_context(|| format!("starting job {name}"))?;
+        let runs = job.rollout();
+        if runs.component != digest {
+            let (current, component) = (runs.rollout.current, digest_text(runs.component));
+            tracing::info!(
+                "job {name} runs deployment {current}, {component}; {file} is another component, which `pelton deploy \
+                 {name}` puts in its place"
+            );
+        }
+        Ok(job)
     }
 
-    /// Compiles a component, off the threads that serve requests.
-    async fn load(&self, bytes: Bytes) -> anyhow::Result<Arc<Program>> {
+    /// Makes sure that a component can be run, off the threads that serve requests.
+    async fn check(&self, bytes: Bytes) -> anyhow::Result<()> {
         let guests = self.guests.clone();
-        Ok(tokio::task::spawn_blocking(move || guests.load(digest_of(&bytes), &bytes)).await??)
+        tokio::task::spawn_blocking(move || guests.load(digest_of(&bytes), &bytes)).await??;
+        Ok(())
     }
 
     fn kinesis_is_local(&self) -> bool {

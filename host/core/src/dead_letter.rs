@@ -98,7 +98,8 @@ pub struct DeadLetters {
 struct Note {
     bytes: u64,
     attempts: u32,
-    gap: Option<(ShardKey, Position)>,
+    /// Where a gap begins and ends.
+    gap: Option<(ShardKey, Position, Position)>,
 }
 
 /// How many dead letters a task may have, and how many bytes.
@@ -114,7 +115,7 @@ impl DeadLetters {
     /// Takes note of a letter that stands in the state.
     pub fn note(&mut self, number: u64, bytes: u64, letter: &DeadLetter) {
         let gap = match &letter.content {
-            Content::Gap { shard, from, .. } => Some((shard.clone(), *from)),
+            Content::Gap { shard, from, to } => Some((shard.clone(), *from, *to)),
             Content::Record(..) | Content::Timer(_) => None,
         };
         self.bytes += bytes;
@@ -139,9 +140,18 @@ impl DeadLetters {
         self.notes.contains_key(&number)
     }
 
+    /// Whether a letter stands that says what somebody saw of it: a gap may have grown since.
+    pub fn is_as_seen(&self, number: u64, seen: &DeadLetter) -> bool {
+        let Some(note) = self.notes.get(&number) else { return false };
+        match (&note.gap, &seen.content) {
+            (Some((.., to)), Content::Gap { to: seen, .. }) => to == seen || wrong(Mutant::GrownGapForgotten),
+            _ => true,
+        }
+    }
+
     /// The letter that stands for the gap that begins here, if there is one.
     pub fn gap(&self, shard: &ShardKey, from: Position) -> Option<u64> {
-        let begins = |note: &Note| note.gap.as_ref().is_some_and(|(known, at)| known == shard && *at == from);
+        let begins = |note: &Note| note.gap.as_ref().is_some_and(|(known, at, _)| known == shard && *at == from);
         self.notes.iter().find(|(_, note)| begins(note)).map(|(number, _)| *number)
     }
 

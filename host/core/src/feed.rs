@@ -147,7 +147,8 @@ impl Feed {
     pub fn delivered(&mut self, task: TaskId, up_to: Position, unread_from_ms: u64) {
         if let Some(member) = self.members.get_mut(&task) {
             member.at = up_to;
-            member.unread_from_ms = unread_from_ms;
+            // One that is further than its lane knows more than it.
+            member.unread_from_ms = member.unread_from_ms.max(unread_from_ms);
         }
     }
 
@@ -329,14 +330,17 @@ impl Feed {
     /// The tasks of a lane of whose unread records some may be gone, with up to when those arrived, in milliseconds since
     /// 1970. Kinesis goes on silently behind what it keeps no longer.
     pub fn gap(&self, lane: Lane, now_ms: u64, retention_ms: u64) -> Option<(u64, Vec<TaskId>)> {
-        let until_ms = gap(self.reader(lane)?.unread_from_ms, now_ms, retention_ms)?;
-        let place = lane.place();
-        // One that is further than its lane lacks nothing of what the lane missed.
-        let bound_ms = |member: &Member| member.unread_from_ms.max(member.excused_ms);
-        let lacks = |member: &Member| gap(bound_ms(member), now_ms, retention_ms).is_some();
-        let tasks = self.members.iter().filter(|(_, member)| member.place == place && lacks(member));
-        let tasks: Vec<TaskId> = tasks.map(|(task, _)| *task).collect();
-        (!tasks.is_empty()).then_some((until_ms, tasks))
+        let reader = self.reader(lane)?;
+        if wrong(Mutant::GapByLane) {
+            gap(reader.unread_from_ms, now_ms, retention_ms)?;
+        }
+        // The lane's own bound says nothing of a member: one that was away for long may have joined it just now, and one that is
+        // further than its lane lacks nothing of what the lane missed.
+        let gap_of = |member: &Member| gap(member.unread_from_ms.max(member.excused_ms), now_ms, retention_ms);
+        let seated = self.members.iter().filter(|(_, member)| member.place == lane.place());
+        let lacking: Vec<(TaskId, u64)> = seated.filter_map(|(task, member)| Some((*task, gap_of(member)?))).collect();
+        let until_ms = lacking.iter().map(|(_, until_ms)| *until_ms).max()?;
+        Some((until_ms, lacking.into_iter().map(|(task, _)| task).collect()))
     }
 
     /// Whether the shared reader had nothing more to read when it last asked.

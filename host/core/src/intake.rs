@@ -42,9 +42,11 @@ impl Want {
 /// Up to when records may be gone of which none arrived before a time, in milliseconds since 1970; none when all are kept.
 pub fn gap(unread_from_ms: u64, now_ms: u64, retention_ms: u64) -> Option<u64> {
     let margin_ms = if wrong(Mutant::GapWithoutMargin) { 0 } else { CLOCK_MARGIN_MS };
-    let kept_from_ms = (now_ms + margin_ms).saturating_sub(retention_ms);
+    let kept_ms = if wrong(Mutant::GapTooSoon) { retention_ms / 2 } else { retention_ms };
+    let kept_from_ms = (now_ms + margin_ms).saturating_sub(kept_ms);
     // The horizon moves on while what is left is being read: some of that may be gone too before it is.
     let head_start_ms = (retention_ms / GAP_HEAD_START_DIVISOR).max(GAP_HEAD_START_MS_MIN);
+    let head_start_ms = if wrong(Mutant::GapTooFar) { retention_ms } else { head_start_ms };
     (unread_from_ms < kept_from_ms).then_some(kept_from_ms + head_start_ms)
 }
 
@@ -88,6 +90,8 @@ pub struct Intake {
 struct Progress {
     /// Taken into the queue up to here.
     taken: Position,
+    /// What is not taken yet arrived no earlier than this.
+    untaken_from_ms: u64,
     /// Folded up to here.
     passed: PositionEntry,
     /// Whether `passed` is further than what was last sealed.
@@ -100,11 +104,22 @@ struct Progress {
 
 impl Progress {
     fn at(entry: PositionEntry) -> Self {
-        Self { taken: entry.position, passed: entry, unsealed: false, wanted: false, excused_ms: 0 }
+        Self {
+            taken: entry.position,
+            untaken_from_ms: entry.unread_from_ms,
+            passed: entry,
+            unsealed: false,
+            wanted: false,
+            excused_ms: 0,
+        }
     }
 
     fn want(&self, shard: &ShardKey) -> Want {
-        let (unread_from_ms, excused_ms) = (self.passed.unread_from_ms, self.excused_ms);
+        let untaken_from_ms = match wrong(Mutant::WantForgetsTaken) {
+            true => self.passed.unread_from_ms,
+            false => self.untaken_from_ms,
+        };
+        let (unread_from_ms, excused_ms) = (untaken_from_ms, self.excused_ms);
         Want { shard: shard.clone(), after: self.taken, unread_from_ms, excused_ms }
     }
 }
@@ -161,6 +176,9 @@ impl Intake {
             return Admission::Hole(progress.want(&run.shard));
         }
         if run.up_to <= progress.taken {
+            if run.up_to == progress.taken {
+                progress.untaken_from_ms = progress.untaken_from_ms.max(run.unread_from_ms);
+            }
             let raises = run.unread_from_ms > progress.passed.unread_from_ms;
             if raises && run.up_to == progress.passed.position {
                 return self.nothing_came(&run);
@@ -172,6 +190,7 @@ impl Intake {
             false => run.skip_to(progress.taken),
         }
         progress.taken = run.up_to;
+        progress.untaken_from_ms = progress.untaken_from_ms.max(run.unread_from_ms);
         if self.rules.from_job[usize::from(run.shard.stream.0)] {
             let delivered = self.rules.slice.common(&progress.passed.range);
             drop_repeats(&mut run, delivered, &mut self.repeats_taken);

@@ -47,5 +47,6 @@ pub mod task;
 
 pub mod job;
 pub mod limits;
+pub mod rollout;
 
 pub mod mutant;

@@ -18,6 +18,13 @@ macro_rules! mutants {
 }
 
 mutants! {
+    /// The pin changes in the midst of a commit.
+    SwapAmidCommit = "swap-amid-commit",
+    /// A canary's failures count as any other's.
+    CanaryAsAnyOther = "canary-as-any-other",
+    /// A canary is called again and again, however often it fails.
+    CanaryStays = "canary-stays",
+
     /// A put whose fate is unknown counts as applied.
     UnknownIsApplied = "unknown-is-applied",
     /// A put whose fate is unknown counts as refused: what it held is forgotten.
@@ -31,6 +38,18 @@ mutants! {
     /// A local copy is believed if the log has its number.
     LocalByNumber = "local-by-number",
 
+    /// Who joins a lane is told of no gap that the lane has not.
+    GapByLane = "gap-by-lane",
+    /// A gap is told of records that the stream keeps for long yet.
+    GapTooSoon = "gap-too-soon",
+    /// A gap is told to reach further than the horizon moves while it is passed.
+    GapTooFar = "gap-too-far",
+    /// What was read of its parents counts for nothing in a child.
+    ChildForgetsBound = "child-forgets-bound",
+    /// What is taken and not folded yet counts for nothing where a shard is wanted.
+    WantForgetsTaken = "want-forgets-taken",
+    /// A letter that was asked to be forgotten goes though its gap has grown since.
+    GrownGapForgotten = "grown-gap-forgotten",
     /// A commit's positions are those of the mailbox.
     PositionBeforeWrites = "position-before-writes",
     /// A position within an aggregate passes all of it.

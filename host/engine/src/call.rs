@@ -5,7 +5,8 @@ use std::sync::atomic::Ordering;
 use pelton_core::task::{Call, CallOutcome, Failure, FailureKind, Given};
 
 use crate::cell::{TaskCell, Work};
-use crate::guest::{self, CallEffects, Guest, GuestFault, Invocation, View};
+use crate::deploy::Deployed;
+use crate::guest::{self, CallEffects, Guest, GuestFault, Invocation, Unborn, View};
 
 impl TaskCell {
     /// Calls the logic, in a new instance if there is none. A call that fails takes its instance with it.
@@ -14,10 +15,13 @@ impl TaskCell {
         let view = View { open: call.open, sealed: call.sealed, local: store.reader() };
         let invocation = Invocation { time_ms: call.time_ms, seed: call.seed };
         let guest = work.guest.take().filter(|_| !call.born);
-        let called = self.instance(guest, &view, invocation).and_then(|guest| match call.work.given() {
-            Given::Runs(runs) => guest.process(runs, &self.job.streams, invocation, call.timers, view),
-            Given::Timers(timers) => guest.fire(timers, invocation, call.timers, view),
-        });
+        let unborn = work.unborn.take();
+        let deployed = work.deployed.as_ref().expect("a task that runs was told what");
+        let called =
+            self.instance(guest, unborn, deployed, &view, invocation).and_then(|guest| match call.work.given() {
+                Given::Runs(runs) => guest.process(runs, &self.job.streams, invocation, call.timers, view),
+                Given::Timers(timers) => guest.fire(timers, invocation, call.timers, view),
+            });
         match called {
             Ok((guest, CallEffects { writes, outputs, timers })) => {
                 work.guest = Some(guest);
@@ -31,9 +35,19 @@ impl TaskCell {
         }
     }
 
-    fn instance(&self, guest: Option<Guest>, view: &View, invocation: Invocation) -> Result<Guest, GuestFault> {
-        let identity = &self.job.identities[usize::from(self.id.0)];
-        guest.map_or_else(|| self.job.program.start(identity, view.clone(), invocation), Ok)
+    fn instance(
+        &self,
+        guest: Option<Guest>,
+        unborn: Option<Unborn>,
+        deployed: &Deployed,
+        view: &View,
+        invocation: Invocation,
+    ) -> Result<Guest, GuestFault> {
+        if let Some(guest) = guest {
+            return Ok(guest);
+        }
+        let unborn = unborn.map_or_else(|| deployed.program.prepare(deployed.identity(self.id)), Ok)?;
+        unborn.begin(view.clone(), invocation)
     }
 
     fn note_first_fold(&self) {

@@ -8,15 +8,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Instant;
 
 use pelton_core::cause::StopCause;
-use pelton_core::id::{CommitId, ShardKey, TaskId};
+use pelton_core::id::{CommitId, DeploymentNumber, ShardKey, TaskId};
 use pelton_core::position::{Position, PositionEntry};
 use pelton_core::record::{Gap, Run};
 use pelton_core::shard::ShardMap;
-use pelton_core::task::{Applied, Call, Effect, Event, IdSeed, PhaseName, RunningRules, Task};
+use pelton_core::task::{Applied, Assignment, Call, Effect, Event, IdSeed, PhaseName, RunningRules, Task};
 use tokio::sync::SemaphorePermit;
 
+use crate::deploy::{self, Deployed};
+use crate::events::Happening;
 use crate::fault::{self, FaultPoint};
-use crate::guest::Guest;
+use crate::guest::{Guest, Unborn};
 use crate::job::JobShared;
 use crate::mailbox::{Mailbox, Message};
 use crate::ports::{Changelog, Sink};
@@ -35,6 +37,8 @@ pub struct TaskCell {
     pub(crate) turn: TurnState,
     pub(crate) work: Mutex<Work>,
     pub(crate) status: Mutex<TaskStatus>,
+    /// An instance had beforehand of what the task is to run next.
+    pub(crate) prepared: Mutex<Option<(DeploymentNumber, Unborn)>>,
     /// What a service last failed with, until it answers.
     pub(crate) trouble: Mutex<Option<String>>,
     pub(crate) tally: Mutex<Tally>,
@@ -54,6 +58,10 @@ pub(crate) struct Work {
     pub machine: Task,
     pub store: Option<Box<LocalStore>>,
     pub guest: Option<Guest>,
+    /// What the task runs.
+    pub deployed: Option<Arc<Deployed>>,
+    /// An instance of it that was had beforehand.
+    pub unborn: Option<Unborn>,
     /// A call put off to the next turn.
     pub put_off: Option<Call>,
     pub map: Arc<ShardMap>,
@@ -74,6 +82,8 @@ impl TaskCell {
             machine,
             store: None,
             guest: None,
+            deployed: None,
+            unborn: None,
             put_off: None,
             map: Arc::default(),
             look_for_shards: false,
@@ -88,6 +98,7 @@ impl TaskCell {
             me: me.clone(),
             turn: TurnState::default(),
             work: Mutex::new(work),
+            prepared: Mutex::default(),
             trouble: Mutex::default(),
             tally: Mutex::default(),
             reader: Mutex::default(),
@@ -182,7 +193,7 @@ impl TaskCell {
     }
 
     fn settle_log(&self) {
-        self.job.identities[usize::from(self.id.0)].log.settle();
+        self.job.fleet.settle_logs(self.id);
     }
 
     fn flush_under(&self, work: MutexGuard<'_, Work>) {
@@ -281,7 +292,21 @@ impl TaskCell {
                 drop(runtime.spawn(me.snapshot(reader, mark, id)));
             }
             Effect::DropInstance => work.guest = None,
+            Effect::Swap(assignment) => self.swap(work, assignment),
+            Effect::TrialFailed(canary, why) => {
+                drop(runtime.spawn(deploy::take_back(self.job.clone(), self.id, canary, why)));
+            }
             Effect::Stopped(cause) => self.stopped(work, &cause),
+        }
+    }
+
+    fn swap(&self, work: &mut Work, assignment: Assignment) {
+        let prepared = lock(&self.prepared).take_if(|(number, _)| *number == assignment.deployment);
+        work.guest = None;
+        work.unborn = prepared.map(|(_, unborn)| unborn);
+        let before = work.deployed.replace(self.job.fleet.deployed(assignment.deployment));
+        if before.is_some() {
+            self.tell_of(Happening::Swapped { task: self.id, deployment: assignment.deployment });
         }
     }
 

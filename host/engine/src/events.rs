@@ -4,8 +4,9 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex};
 
-use pelton_core::id::{CommitNumber, Epoch, ShardId, ShardKey, TaskId};
+use pelton_core::id::{CommitNumber, DeploymentNumber, Epoch, ShardId, ShardKey, TaskId};
 use pelton_core::position::Position;
+use pelton_core::rollout::Rollout;
 use pelton_core::task::PhaseName;
 use tokio::sync::watch;
 
@@ -80,6 +81,27 @@ pub enum Happening {
         from: Position,
         /// The first from which records can be read.
         to: Position,
+    },
+    /// The tasks are to run something else.
+    Rollout {
+        /// What.
+        rollout: Rollout,
+    },
+    /// A canary failed in a task as often as it may.
+    CanaryFailed {
+        /// In which.
+        task: TaskId,
+        /// The canary.
+        deployment: DeploymentNumber,
+        /// What it failed with last.
+        cause: String,
+    },
+    /// A task runs another deployment.
+    Swapped {
+        /// Which task.
+        task: TaskId,
+        /// What it runs.
+        deployment: DeploymentNumber,
     },
     /// A snapshot is stored.
     SnapshotTaken {

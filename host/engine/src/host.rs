@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::events::EventLog;
-use crate::guest::Program;
+use crate::guest::GuestRuntime;
 use crate::job::{Job, Ports};
 use crate::ports::PortError;
 use crate::scheduler::Scheduler;
@@ -35,8 +35,13 @@ impl Host {
     ///
     /// # Errors
     /// When the data folder cannot be written or the table not be read.
-    pub async fn start_job(&self, spec: JobSpec, ports: Ports, program: Arc<Program>) -> Result<Arc<Job>, PortError> {
-        Job::start(spec, ports, program, self.scheduler.clone(), &self.data_dir, self.events.clone()).await
+    pub async fn start_job(
+        &self,
+        spec: JobSpec,
+        ports: Ports,
+        guests: Arc<GuestRuntime>,
+    ) -> Result<Arc<Job>, PortError> {
+        Job::start(spec, ports, guests, self.scheduler.clone(), &self.data_dir, self.events.clone()).await
     }
 }
 

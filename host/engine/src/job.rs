@@ -9,16 +9,17 @@ use std::time::Duration;
 use bytes::Bytes;
 use pelton_core::id::{ShardKey, TaskId};
 use pelton_core::position::Position;
-use pelton_core::task::{Event, PhaseName, RunningRules};
+use pelton_core::task::{Assignment, Event, PhaseName, RunningRules};
 use pelton_core::write_set::{USER_SPACE, user_key};
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, watch};
 
 use crate::cell::{IdlePassed, TaskCell, lock};
+use crate::deploy::{Fleet, keep_rolling_out};
 use crate::events::EventLog;
-use crate::guest::{GuestLog, Identity, Program};
+use crate::guest::GuestRuntime;
 use crate::hub::Hub;
-use crate::ports::{Changelog, Clock, IdlePositions, PortError, Sink, Source};
+use crate::ports::{Changelog, Clock, ComponentStore, Deployments, IdlePositions, PortError, Sink, Source};
 use crate::scheduler::Scheduler;
 use crate::spec::JobSpec;
 use crate::status::{ShardStatus, StateReadError, TaskStatus};
@@ -43,6 +44,10 @@ pub struct Ports {
     pub sink: Arc<dyn Sink>,
     /// Where commits are kept.
     pub changelog: Arc<dyn Changelog>,
+    /// Where components are kept.
+    pub components: Arc<dyn ComponentStore>,
+    /// Where it is kept what the job runs.
+    pub deployments: Arc<dyn Deployments>,
     /// What time it is.
     pub clock: Arc<dyn Clock>,
 }
@@ -51,7 +56,8 @@ pub struct Ports {
 pub(crate) struct JobShared {
     pub spec: JobSpec,
     pub ports: Ports,
-    pub program: Arc<Program>,
+    pub name: Arc<str>,
+    pub fleet: Fleet,
     pub scheduler: Arc<Scheduler>,
     pub events: Arc<EventLog>,
     pub runtime: Handle,
@@ -59,7 +65,6 @@ pub(crate) struct JobShared {
     pub snapshot_turns: Semaphore,
     pub store_paths: Vec<PathBuf>,
     pub streams: Arc<[String]>,
-    pub identities: Vec<Identity>,
     cells: std::sync::OnceLock<Vec<Arc<TaskCell>>>,
     idle: Mutex<IdleByTask>,
     closed: watch::Sender<bool>,
@@ -113,7 +118,7 @@ impl Job {
     pub(crate) async fn start(
         spec: JobSpec,
         ports: Ports,
-        program: Arc<Program>,
+        guests: Arc<GuestRuntime>,
         scheduler: Arc<Scheduler>,
         data_dir: &Path,
         events: Arc<EventLog>,
@@ -122,8 +127,11 @@ impl Job {
         std::fs::create_dir_all(&folder)
             .map_err(|error| PortError::Stop(format!("creating the data folder {}: {error}", folder.display())))?;
         let idle = kept_idle_positions(ports.changelog.as_ref()).await?;
+        let (components, deployments) = (ports.components.clone(), ports.deployments.clone());
+        let fleet = Fleet::open(&spec, guests, components, deployments).await?;
         let shared = Arc::new(JobShared {
-            program,
+            name: spec.meta.name.as_str().into(),
+            fleet,
             scheduler,
             events,
             runtime: Handle::current(),
@@ -131,7 +139,6 @@ impl Job {
             snapshot_turns: Semaphore::new(SNAPSHOTS_AT_ONCE),
             store_paths: spec.meta.tasks.tasks().map(|task| folder.join(format!("{:05}.redb", task.0))).collect(),
             streams: spec.meta.inputs.iter().map(|input| input.name.clone()).collect(),
-            identities: identities(&spec),
             cells: std::sync::OnceLock::new(),
             idle: Mutex::new(idle),
             closed: watch::Sender::new(false),
@@ -142,15 +149,18 @@ impl Job {
             ports,
         });
         shared.hub.bind(&shared);
-        let rules = rules(&shared.spec);
+        let rollout = shared.fleet.rollout();
         let cells = shared.spec.meta.tasks.tasks();
-        let cells = cells.map(|task| Ok(TaskCell::new(task, shared.clone(), rules.clone(), random()?)));
+        let cells = cells.map(|task| {
+            Ok(TaskCell::new(task, shared.clone(), rules(&shared.spec, rollout.assignment(task)), random()?))
+        });
         let cells = cells.collect::<Result<Vec<_>, PortError>>()?;
         assert!(shared.cells.set(cells).is_ok(), "the cells of a job are made once");
         shared.runtime.spawn(Hub::keep_listing(shared.clone()));
         shared.runtime.spawn(keep_waking(shared.clone()));
         shared.runtime.spawn(keep_flushing(shared.clone()));
         shared.runtime.spawn(keep_idle_positions(shared.clone()));
+        shared.runtime.spawn(keep_rolling_out(shared.clone()));
         shared.cells().iter().for_each(|cell| cell.tell(Event::Start));
         Ok(Arc::new(Self { shared }))
     }
@@ -291,27 +301,7 @@ impl Job {
     }
 }
 
-fn identities(spec: &JobSpec) -> Vec<Identity> {
-    let (config, outputs) = (Arc::new(spec.config.clone()), Arc::new(spec.outputs.clone()));
-    let job: Arc<str> = spec.meta.name.as_str().into();
-    let identity = |task| Identity {
-        job: job.clone(),
-        task,
-        tasks: spec.meta.tasks,
-        slice: spec.meta.tasks.slice(task),
-        deployment: spec.deployment,
-        config: config.clone(),
-        outputs: outputs.clone(),
-        incarnation: spec.meta.incarnation,
-        memory_bytes_max: spec.settings.memory_bytes_max,
-        batch_timeout_ms: spec.settings.batch_timeout_ms,
-        limits: spec.settings.guest_limits,
-        log: Arc::new(GuestLog::new(format!("job {job} task {task}"), spec.settings.guest_limits.log_lines_max)),
-    };
-    spec.meta.tasks.tasks().map(identity).collect()
-}
-
-fn rules(spec: &JobSpec) -> RunningRules {
+fn rules(spec: &JobSpec, assignment: Assignment) -> RunningRules {
     let retention_ms = spec.retention_ms.iter().copied().min().unwrap_or(u64::MAX);
     RunningRules {
         commit_interval_ms: spec.settings.commit_interval_ms,
@@ -320,7 +310,7 @@ fn rules(spec: &JobSpec) -> RunningRules {
         on_gap: spec.settings.on_gap,
         letters: spec.settings.letters,
         from_job: spec.settings.from_job.iter().map(Option::is_some).collect(),
-        deployment: spec.deployment,
+        assignment,
         positions_age_max_ms: retention_ms / POSITIONS_AGE_DIVISOR,
     }
 }

@@ -56,9 +56,9 @@ impl Job {
     /// # Errors
     /// When the task does not run here, or its state cannot be read.
     pub fn forget_dead_letter(&self, task: TaskId, number: u64) -> Result<bool, StateReadError> {
-        let stands = self.dead_letter(task, number)?.is_some();
-        self.running_cell(task)?.tell(Event::Forget(number));
-        Ok(stands)
+        let Some(letter) = self.dead_letter(task, number)? else { return Ok(false) };
+        self.running_cell(task)?.tell(Event::Forget(number, Box::new(letter)));
+        Ok(true)
     }
 
     fn running_cell(&self, task: TaskId) -> Result<&crate::cell::TaskCell, StateReadError> {

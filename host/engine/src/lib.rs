@@ -5,12 +5,12 @@
 //!
 //! ```no_run
 //! # async fn example(spec: pelton_engine::JobSpec, ports: pelton_engine::Ports, wasm: Vec<u8>) -> Result<(), Box<dyn std::error::Error>> {
-//! use pelton_engine::{GuestRuntime, Host, digest_of};
+//! use pelton_engine::{GuestRuntime, Host};
 //!
 //! let guests = GuestRuntime::new("cache".as_ref(), 512)?;
-//! let program = guests.load(digest_of(&wasm), &wasm)?;
+//! println!("{}", guests.check(&wasm)?.digest);
 //! let host = Host::new(2, "data".into())?;
-//! let job = host.start_job(spec, ports, program).await?;
+//! let job = host.start_job(spec, ports, guests).await?;
 //! println!("{} records folded", job.records_folded());
 //! job.stop().await;
 //! # Ok(())
@@ -30,6 +30,7 @@ mod reader;
 
 mod call;
 mod cell;
+mod deploy;
 mod log;
 mod mailbox;
 mod recover;
@@ -43,11 +44,12 @@ pub mod fault;
 pub mod guest;
 pub mod store;
 
+pub use deploy::{Audience, DeployError, RolloutStatus};
 pub use events::EventLog;
 pub use guest::{ComponentError, ComponentReport, GuestLimits, GuestRuntime, Program, RuntimeError, digest_of};
 pub use host::Host;
 pub use job::{Job, Ports, random};
 pub use recover::{RecoverError, RecoveredTask, Recovery};
-pub use spec::{Consumer, JobSettings, JobSpec};
+pub use spec::{Consumer, Deployment, DeploymentContent, JobSettings, JobSpec};
 pub use status::{ShardStatus, StateReadError, TaskStatus};
 pub use telling::Tally;

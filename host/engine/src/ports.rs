@@ -6,12 +6,15 @@ use bytes::Bytes;
 use futures::stream::BoxStream;
 
 use pelton_core::commit::{CommitKind, StoredCommit};
-use pelton_core::id::{CommitId, CommitNumber, Digest, Epoch, HostId, ShardKey, StreamIndex, TaskId};
+use pelton_core::id::{CommitId, CommitNumber, DeploymentNumber, Digest, Epoch, HostId, ShardKey, StreamIndex, TaskId};
 use pelton_core::output::Package;
 use pelton_core::position::{Position, PositionEntry};
 use pelton_core::record::Record;
+use pelton_core::rollout::Rollout;
 use pelton_core::shard::Shard;
 use pelton_core::snapshot::Manifest;
+
+use crate::spec::{Deployment, DeploymentContent};
 
 /// Why a port could not do what was asked.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -199,6 +202,25 @@ pub trait ComponentStore: Send + Sync {
 
     /// Digest and size in bytes of every component kept.
     async fn list(&self) -> Result<Vec<(Digest, u64)>, PortError>;
+}
+
+/// The deployments of a job, and what its tasks are to run of them, shared by its hosts.
+#[async_trait]
+pub trait Deployments: Send + Sync {
+    /// Keeps a deployment under the next number.
+    async fn add(&self, content: &DeploymentContent) -> Result<Deployment, PortError>;
+
+    /// A deployment.
+    async fn get(&self, number: DeploymentNumber) -> Result<Option<Deployment>, PortError>;
+
+    /// Every deployment, by number.
+    async fn list(&self) -> Result<Vec<Deployment>, PortError>;
+
+    /// What the tasks are to run; none before the job's first deployment.
+    async fn rollout(&self) -> Result<Option<Rollout>, PortError>;
+
+    /// Replaces what the tasks are to run, if what stands is of the revision before.
+    async fn set_rollout(&self, rollout: &Rollout) -> Result<PutOutcome, PortError>;
 }
 
 /// Time as the service tells it, so that no host's clock matters.

@@ -134,8 +134,7 @@ impl ShardReader {
     }
 
     fn tell_of(&self, what: impl FnOnce(NamedShard) -> Happening) {
-        let job = &self.job.identities[usize::from(self.home.0)].job;
-        self.job.events.tell(self.now_ms(), job, what(NamedShard::new(&self.key, &self.job.streams)));
+        self.job.events.tell(self.now_ms(), &self.job.name, what(NamedShard::new(&self.key, &self.job.streams)));
     }
 
     /// Tells it once, however often tasks have it read again.

@@ -21,16 +21,34 @@ pub struct JobSpec {
     pub retention_ms: Vec<u64>,
     /// How fast shards may be asked.
     pub pace: Pace,
-    /// The deployment every task is pinned to.
-    pub deployment: DeploymentNumber,
-    /// Its component.
-    pub component: Digest,
+    /// What the job's first deployment is, where it has none yet.
+    pub first: DeploymentContent,
     /// Names that the tasks may emit to.
     pub outputs: BTreeSet<String>,
-    /// The job's configuration for its tasks.
-    pub config: BTreeMap<String, String>,
     /// Limits and paces.
     pub settings: JobSettings,
+}
+
+/// What a deployment is. It never changes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeploymentContent {
+    /// Digest of its component.
+    pub component: Digest,
+    /// What its instances are told.
+    pub config: BTreeMap<String, String>,
+    /// What its instances may use.
+    pub limits: GuestLimits,
+}
+
+/// A deployment of a job.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Deployment {
+    /// Its number: 1 for the job's first, rising by 1.
+    pub number: DeploymentNumber,
+    /// When it was made, milliseconds since 1970.
+    pub created_ms: u64,
+    /// What it is.
+    pub content: DeploymentContent,
 }
 
 /// How shards are read.
@@ -47,12 +65,6 @@ pub enum Consumer {
 pub struct JobSettings {
     /// Oldest an uncommitted write becomes, in milliseconds. Default 500.
     pub commit_interval_ms: u64,
-    /// Longest a guest call may run, in milliseconds. Default 5,000.
-    pub batch_timeout_ms: u64,
-    /// Most linear memory of a task's instance, in bytes. Default 64 MiB.
-    pub memory_bytes_max: u64,
-    /// What else a task's instance may use.
-    pub guest_limits: GuestLimits,
     /// How often the logic is tried again with a record it failed with. Default 3.
     pub retries: u32,
     /// What becomes of the record then. Default: a dead letter.
@@ -71,9 +83,6 @@ impl Default for JobSettings {
     fn default() -> Self {
         Self {
             commit_interval_ms: 500,
-            batch_timeout_ms: 5_000,
-            memory_bytes_max: 64 << 20,
-            guest_limits: GuestLimits::default(),
             retries: 3,
             last_straw: LastStraw::DeadLetter,
             on_gap: OnGap::Stop,

@@ -1,7 +1,7 @@
 //! What the engine tells of itself: copies, made when asked for.
 
 use pelton_core::counts::Counts;
-use pelton_core::id::{CommitNumber, Epoch, ShardId, ShardKey, TaskId};
+use pelton_core::id::{CommitNumber, DeploymentNumber, Epoch, ShardId, ShardKey, TaskId};
 use pelton_core::position::PositionEntry;
 use pelton_core::slice::HashRange;
 use pelton_core::task::{PhaseName, Task};
@@ -24,6 +24,8 @@ pub struct TaskStatus {
     pub epoch: Epoch,
     /// Its newest durable commit.
     pub commit: CommitNumber,
+    /// The deployment that its calls are made with.
+    pub deployment: DeploymentNumber,
     /// Records folded since this host took the task.
     pub records_folded: u64,
     /// Guest calls that failed since then.
@@ -68,6 +70,7 @@ impl TaskStatus {
             cause: None,
             epoch: Epoch(0),
             commit: CommitNumber(0),
+            deployment: DeploymentNumber(0),
             records_folded: 0,
             failed_batches: 0,
             attempts: 0,
@@ -94,6 +97,7 @@ impl TaskStatus {
         let Some(running) = machine.running() else { return };
         self.epoch = running.epoch();
         self.commit = running.mark().number;
+        self.deployment = running.deployment();
         self.records_folded = running.records_folded();
         self.failed_batches = running.failed_batches();
         self.attempts = running.failing().map_or(0, |(attempts, _)| attempts);

@@ -37,7 +37,7 @@ pub struct Tally {
 impl TaskCell {
     /// Tells those who watch.
     pub(crate) fn tell_of(&self, what: Happening) {
-        self.job.events.tell(self.now_ms(), &self.job.identities[usize::from(self.id.0)].job, what);
+        self.job.events.tell(self.now_ms(), &self.job.name, what);
     }
 
     pub(crate) fn tell_phase(&self, status: &TaskStatus) {

@@ -50,9 +50,7 @@ impl Instance {
             config: Arc::default(),
             outputs: Arc::new(["out".to_owned()].into()),
             incarnation: Incarnation::default(),
-            memory_bytes_max: 64 << 20,
-            batch_timeout_ms: 20_000,
-            limits,
+            limits: GuestLimits { batch_timeout_ms: 20_000, ..limits },
             log: Arc::new(GuestLog::new("test".into(), limits.log_lines_max)),
         };
         Ok(Self { identity, program, store, _folder: folder })

@@ -24,7 +24,7 @@ fn check_resolved(config: &Config) {
         assert_eq!(job.inputs.len(), job.settings.from_job.len(), "an input without its say");
         assert!((1..=65_536).contains(&job.tasks.get()));
         assert!((10..=60_000).contains(&job.settings.commit_interval_ms));
-        assert!((10..=600_000).contains(&job.settings.batch_timeout_ms));
+        assert!((10..=600_000).contains(&job.limits.batch_timeout_ms));
         assert!(job.settings.retries <= 100);
         assert!(job.outputs.iter().all(|(name, output)| !name.is_empty() && !output.stream.is_empty()));
     }

@@ -71,6 +71,9 @@ impl World {
             }
             Chore::Call(call) => {
                 let outcome = self.outcome(who, call);
+                if matches!(outcome, CallOutcome::Failed(_)) {
+                    self.call_failed(who);
+                }
                 self.answer(who, Event::Called(outcome));
             }
         }
@@ -103,8 +106,9 @@ impl World {
         if self.slip == Some(Slip::HideSealed) {
             call.sealed = None;
         }
-        let pinned = self.instance(who).map(|instance| instance.deployment);
-        let deployment = pinned.filter(|_| self.slip != Some(Slip::DeploymentOfTheDay)).unwrap_or(self.deployment);
+        let pinned = self.instance(who).map(|instance| instance.assignment.deployment);
+        let current = self.rollout.current;
+        let deployment = pinned.filter(|_| self.slip != Some(Slip::DeploymentOfTheDay)).unwrap_or(current);
         let logic = Logic { deployment, big: self.shape.big };
         let poison = self.shape.poison;
         match logic.call(&call, poison, &self.store(who).state) {

@@ -13,6 +13,7 @@ use pelton_core::timers::TimerChange;
 use pelton_core::write_set::user_key;
 
 use crate::rng::{hash, mix};
+use crate::rollout::is_flawed;
 use crate::store::State;
 
 /// Keys emit to themselves and, now and then, to one key for all.
@@ -152,6 +153,9 @@ impl Logic {
         match call.work.given() {
             Given::Runs(runs) => {
                 for (at, record) in runs.iter().flat_map(|run| run.records()).enumerate() {
+                    if is_flawed(self.deployment) && hash(&record.data).is_multiple_of(4) {
+                        return Err((FailureKind::Retry, at));
+                    }
                     if poison && is_poison(record) {
                         return Err((FailureKind::Poison, at));
                     }
@@ -160,6 +164,9 @@ impl Logic {
                     }
                     self.fold(record, call.time_ms, &layers, &mut done);
                 }
+            }
+            Given::Timers(timers) if is_flawed(self.deployment) && timers.len() % 2 == 1 => {
+                return Err((FailureKind::Retry, 0));
             }
             Given::Timers(timers) => timers.iter().for_each(|timer| self.fire(timer, &layers, &mut done)),
         }

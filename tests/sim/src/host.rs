@@ -10,6 +10,7 @@ use pelton_core::commit::CommitKind;
 use pelton_core::dead_letter::LetterBounds;
 use pelton_core::id::{CommitId, CommitNumber, TaskId};
 use pelton_core::limits::backoff_ms;
+use pelton_core::position::Position;
 use pelton_core::snapshot::{Manifest, StateMark};
 use pelton_core::task::{Applied, Effect, Event, IdSeed, LastStraw, OnGap, RunningRules, Task};
 use pelton_core::write_set::SYSTEM_SPACE;
@@ -96,7 +97,7 @@ impl World {
             on_gap: if healing { OnGap::Continue } else { self.shape.on_gap },
             letters: LetterBounds { letters_max, bytes_max },
             from_job: (0..self.shape.streams).map(|stream| stream < self.shape.upstream_streams).collect(),
-            deployment: self.deployment,
+            assignment: self.rollout.assignment(task),
             positions_age_max_ms: self.shape.positions_age_max_ms,
         };
         let ids = IdSeed::new(self.rng.bytes16());
@@ -104,7 +105,8 @@ impl World {
         let instance = Instance {
             who,
             task: machine,
-            deployment: self.deployment,
+            assignment: self.rollout.assignment(task),
+            trial_failures: 0,
             ready: false,
             full: BTreeSet::new(),
             sent: None,
@@ -125,13 +127,15 @@ impl World {
         let now = self.host_now(who.host);
         let event = self.slip_event(who, event);
         let idle_found = matches!(event, Event::IdleFound(_));
+        let ends = matches!(&event, Event::Run(run) if run.up_to == Position::ShardEnd);
         let Some(instance) = self.instance(who) else { return };
         let mut effects = Vec::new();
         instance.task.step(now, event, &mut effects);
         if idle_found {
             instance.ready = true;
         }
-        let look = idle_found || effects.iter().any(|effect| matches!(effect, Effect::LookForShards));
+        let asked = effects.iter().any(|effect| matches!(effect, Effect::LookForShards));
+        let look = idle_found || ends || (asked && self.slip != Some(Slip::NoLook));
         for effect in effects {
             if self.goes_wrong(self.faults.crash) {
                 self.cover.crashes_amid_effects += 1;
@@ -147,7 +151,7 @@ impl World {
 
     fn perform(&mut self, who: Who, effect: Effect) {
         match effect {
-            Effect::Claim => self.send(who, Request::Claim),
+            Effect::Claim => self.send(who, Request::Claim { answered: false }),
             Effect::ReadTail => self.send(who, Request::ReadTail),
             Effect::ReadItem(number) => self.send(who, Request::ReadItem(number)),
             Effect::ReadManifests => self.send(who, Request::ReadManifests),
@@ -184,6 +188,8 @@ impl World {
             Effect::Snapshot(mark, id) => self.snapshot(who, mark, id),
             Effect::Trim(floor) => self.after(1, Action::Work(who, Chore::Trim(floor))),
             Effect::DropInstance | Effect::LookForShards => {}
+            Effect::Swap(assignment) => self.swap(who, assignment),
+            Effect::TrialFailed(deployment, _) => self.trial_failed(who, deployment),
             Effect::Stopped(cause) => self.stopped(who, &cause),
         }
     }

@@ -21,6 +21,7 @@ mod upstream;
 mod chore;
 mod host;
 mod reader;
+mod rollout;
 mod service;
 mod slips;
 mod traffic;

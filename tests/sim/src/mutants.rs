@@ -57,6 +57,10 @@ pub enum Slip {
     SilentGaps,
     /// A call is made with the newest deployment, whatever the task is pinned to.
     DeploymentOfTheDay,
+    /// A task that passed a gap does not look which shards it needs.
+    NoLook,
+    /// A task whose pin changed goes on with the instance it has.
+    SwapKeepsInstance,
 }
 
 /// What the oracle gets wrong: one that is wrong must be noticed too.
@@ -114,6 +118,8 @@ const SLIPS: &[(&str, Slip)] = &[
     ("forget-repeats", Slip::ForgetRepeats),
     ("silent-gaps", Slip::SilentGaps),
     ("deployment-of-the-day", Slip::DeploymentOfTheDay),
+    ("no-look", Slip::NoLook),
+    ("swap-keeps-instance", Slip::SwapKeepsInstance),
 ];
 
 impl Mutant {

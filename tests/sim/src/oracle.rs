@@ -8,7 +8,7 @@ use crc32c::{crc32c, crc32c_append};
 use pelton_core::commit::{Commit, CommitKind, StoredCommit};
 use pelton_core::counts::Counts;
 use pelton_core::dead_letter::{Content, DeadLetter};
-use pelton_core::id::{CommitId, CommitNumber, Epoch, ShardKey, TaskId};
+use pelton_core::id::{CommitId, CommitNumber, DeploymentNumber, Epoch, ShardKey, TaskId};
 use pelton_core::job::JobMeta;
 use pelton_core::output::{Output, OutputId};
 use pelton_core::position::{Position, PositionEntry, RecordPlace};
@@ -112,6 +112,8 @@ pub struct Oracle {
     /// And how many bytes of them.
     letter_bytes_max: u64,
     on_gap: OnGap,
+    /// Deployments that were for all tasks: any other was only ever tried.
+    current: BTreeSet<DeploymentNumber>,
     /// The bytes that each commit was sent with, as a checksum.
     sent: BTreeMap<(CommitNumber, CommitId), u32>,
     /// What becomes of what logic failed with for the last time, and how often it is tried again.
@@ -164,6 +166,7 @@ impl Oracle {
             letters_max,
             letter_bytes_max,
             on_gap,
+            current: BTreeSet::from([DeploymentNumber(1)]),
             sent: BTreeMap::new(),
             last_straw,
             retries,
@@ -212,6 +215,11 @@ impl Oracle {
             Some(Blunder::NextOwner) => (TaskId((owner.0 + 1) % self.tasks.len() as u16), fate),
             Some(Blunder::FoldsTwice | Blunder::TimersStay) | None => (owner, fate),
         }
+    }
+
+    /// A deployment is for all tasks.
+    pub fn is_current(&mut self, deployment: DeploymentNumber) {
+        self.current.insert(deployment);
     }
 
     /// A row was claimed.

@@ -1,6 +1,6 @@
 //! A host's side of Kinesis: listings, one feed a shard, and the mailboxes it fills.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use pelton_core::feed::{Delivery, Feed, FeedNext, FeedTrouble, Lane, Pace, Reply};
@@ -20,6 +20,7 @@ use crate::world::{Action, Host, Instance, Reader, World};
 impl World {
     /// A host lists the streams, perhaps as they were.
     pub fn list(&mut self, host: usize, life: u32) {
+        let mut changed = false;
         for stream in 0..self.kinesis.streams() {
             let stale = self.goes_wrong(self.faults.stale);
             self.cover.stale_listings += u64::from(stale);
@@ -27,12 +28,28 @@ impl World {
             let listing = self.kinesis.list(stream, ago);
             let ids = || listing.iter().map(|shard| shard.id.to_string()).collect::<Vec<_>>().join(" ");
             trace!(self, "host {host} lists, of input {stream}, {}", ids());
-            self.hosts[host].map.update(StreamIndex(stream as u16), listing);
+            changed |= self.hosts[host].map.update(StreamIndex(stream as u16), listing);
         }
-        let tasks: Vec<Who> = self.hosts[host].tasks.values().map(|instance| instance.who).collect();
-        tasks.into_iter().for_each(|who| self.want(who));
+        if changed {
+            let tasks: Vec<Who> = self.hosts[host].tasks.values().map(|instance| instance.who).collect();
+            tasks.into_iter().for_each(|who| self.want(who));
+        }
+        self.ask_again(host, life);
         let pause = self.rng.between(200, 2_000);
         self.after(pause, Action::List(host, life));
+    }
+
+    /// Shards that no listing showed are asked for until it is known that they are gone.
+    fn ask_again(&mut self, host: usize, life: u32) {
+        let is_gone = |world: &Self, shard: &ShardKey| world.trims && world.kinesis.shard(shard).forgotten;
+        let asked = std::mem::take(&mut self.hosts[host].asked);
+        let (gone, open): (BTreeSet<_>, _) = asked.into_iter().partition(|(shard, _)| is_gone(self, shard));
+        self.hosts[host].asked = open;
+        for (shard, who) in gone {
+            if self.hosts[host].life == life && self.hosts[host].up {
+                self.step(who, Event::Lost(shard, Gap::ToEnd));
+            }
+        }
     }
 
     /// Has the shards read that a task wants now.
@@ -54,6 +71,7 @@ impl World {
             // One that lost the task without knowing it may also miss what the new owner passed since.
             let owns = self.table[usize::from(who.task.0)].epoch == epoch.0;
             assert!(!(gone && owns), "no gap where nothing is lost: task {} waits for {orphan}", who.task);
+            self.hosts[who.host].asked.insert((orphan, who));
         }
         for want in self.slip_wants(who, wants) {
             let gap = self.shape.retention_ms.and_then(|retention_ms| want.gap(now, retention_ms));
@@ -85,6 +103,7 @@ impl World {
     /// Tasks are served no more, and told why.
     fn tell_lost(&mut self, host: usize, shard: &ShardKey, tasks: Vec<TaskId>, gap: Gap) {
         let life = self.hosts[host].life;
+        trace!(self, "host {host} tells {tasks:?} of {shard}: {gap}; {:?}", self.hosts[host].readers[shard].feed);
         for task in tasks {
             let Host { readers, tasks, up, life: now, .. } = &mut self.hosts[host];
             if !*up || *now != life {
@@ -233,7 +252,7 @@ impl World {
             let Host { readers, tasks, .. } = &mut self.hosts[host];
             let reader = readers.get_mut(shard).expect("it delivers");
             let Some(instance) = tasks.get_mut(&task) else { continue };
-            if waiting(instance) >= self.shape.mailbox_records {
+            if has_records && waiting(instance) >= self.shape.mailbox_records {
                 self.cover.full_mailboxes += 1;
                 instance.full.insert(shard.clone());
                 reader.feed.full(task);

@@ -33,7 +33,7 @@ impl World {
             Request::Put { commit, epoch, answered } => self.serve_put(who, commit, epoch, answered),
             Request::Publish { packages, answered } => self.serve_publish(who, packages, answered),
             Request::Manifest { manifest, answered } => self.serve_manifest(who, manifest, answered),
-            Request::Claim => self.serve_claim(who),
+            Request::Claim { answered } => self.serve_claim(who, answered),
             Request::ReadTail
             | Request::ReadItem(_)
             | Request::ReadManifests
@@ -60,15 +60,28 @@ impl World {
         !lost
     }
 
-    fn serve_claim(&mut self, who: Who) {
+    fn serve_claim(&mut self, who: Who, answered: bool) {
+        if !answered && self.goes_wrong(self.faults.fail) {
+            self.cover.failed_calls += 1;
+            return self.send(who, Request::Claim { answered });
+        }
+        if !answered && self.goes_wrong(self.faults.late) {
+            self.cover.late_writes += 1;
+            let late = self.rng.between(1, 30_000);
+            self.after(late, Action::Serve(who, Request::Claim { answered: true }));
+            return self.send(who, Request::Claim { answered });
+        }
         let row = &mut self.table[usize::from(who.task.0)].epoch;
         *row += 1;
         let epoch = Epoch(*row);
         let verdict = self.oracle.claimed(who, epoch);
         self.check(verdict);
+        if answered {
+            return;
+        }
         if self.goes_wrong(self.faults.lose) {
             self.cover.lost_replies += 1;
-            return self.send(who, Request::Claim);
+            return self.send(who, Request::Claim { answered });
         }
         trace!(self, "task {}: host {} claims it in epoch {epoch}", who.task, who.host);
         self.answer(who, Event::Claimed(epoch));
@@ -164,6 +177,10 @@ impl World {
         if !answered && self.goes_wrong(self.faults.late) {
             let late = self.rng.between(1, 30_000);
             self.after(late, Action::Serve(who, Request::Manifest { manifest, answered: true }));
+            return self.answer(who, Event::SnapshotTaken(None));
+        }
+        if !answered && self.goes_wrong(self.faults.fail) {
+            self.cover.failed_calls += 1;
             return self.answer(who, Event::SnapshotTaken(None));
         }
         self.cover.snapshots += 1;

@@ -165,17 +165,41 @@ impl Shape {
     /// The same world grown slow and forgetful: streams keep records for minutes, and hosts sleep for as long. There is
     /// no job upstream: of an output that is sent twice nobody could say which one was lost.
     pub fn forgetful(self, rng: &mut Rng) -> Self {
-        Self {
+        let shape = Self {
             retention_ms: Some(rng.between(120_000, 400_000)),
             on_gap: if rng.chance(7_000) { OnGap::Continue } else { OnGap::Stop },
             sleep_ms: 500_000,
             traffic_ms: rng.between(300_000, 1_000_000),
             put_every_ms: rng.between(2_000, 8_000),
-            reshard_every_ms: rng.between(60_000, 400_000),
+            reshard_every_ms: if rng.chance(3_000) {
+                rng.between(10_000, 60_000)
+            } else {
+                rng.between(60_000, 400_000)
+            },
             whim_every_ms: rng.between(20_000, 100_000),
             positions_age_max_ms: rng.between(10_000, 40_000),
             upstream: 0,
             upstream_streams: 0,
+            ..self
+        };
+        if rng.chance(3_500) { shape.sluggish(rng) } else { shape }
+    }
+
+    /// The same world with few shards, little in them, and tasks that take so little at a time, and so long over it, that what
+    /// waits for them expires.
+    fn sluggish(self, rng: &mut Rng) -> Self {
+        Self {
+            hosts: 1,
+            tasks: rng.between(2, 4) as u32,
+            shards: 1,
+            call_ms: rng.between(50_000, 200_000),
+            mailbox_records: 1,
+            bounds: Bounds { batch_records_max: 1, ..self.bounds },
+            put_every_ms: rng.between(10_000, 60_000),
+            reshard_every_ms: rng.between(200_000, 10_000_000),
+            on_gap: OnGap::Continue,
+            letters_max: u64::MAX,
+            letter_bytes_max: u64::MAX,
             ..self
         }
     }
@@ -314,6 +338,10 @@ coverage! {
     repeats_published,
     /// Worlds in which the calls of a task hang, in the end.
     hung_tasks,
-    /// Deployments made.
+    /// Deployments made, promoted or gone back to.
     deployments,
+    /// Pins changed between two commits.
+    swaps,
+    /// Canaries that failed for good.
+    canaries_failed,
 }

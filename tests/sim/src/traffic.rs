@@ -1,6 +1,7 @@
 //! What comes from outside: records, reshards, and the whims of hosts, which claim, stop, crash and sleep.
 
 use pelton_core::codec::{self, SystemEntry};
+use pelton_core::dead_letter::Content;
 use pelton_core::id::{ShardKey, StreamIndex, TaskId};
 use pelton_core::policy::OutOfRange;
 use pelton_core::slice::HashKey;
@@ -122,10 +123,12 @@ impl World {
         let (_, number, letter) = letters[self.rng.below(letters.len() as u64) as usize].clone();
         self.letters_seen.push((task, number, letter.clone()));
         self.letters_seen.truncate(20);
-        if self.rng.chance(1_500) {
+        // A gap can only be forgotten.
+        let forgets = if matches!(letter.content, Content::Gap { .. }) { 5_000 } else { 1_500 };
+        if self.rng.chance(forgets) {
             self.cover.forgets += 1;
             self.oracle.asked_to_forget(task, number);
-            return self.step(who, Event::Forget(number));
+            return self.step(who, Event::Forget(number, Box::new(letter)));
         }
         for _ in 0..self.rng.between(1, 2) {
             self.step(who, Event::Redrive(number, Box::new(letter.clone())));
@@ -193,16 +196,14 @@ impl World {
         let task = TaskId(self.rng.below(u64::from(self.shape.tasks)) as u16);
         match self.rng.below(14) {
             10 | 11 => self.redrive(host, task),
-            12 => {
-                self.cover.deployments += 1;
-                self.deployment.0 += 1;
-            }
+            12 => self.deploy(),
             0..=3 => self.start_task(host, task),
             5 if self.faults.crash > 0 => self.crash(host),
             6 | 7 if self.faults.crash > 0 => {
                 self.cover.pauses += 1;
+                let short = if self.shape.retention_ms.is_some() { 3_000 } else { 7_000 };
                 let pause =
-                    if self.rng.chance(7_000) { self.rng.below(5_000) } else { self.rng.below(self.shape.sleep_ms) };
+                    if self.rng.chance(short) { self.rng.below(5_000) } else { self.rng.below(self.shape.sleep_ms) };
                 trace!(self, "host {host} sleeps for {pause} ms");
                 self.hosts[host].asleep_until = self.now + pause;
             }

@@ -14,10 +14,11 @@ use pelton_core::intake::Want;
 use pelton_core::job::{Input, JobMeta, Start};
 use pelton_core::limits::{ARRIVAL_MARGIN_MS, CLOCK_MARGIN_MS};
 use pelton_core::output::Package;
+use pelton_core::rollout::Rollout;
 use pelton_core::shard::ShardMap;
 use pelton_core::slice::TaskCount;
 use pelton_core::snapshot::Manifest;
-use pelton_core::task::{Call, Event, Task};
+use pelton_core::task::{Assignment, Call, Event, Task};
 
 use crate::downstream::Downstream;
 use crate::dynamo::{TaskItems, Write};
@@ -44,7 +45,7 @@ pub const EPOCH_MS: u64 = 1_700_000_000_000;
 /// A call to the fake DynamoDB or the sink, on its way. It arrives whatever becomes of its sender.
 #[derive(Clone, Debug)]
 pub enum Request {
-    Claim,
+    Claim { answered: bool },
     ReadTail,
     Put { commit: Arc<StoredCommit>, epoch: Epoch, answered: bool },
     ReadItem(CommitNumber),
@@ -82,6 +83,7 @@ pub enum Action {
     Serve(Who, Request),
     Land(TaskId, Write),
     Answer(Who, Box<Event>),
+    Assign(Who),
     Work(Who, Chore),
     Feed(usize, u32, ShardKey, u64),
     Read(usize, u32, ShardKey, FeedNext),
@@ -96,8 +98,10 @@ pub struct Instance {
     pub ready: bool,
     /// Feeds that its full mailbox pushed back.
     pub full: BTreeSet<ShardKey>,
-    /// The deployment it is pinned to.
-    pub deployment: DeploymentNumber,
+    /// What its calls are made with.
+    pub assignment: Assignment,
+    /// Calls that failed since, where that is on trial.
+    pub trial_failures: u32,
     /// What it sent last.
     pub sent: Option<Arc<StoredCommit>>,
     /// Shards it wants that it is made to wait for.
@@ -123,6 +127,8 @@ pub struct Host {
     /// How far its clock is off, milliseconds.
     pub clock_off_ms: i64,
     pub map: ShardMap,
+    /// Shards that no listing shows, and who waits to learn of them.
+    pub asked: BTreeSet<(ShardKey, Who)>,
     pub readers: BTreeMap<ShardKey, Reader>,
     pub tasks: BTreeMap<TaskId, Instance>,
     pub stores: BTreeMap<TaskId, Store>,
@@ -145,8 +151,10 @@ pub struct World {
     pub oracle: Oracle,
     pub hosts: Vec<Host>,
     pub instances: u32,
+    /// What the tasks are to run.
+    pub rollout: Rollout,
     /// The newest deployment.
-    pub deployment: DeploymentNumber,
+    pub deployments: DeploymentNumber,
     /// A task whose calls hang, in the end.
     pub hung: Option<TaskId>,
     /// Things that happened.
@@ -170,7 +178,7 @@ impl World {
     pub fn new(seed: u64, mutant: Option<Mutant>, traced: bool) -> Self {
         let mut rng = Rng::new(seed);
         let mut shape = Shape::new(&mut rng);
-        if rng.chance(1_200) {
+        if rng.chance(1_500) {
             shape = shape.forgetful(&mut rng);
         }
         let mut kinesis = Kinesis::new(&mut rng, shape.streams, shape.shards);
@@ -218,7 +226,8 @@ impl World {
             oracle,
             hosts: Vec::new(),
             instances: 0,
-            deployment: DeploymentNumber(1),
+            rollout: Rollout::first(DeploymentNumber(1)),
+            deployments: DeploymentNumber(1),
             hung: None,
             steps: 0,
             cover: Coverage::default(),
@@ -346,6 +355,7 @@ impl World {
             Action::Serve(who, request) => self.serve(who, request),
             Action::Land(task, write) => self.table[usize::from(task.0)].land(write),
             Action::Answer(who, event) => self.step(who, *event),
+            Action::Assign(who) => self.assign(who),
             Action::Work(who, chore) => self.work(who, chore),
             Action::Feed(host, _, shard, token) => self.feed(host, &shard, token),
             Action::Read(host, _, shard, next) => self.read(host, &shard, next),
@@ -394,6 +404,6 @@ fn host_of(action: &Action) -> Option<(usize, u32)> {
         | Action::Fsync(host, life)
         | Action::Feed(host, life, ..)
         | Action::Read(host, life, ..) => Some((*host, *life)),
-        Action::Answer(who, _) | Action::Work(who, _) => Some((who.host, who.life)),
+        Action::Answer(who, _) | Action::Work(who, _) | Action::Assign(who) => Some((who.host, who.life)),
     }
 }

@@ -6,6 +6,7 @@ use pelton_engine::events::{Happening, HostEvent, NamedShard};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::deployment::RolloutView;
 use super::task::{PhaseView, PlaceView};
 
 /// Something that happened on this host.
@@ -60,6 +61,24 @@ pub enum HappeningView {
         from: PlaceView,
         /// From where on records can be read.
         to: PlaceView,
+    },
+    /// The tasks are to run something else.
+    Rollout(RolloutView),
+    /// A canary failed in a task as often as it may.
+    CanaryFailed {
+        /// In which task.
+        task: u16,
+        /// The canary.
+        deployment: u64,
+        /// What it failed with last.
+        cause: String,
+    },
+    /// A task runs another deployment.
+    Swapped {
+        /// Which task.
+        task: u16,
+        /// What it runs.
+        deployment: u64,
     },
     /// A snapshot of a task's state is stored.
     SnapshotTaken {
@@ -126,6 +145,11 @@ impl From<Happening> for HappeningView {
                 let (shard, from, to) = (shard.to_string(), from.into(), to.into());
                 Self::Gap { task: task.0, letter, stream, shard, from, to }
             }
+            Happening::Rollout { rollout } => Self::Rollout((&rollout).into()),
+            Happening::CanaryFailed { task, deployment, cause } => {
+                Self::CanaryFailed { task: task.0, deployment: deployment.0, cause }
+            }
+            Happening::Swapped { task, deployment } => Self::Swapped { task: task.0, deployment: deployment.0 },
             Happening::SnapshotTaken { task, at, entries, state_bytes } => {
                 Self::SnapshotTaken { task: task.0, commit: at.0, entries, state_bytes }
             }
@@ -149,6 +173,9 @@ impl HappeningView {
             Self::TaskPhase { .. } => "task-phase",
             Self::DeadLetters { .. } => "dead-letters",
             Self::Gap { .. } => "gap",
+            Self::Rollout(_) => "rollout",
+            Self::CanaryFailed { .. } => "canary-failed",
+            Self::Swapped { .. } => "swapped",
             Self::SnapshotTaken { .. } => "snapshot-taken",
             Self::SnapshotLoaded { .. } => "snapshot-loaded",
             Self::ShardOpened { .. } => "shard-opened",

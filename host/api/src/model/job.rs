@@ -2,11 +2,13 @@
 
 use pelton_core::job::{JobMeta, Start};
 use pelton_core::task::PhaseName;
+use pelton_engine::RolloutStatus;
 use pelton_engine::spec::JobSpec;
 use pelton_engine::status::TaskStatus;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::deployment::{CanaryView, RolloutView};
 use super::page::Page;
 
 /// An input stream of a job.
@@ -80,10 +82,14 @@ pub struct JobView {
     pub start: StartView,
     /// When it was created.
     pub created_ms: u64,
-    /// The deployment its tasks are pinned to.
+    /// The deployment that every task is to run that tries no other.
     pub deployment: u64,
     /// Digest of that deployment's component, as `sha256:…`.
     pub component: String,
+    /// What some tasks try first.
+    pub canary: Option<CanaryView>,
+    /// Why this host goes on with what it runs though it is to run something else, if it does.
+    pub refusal: Option<String>,
     /// Names its tasks may emit to.
     pub outputs: Vec<String>,
     /// How many tasks are where in their lives.
@@ -113,7 +119,7 @@ pub fn digest_text(digest: pelton_core::id::Digest) -> String {
 
 impl JobView {
     /// The view of a job with these tasks.
-    pub fn new(spec: &JobSpec, tasks: &[TaskStatus]) -> Self {
+    pub fn new(spec: &JobSpec, rollout: RolloutStatus, tasks: &[TaskStatus]) -> Self {
         let JobMeta { name, incarnation, tasks: count, inputs, start, created_ms, policies: _ } = &spec.meta;
         let mut phases = PhaseCounts::default();
         tasks.iter().for_each(|task| phases.add(task.phase));
@@ -130,8 +136,10 @@ impl JobView {
                 Start::At(timestamp_ms) => StartView::Timestamp { timestamp_ms: *timestamp_ms },
             },
             created_ms: *created_ms,
-            deployment: spec.deployment.0,
-            component: digest_text(spec.component),
+            deployment: rollout.rollout.current.0,
+            component: digest_text(rollout.component),
+            canary: RolloutView::from(&rollout.rollout).canary,
+            refusal: rollout.refusal,
             outputs: spec.outputs.iter().cloned().collect(),
             ready: phases.ready(),
             phases,

@@ -3,6 +3,7 @@
 
 pub mod component;
 pub mod dead_letter;
+pub mod deployment;
 pub mod event;
 pub mod health;
 pub mod job;

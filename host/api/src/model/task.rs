@@ -153,6 +153,8 @@ pub struct TaskView {
     pub epoch: u64,
     /// Its newest durable commit.
     pub commit: u64,
+    /// The deployment that its logic is of.
+    pub deployment: u64,
     /// Records folded since this host took it.
     pub records_folded: u64,
     /// Guest calls that failed since then.
@@ -202,6 +204,7 @@ impl TaskView {
             cause: status.cause,
             epoch: status.epoch.0,
             commit: status.commit.0,
+            deployment: status.deployment.0,
             records_folded: status.records_folded,
             failed_batches: status.failed_batches,
             attempts: status.attempts,

@@ -3,6 +3,7 @@
 pub mod check;
 pub mod component;
 pub mod dead_letters;
+pub mod deploy;
 pub mod dev;
 pub mod plan;
 pub mod put;
@@ -35,5 +36,9 @@ pub async fn run(cli: Cli, began: Instant) -> anyhow::Result<Outcome> {
         Command::Plan(args) => plan::run(&args, json).await,
         Command::Recover(args) => recover::run(args, json).await,
         Command::Component(args) => component::run(args, json).await,
+        Command::Deploy(args) => deploy::deploy(args, json).await,
+        Command::Deployments(args) => deploy::list(&args, json).await,
+        Command::Promote(args) => deploy::promote(&args, json).await,
+        Command::Rollback(args) => deploy::roll_back(&args, json).await,
     }
 }

@@ -8,7 +8,7 @@ use pelton_aws::{OutputFormat, OutputStream, StartRequest};
 use pelton_core::policy::{Aggregates, OutOfRange, Policies};
 use pelton_core::slice::TaskCount;
 use pelton_core::task::{LastStraw, OnGap};
-use pelton_engine::{Consumer, JobSettings};
+use pelton_engine::{Consumer, GuestLimits, JobSettings};
 use toml::Spanned;
 use toml::de::DeValue;
 
@@ -35,7 +35,7 @@ pub struct JobConfig {
     pub tasks: TaskCount,
     /// Where it begins to read.
     pub start: StartRequest,
-    /// The component of its first deployment.
+    /// The component of a deployment made from this.
     pub component: PathBuf,
     /// Where its outputs go, by the names its tasks use.
     pub outputs: BTreeMap<String, OutputStream>,
@@ -43,8 +43,10 @@ pub struct JobConfig {
     pub settings: JobSettings,
     /// What becomes of records that are not simply their task's.
     pub policies: Policies,
-    /// What its tasks are told.
+    /// What its tasks are told by a deployment made from this.
     pub config: BTreeMap<String, String>,
+    /// What their instances may use by it.
+    pub limits: GuestLimits,
 }
 
 /// Resolves a job; none when something in it is wrong, which is noted there.
@@ -65,6 +67,7 @@ pub fn resolve(name: &str, table: &Table<'_>, document: &Document<'_>) -> Option
         table.fault_of("", "`component` is missing: the path of the .wasm file that the job begins with");
     }
     let inputs = inputs(table);
+    let (settings, limits) = settings(table);
     let from_job = inputs.iter().map(|input| input.from_job.clone()).collect();
     Some(JobConfig {
         inputs: inputs.into_iter().map(|input| input.stream).collect(),
@@ -72,7 +75,8 @@ pub fn resolve(name: &str, table: &Table<'_>, document: &Document<'_>) -> Option
         start: start.unwrap_or(StartRequest::TrimHorizon),
         component: document.path(&component?),
         outputs: outputs(table),
-        settings: JobSettings { from_job, ..settings(table) },
+        settings: JobSettings { from_job, ..settings },
+        limits,
         policies: policies(table),
         config: guest_config(table),
     })
@@ -175,14 +179,14 @@ fn outputs(table: &Table<'_>) -> BTreeMap<String, OutputStream> {
     outputs
 }
 
-fn settings(table: &Table<'_>) -> JobSettings {
-    let mut settings = JobSettings::default();
+fn settings(table: &Table<'_>) -> (JobSettings, GuestLimits) {
+    let (mut settings, mut limits) = (JobSettings::default(), GuestLimits::default());
     let interval = table.value("commit-interval", "a duration such as \"500ms\"", |value| {
         value::duration_ms(value, COMMIT_INTERVAL_MIN, COMMIT_INTERVAL_MAX)
     });
     settings.commit_interval_ms = interval.unwrap_or(settings.commit_interval_ms);
     if let Some(table) = table.child("limits", TableKind::Limits) {
-        limits::resolve(&table, &mut settings);
+        limits::resolve(&table, &mut limits, &mut settings.letters);
     }
     if let Some(on_error) = table.child("on-error", TableKind::OnError) {
         let retries =
@@ -198,7 +202,7 @@ fn settings(table: &Table<'_>) -> JobSettings {
     let words = [("polling", Some(Consumer::Polling)), ("fan-out", Some(Consumer::FanOut))];
     let consumer = table.value("consumer", "\"polling\" or \"fan-out\"", |value| value::word(value, &words));
     settings.consumer = consumer.unwrap_or(settings.consumer);
-    settings
+    (settings, limits)
 }
 
 fn guest_config(table: &Table<'_>) -> BTreeMap<String, String> {

@@ -2,38 +2,34 @@
 
 use std::time::Duration;
 
-use pelton_engine::JobSettings;
+use pelton_core::dead_letter::LetterBounds;
+use pelton_engine::GuestLimits;
 use pelton_engine::guest::limits::{
-    ANSWER_BYTES_MAX, BATCH_OUTPUT_BYTES_MAX, BATCH_WRITE_BYTES_MAX, CORE_PARTS_MAX, LOG_LINES_MAX, MEMORY_BYTES_MAX,
-    TABLE_ELEMENTS_MAX,
+    ANSWER_BYTES_MAX, BATCH_BYTES_MIN, BATCH_OUTPUT_BYTES_MAX, BATCH_TIMEOUT_MS, BATCH_WRITE_BYTES_MAX, CORE_PARTS_MAX,
+    LOG_LINES_MAX, MEMORY_BYTES_MAX, MEMORY_BYTES_MIN, TABLE_ELEMENTS_MAX,
 };
 
 use super::document::Table;
 use super::value;
 
-const BATCH_TIMEOUT_MIN: Duration = Duration::from_millis(10);
-const BATCH_TIMEOUT_MAX: Duration = Duration::from_secs(600);
-const MEMORY_BYTES_MIN: u64 = 1 << 20;
-/// A batch that may write or emit or be answered less than this would hardly be one.
-const BATCH_BYTES_MIN: u64 = 1 << 10;
 const DEAD_LETTERS_MAX: u64 = 1_000_000;
 const DEAD_LETTER_BYTES_MAX: u64 = 16 << 30;
 
-/// Takes what the table says into a job's settings.
-pub fn resolve(table: &Table<'_>, settings: &mut JobSettings) {
-    let size = |key, least, greatest: usize| {
+/// Takes what the table says.
+pub fn resolve(table: &Table<'_>, guest: &mut GuestLimits, letters: &mut LetterBounds) {
+    let size = |key, least: usize, greatest: usize| {
         let expected = "a size such as \"64MiB\"";
-        table.value(key, expected, |value| value::size_bytes(value, least, greatest as u64))
+        table.value(key, expected, |value| value::size_bytes(value, least as u64, greatest as u64))
     };
     let count = |key, least, greatest| {
         table.value(key, "a whole number such as 100", |value| value::number(value, least, greatest))
     };
-    set(&mut settings.memory_bytes_max, size("memory", MEMORY_BYTES_MIN, MEMORY_BYTES_MAX));
+    set(&mut guest.memory_bytes_max, size("memory", MEMORY_BYTES_MIN, MEMORY_BYTES_MAX));
     let timeout = table.value("batch-timeout", "a duration such as \"500ms\"", |value| {
-        value::duration_ms(value, BATCH_TIMEOUT_MIN, BATCH_TIMEOUT_MAX)
+        let (least, greatest) = BATCH_TIMEOUT_MS.into_inner();
+        value::duration_ms(value, Duration::from_millis(least), Duration::from_millis(greatest))
     });
-    set(&mut settings.batch_timeout_ms, timeout);
-    let guest = &mut settings.guest_limits;
+    set(&mut guest.batch_timeout_ms, timeout);
     set(&mut guest.batch_write_bytes_max, size("batch-writes", BATCH_BYTES_MIN, BATCH_WRITE_BYTES_MAX));
     set(&mut guest.batch_output_bytes_max, size("batch-outputs", BATCH_BYTES_MIN, BATCH_OUTPUT_BYTES_MAX));
     set(&mut guest.answer_bytes_max, size("answer", BATCH_BYTES_MIN, ANSWER_BYTES_MAX));
@@ -41,7 +37,6 @@ pub fn resolve(table: &Table<'_>, settings: &mut JobSettings) {
     let elements = TABLE_ELEMENTS_MAX as u64 * u64::from(CORE_PARTS_MAX);
     set(&mut guest.table_elements_max, count("table-elements", 0, elements));
     set(&mut guest.core_parts_max, count("core-parts", 1, CORE_PARTS_MAX.into()));
-    let letters = &mut settings.letters;
     set(&mut letters.letters_max, count("dead-letters", 0, DEAD_LETTERS_MAX));
     let bytes = table.value("dead-letter-bytes", "a size such as \"64MiB\"", |value| {
         value::size_bytes(value, 0, DEAD_LETTER_BYTES_MAX)

@@ -35,8 +35,8 @@ fn what_is_not_said_has_defaults() {
     assert_eq!(job.component, PathBuf::from("etc/a.wasm"));
     assert_eq!((job.tasks.get(), job.start), (256, StartRequest::TrimHorizon));
     let settings = &job.settings;
-    assert_eq!((settings.commit_interval_ms, settings.batch_timeout_ms), (500, 5_000));
-    assert_eq!((settings.memory_bytes_max, settings.retries), (64 << 20, 3));
+    assert_eq!((settings.commit_interval_ms, job.limits.batch_timeout_ms), (500, 5_000));
+    assert_eq!((job.limits.memory_bytes_max, settings.retries), (64 << 20, 3));
 }
 
 #[test]
@@ -89,9 +89,11 @@ fn what_is_said_is_taken() {
     assert_eq!(job.inputs, ["orders", "refunds"]);
     assert_eq!(job.start, StartRequest::At(1_769_857_200_000));
     assert_eq!((job.outputs["totals"].format, job.outputs["plain"].format), (OutputFormat::Kpl, OutputFormat::Raw));
-    assert_eq!((job.settings.commit_interval_ms, job.settings.batch_timeout_ms), (50, 2_000));
-    assert_eq!((job.settings.memory_bytes_max, job.settings.retries), (16 << 20, 0));
+    assert_eq!((job.settings.commit_interval_ms, job.limits.batch_timeout_ms), (50, 2_000));
+    assert_eq!((job.limits.memory_bytes_max, job.settings.retries), (16 << 20, 0));
     let limits = GuestLimits {
+        memory_bytes_max: 16 << 20,
+        batch_timeout_ms: 2_000,
         table_elements_max: 5,
         core_parts_max: 6,
         batch_write_bytes_max: 1 << 20,
@@ -99,7 +101,7 @@ fn what_is_said_is_taken() {
         answer_bytes_max: 3 << 20,
         log_lines_max: 4,
     };
-    assert_eq!(job.settings.guest_limits, limits);
+    assert_eq!(job.limits, limits);
     let told: Vec<(&str, &str)> = job.config.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
     assert_eq!(told, [("currency", "EUR"), ("limit", "1000"), ("strict", "true")]);
 }

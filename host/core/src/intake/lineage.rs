@@ -54,7 +54,10 @@ impl Intake {
     /// was listed and forgotten while nobody looked.
     fn outlived<'a>(&self, map: &'a ShardMap) -> impl Iterator<Item = &'a ShardKey> {
         let reads = self.rules.reads;
+        // One that is listed without a parent came of none, whatever its id.
+        let came_of_some = move |key: &ShardKey| map.get(key).is_none_or(|shard| !shard.parents.is_empty());
         let known = self.shards.iter().filter(|(_, progress)| progress.passed.range != UNKNOWN_RANGE);
+        let known = known.filter(move |(key, _)| came_of_some(key));
         let begun: Vec<_> = known.map(|(key, progress)| (key.clone(), progress.passed.range)).collect();
         map.touching(reads).filter(|(key, _)| !self.shards.contains_key(*key)).filter_map(move |(key, shard)| {
             let shared = shard.range.common(&reads)?;
@@ -119,23 +122,35 @@ impl Intake {
         let (position, mut unread_from_ms) = meta.opening(key);
         for parent in &shard.parents {
             let parent = ShardKey { stream: key.stream, shard: parent.clone() };
-            if let Some(progress) = self.shards.get(&parent) {
-                unread_from_ms = unread_from_ms.max(progress.passed.unread_from_ms);
+            if let Some(progress) = self.shards.get(&parent).filter(|_| !wrong(Mutant::ChildForgetsBound)) {
+                unread_from_ms = unread_from_ms.max(progress.untaken_from_ms);
             }
         }
         Progress::at(PositionEntry { position, unread_from_ms, range: shard.range })
     }
 
-    /// Whether a shard that is not begun may come of one that is begun and not read to its end, though the listing lacks what
-    /// lies between: of any that ended, and of one that shares hash keys with it, since one of the two is the other's ancestor.
+    /// Whether a shard that is not begun may come of one that is not read to its end, though the listing lacks what lies
+    /// between: of any that is begun and was closed, and of an older one that shares hash keys with it, since one of the two is
+    /// the other's ancestor.
     fn may_come_of_unfinished(
         &self,
         key: &ShardKey,
         shard: &Shard,
-        map: &ShardMap,
         behind: &BTreeSet<ShardKey>,
+        (map, meta): (&ShardMap, &JobMeta),
     ) -> bool {
         let shared = self.rules.reads.common(&shard.range);
+        let waits = shared.is_some_and(|shared| {
+            map.touching(shared).any(|(older, _)| {
+                let is_older =
+                    older.stream == key.stream && older.shard < key.shard && !shard.parents.contains(&older.shard);
+                let is_due = !behind.contains(older) && !meta.lies_before_start(older);
+                is_older && is_due && !self.shards.contains_key(older)
+            })
+        });
+        if waits {
+            return true;
+        }
         self.shards.iter().any(|(begun, progress)| {
             let is_unfinished = progress.taken != Position::ShardEnd && !behind.contains(begun);
             let shares = shared.is_some_and(|shared| progress.passed.range.touches(&shared));
@@ -150,7 +165,7 @@ impl Intake {
         let unknown = map.touching(self.rules.reads).filter(|(key, shard)| {
             !self.shards.contains_key(key)
                 && !behind.contains(key)
-                && !self.may_come_of_unfinished(key, shard, map, &behind)
+                && !self.may_come_of_unfinished(key, shard, &behind, (map, meta))
         });
         let waiting = unknown.flat_map(|(key, shard)| {
             let parents = shard.parents.iter().map(|parent| ShardKey { stream: key.stream, shard: parent.clone() });

@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
+use super::Assignment;
 use crate::append::PutReply;
 use crate::cause::StopCause;
 use crate::claim::Tail;
 use crate::codec::SystemEntry;
 use crate::commit::StoredCommit;
 use crate::dead_letter::{DeadLetter, Timer};
-use crate::id::{CommitId, CommitNumber, Epoch, ShardKey};
+use crate::id::{CommitId, CommitNumber, DeploymentNumber, Epoch, ShardKey};
 use crate::intake::{Batch, Want};
 use crate::output::{Output, Package};
 use crate::position::PositionEntry;
@@ -29,6 +30,8 @@ pub enum Event {
     Tick,
     /// Something failed for good.
     Broken(StopCause),
+    /// The task is to run this, whose instance can be had at once.
+    Assign(Assignment),
 
     /// To [`Effect::Claim`].
     Claimed(Epoch),
@@ -60,8 +63,8 @@ pub enum Event {
     Lost(ShardKey, Gap),
     /// Somebody asks for a dead letter to be given to the logic: its number, and what stands there.
     Redrive(u64, Box<DeadLetter>),
-    /// Somebody asks for a dead letter to be forgotten.
-    Forget(u64),
+    /// Somebody asks for a dead letter to be forgotten: its number, and what they saw there.
+    Forget(u64, Box<DeadLetter>),
     /// To [`Effect::Call`].
     Called(CallOutcome),
     /// To [`Effect::Publish`]: for each package, whether it was acknowledged.
@@ -127,6 +130,10 @@ pub enum Effect {
     Trim(CommitNumber),
     /// The instance is not to be used again.
     DropInstance,
+    /// From the next call on the task runs this, in a new instance, at once.
+    Swap(Assignment),
+    /// A canary failed as often as it may, with this at last: the task goes back.
+    TrialFailed(DeploymentNumber, String),
     /// The task stopped.
     Stopped(StopCause),
 }

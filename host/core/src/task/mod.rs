@@ -4,6 +4,7 @@
 
 mod attempts;
 mod effect;
+mod pin;
 mod running;
 mod seal;
 
@@ -23,6 +24,7 @@ use crate::snapshot::StateMark;
 
 pub use attempts::{Attempts, Suspect};
 pub use effect::{Applied, Call, CallOutcome, Effect, Event, Failure, FailureKind, Given, Work};
+pub use pin::{Assignment, Trial};
 pub use running::{LastStraw, OnGap, Running, RunningRules};
 
 /// Random ids from one random seed, each used once.
@@ -151,9 +153,13 @@ impl Task {
                 self.stop_asked = true;
                 return self.stop(StopCause::Asked, effects);
             }
-            Event::Tick | Event::Lost(..) | Event::Redrive(..) | Event::Forget(_)
+            Event::Tick | Event::Lost(..) | Event::Redrive(..) | Event::Forget(..)
                 if !matches!(self.phase, Phase::Running(_)) =>
             {
+                return;
+            }
+            Event::Assign(assignment) if !matches!(self.phase, Phase::Running(_)) => {
+                self.rules.assignment = assignment;
                 return;
             }
             event => self.dispatch(now_ms, event, effects),
@@ -203,7 +209,7 @@ impl Task {
                     now_ms,
                 );
                 self.phase = Phase::Running(Box::new(running));
-                effects.push(Effect::Ready);
+                effects.extend([Effect::Swap(self.rules.assignment), Effect::Ready]);
             }
             (Phase::Running(running), event) => {
                 if let Some(cause) = running.handle(now_ms, event, effects) {

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use super::attempts::Attempts;
 use super::effect::{Applied, Effect, Event, Work};
+use super::pin::{Assignment, Pin};
 use super::seal::{Open, Sealed, Snapshots};
 use super::{IdSeed, Suspect, put, unasked};
 use crate::append::{AppendNext, PutReply};
@@ -16,7 +17,7 @@ use crate::cause::StopCause;
 use crate::codec::{self, SystemEntry};
 use crate::counts::Counts;
 use crate::dead_letter::{DeadLetter, DeadLetters, LetterBounds};
-use crate::id::{CommitId, CommitNumber, DeploymentNumber, Epoch, ShardKey, TaskId};
+use crate::id::{CommitId, CommitNumber, Epoch, ShardKey, TaskId};
 use crate::intake::{Admission, Intake, IntakeRules, Want};
 use crate::job::JobMeta;
 use crate::limits::Bounds;
@@ -45,8 +46,8 @@ pub struct RunningRules {
     pub letters: LetterBounds,
     /// Of each input stream, whether it carries the outputs of another job.
     pub from_job: Vec<bool>,
-    /// The deployment the task is pinned to.
-    pub deployment: DeploymentNumber,
+    /// What the task runs at first.
+    pub assignment: Assignment,
     /// Positions are committed alone when those in the log are this old, in milliseconds: an eighth of retention.
     pub positions_age_max_ms: u64,
 }
@@ -114,6 +115,7 @@ pub struct Running {
     redrives: VecDeque<(u64, Box<DeadLetter>)>,
     counts: Counts,
     counts_changed: bool,
+    pin: Pin,
     calling: Calling,
     attempts: Option<Attempts>,
     attempts_saved: Saved,
@@ -178,7 +180,6 @@ impl Running {
             task,
             intake,
             meta,
-            rules,
             bounds,
             epoch: restore.ownership().epoch,
             mark: restore.mark(),
@@ -188,6 +189,7 @@ impl Running {
             redrives: VecDeque::new(),
             counts,
             counts_changed: false,
+            pin: Pin::new(rules.assignment),
             calling: Calling::Idle,
             failures: attempts.as_ref().map_or(0, |attempts| attempts.attempts),
             fault: attempts.as_ref().map(|attempts| attempts.message.clone()),
@@ -203,6 +205,7 @@ impl Running {
             draining: None,
             records_folded: 0,
             failed_batches: 0,
+            rules,
         }
     }
 
@@ -217,7 +220,7 @@ impl Running {
                 }
             }
             Event::Redrive(number, letter) => self.redrive(number, letter),
-            Event::Forget(number) => self.forget(now_ms, number),
+            Event::Forget(number, seen) => self.forget(now_ms, number, &seen),
             Event::Called(outcome) => self.called(now_ms, outcome, effects),
             Event::Put(PutReply::Unknown) if wrong(Mutant::LostReplyIsFailure) => self.sealed = None,
             Event::Put(reply) => {
@@ -243,6 +246,7 @@ impl Running {
                 }
             }
             Event::Trimmed => self.snapshots.trimmed(),
+            Event::Assign(assignment) => self.pin.assign(assignment),
             Event::Stop => self.drain(StopCause::Asked),
             Event::Tick => {}
             event => unasked(&event),
@@ -259,6 +263,7 @@ impl Running {
             self.seal(now_ms, ids, effects);
         }
         if self.draining.is_none() {
+            self.swap(effects);
             self.call(now_ms, effects);
         }
         if self.sealed.is_none() && self.seal_is_due(now_ms) {
@@ -295,8 +300,22 @@ impl Running {
         }
         let positions_old = now_ms >= self.positions_logged_ms + self.rules.positions_age_max_ms;
         (self.draining.is_some() && !self.open.is_empty())
+            || (self.pin.is_leaving() && self.open.has_calls())
             || self.open.is_due(now_ms, self.rules.commit_interval_ms, &self.bounds)
             || (positions_old && self.intake.unsealed().next().is_some())
+    }
+
+    /// The pin changes where nothing of the old logic is left to be sealed.
+    fn swap(&mut self, effects: &mut Vec<Effect>) {
+        let calls = self.open.has_calls() && !wrong(Mutant::SwapAmidCommit);
+        if calls || matches!(self.calling, Calling::Under(..)) {
+            return;
+        }
+        if let Some(assignment) = self.pin.change() {
+            self.born = None;
+            self.failures = self.attempts.as_ref().map_or(0, |attempts| attempts.attempts);
+            effects.push(Effect::Swap(assignment));
+        }
     }
 
     fn seal(&mut self, now_ms: u64, ids: &mut IdSeed, effects: &mut Vec<Effect>) {
@@ -305,7 +324,7 @@ impl Running {
             number: self.next_number(),
             id: ids.next(),
             epoch: self.epoch,
-            deployment: self.rules.deployment,
+            deployment: self.pin.deployment(),
             born,
             clock_ms: self.clock_ms,
             before: self.mark,
@@ -363,7 +382,8 @@ impl Running {
             Calling::Idle => self.timers.next_ms(),
             Calling::Under(..) => None,
         };
-        let call = call.filter(|_| self.draining.is_none() && self.attempts_saved == Saved::Durable);
+        let may_call = self.draining.is_none() && self.attempts_saved == Saved::Durable && !self.pin.has_failed();
+        let call = call.filter(|_| may_call);
         let seal = if self.sealed.is_none() { self.open.due_at_ms(self.rules.commit_interval_ms) } else { None };
         call.into_iter().chain(seal).min()
     }

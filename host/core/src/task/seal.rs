@@ -77,6 +77,11 @@ impl Open {
         self.since_ms.is_none() && self.published_ms.is_none()
     }
 
+    /// Whether a call of the logic is in it.
+    pub fn has_calls(&self) -> bool {
+        !self.invocations.is_empty()
+    }
+
     /// Whether anything but word of published outputs is in it.
     pub fn has_folds(&self) -> bool {
         self.since_ms.is_some()

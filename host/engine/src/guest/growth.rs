@@ -8,7 +8,6 @@ use super::limits::{GuestLimits, Limit, Refused};
 /// not got stays counted, since a guest could have that said of any growth.
 #[derive(Debug)]
 pub(super) struct Growth {
-    memory_bytes_max: u64,
     limits: GuestLimits,
     memory_bytes: u64,
     table_elements: u64,
@@ -17,8 +16,8 @@ pub(super) struct Growth {
 }
 
 impl Growth {
-    pub fn new(memory_bytes_max: u64, limits: GuestLimits) -> Self {
-        Self { memory_bytes_max, limits, memory_bytes: 0, table_elements: 0, refused: None }
+    pub fn new(limits: GuestLimits) -> Self {
+        Self { limits, memory_bytes: 0, table_elements: 0, refused: None }
     }
 
     fn refuse(&mut self, limit: Limit, allowed: u64) -> bool {
@@ -33,8 +32,8 @@ impl ResourceLimiter for Growth {
             return Ok(false);
         }
         let total = self.memory_bytes.saturating_add(desired.saturating_sub(current) as u64);
-        if total > self.memory_bytes_max {
-            return Ok(self.refuse(Limit::Memory, self.memory_bytes_max));
+        if total > self.limits.memory_bytes_max {
+            return Ok(self.refuse(Limit::Memory, self.limits.memory_bytes_max));
         }
         self.memory_bytes = total;
         Ok(true)
@@ -73,7 +72,7 @@ mod tests {
     #[test]
     fn all_memories_and_all_tables_together_stay_within_the_limits() {
         let limits = GuestLimits { table_elements_max: 10, ..GuestLimits::default() };
-        let mut growth = Growth::new(100, limits);
+        let mut growth = Growth::new(GuestLimits { memory_bytes_max: 100, ..limits });
         let granted = [(0, 40, None), (0, 60, None), (40, 41, None), (60, 200, Some(150))];
         let granted = granted.map(|(from, to, most)| growth.memory_growing(from, to, most).unwrap());
         assert_eq!(granted, [true, true, false, false]);

@@ -48,17 +48,13 @@ pub struct Identity {
     pub slice: HashRange,
     /// The deployment it belongs to.
     pub deployment: DeploymentNumber,
-    /// The job's configuration for its tasks.
+    /// The deployment's configuration.
     pub config: Arc<BTreeMap<String, String>>,
     /// Names it may emit to.
     pub outputs: Arc<BTreeSet<String>>,
     /// Of the job.
     pub incarnation: Incarnation,
-    /// Most linear memory, in bytes.
-    pub memory_bytes_max: u64,
-    /// Longest a call may run, in milliseconds.
-    pub batch_timeout_ms: u64,
-    /// What else it may use.
+    /// What it may use.
     pub limits: GuestLimits,
     /// Where its lines go.
     pub log: Arc<GuestLog>,
@@ -180,12 +176,17 @@ pub struct Guest {
     ambient: Arc<Ambient>,
 }
 
+/// An instance that was never called: it can be had beforehand, since it knows nothing of when it will begin.
+pub struct Unborn {
+    guest: Guest,
+}
+
 impl Program {
-    /// Instantiates the component for a task and has it begin. Its `init` may read the state and write nothing.
+    /// Instantiates the component for a task. What runs meanwhile sees no state, and a time and chance that are always the same.
     ///
     /// # Errors
-    /// When it traps, takes too long or says that it cannot begin.
-    pub fn start(&self, identity: &Identity, view: View, invocation: Invocation) -> Result<Guest, GuestFault> {
+    /// When it traps, takes too long or needs more than it may have.
+    pub fn prepare(&self, identity: &Identity) -> Result<Unborn, GuestFault> {
         let ambient = Arc::new(Ambient::default());
         let seed = u128::from_be_bytes(identity.incarnation.0) ^ u128::from(identity.task.0);
         let mut resources = ResourceTable::new();
@@ -197,7 +198,7 @@ impl Program {
             output_bytes: 0,
             timers: CallTimers::default(),
             read_only: true,
-            growth: Growth::new(identity.memory_bytes_max, identity.limits),
+            growth: Growth::new(identity.limits),
             cursors: Vec::new(),
             wasi: wasi::context(&ambient, identity.log.clone(), seed),
             ambient: ambient.clone(),
@@ -207,17 +208,37 @@ impl Program {
         store.limiter(|state| &mut state.growth);
         store.set_hostcall_fuel(CALL_BYTES_MAX);
         store.set_max_component_handles(HANDLES_MAX);
-        begin(&mut store, &ambient, view, invocation, true);
+        deadline(&mut store);
         let (exports, timer_handler) = self.instantiate(&mut store).map_err(|error| unstarted(&store, &error))?;
-        let init = match &exports {
-            Exports::List(task) => task.pelton_task_processor().call_init(&mut store),
-            Exports::Flat(task, _) => task.pelton_task_batch_processor().call_init(&mut store),
+        Ok(Unborn { guest: Guest { store, exports, timer_handler, ambient } })
+    }
+
+    /// Instantiates the component for a task and has it begin.
+    ///
+    /// # Errors
+    /// As for [`Program::prepare`] and [`Unborn::begin`].
+    pub fn start(&self, identity: &Identity, view: View, invocation: Invocation) -> Result<Guest, GuestFault> {
+        self.prepare(identity)?.begin(view, invocation)
+    }
+}
+
+impl Unborn {
+    /// Has the instance begin. Its `init` may read the state and write nothing.
+    ///
+    /// # Errors
+    /// When it traps, takes too long or says that it cannot begin.
+    pub fn begin(self, view: View, invocation: Invocation) -> Result<Guest, GuestFault> {
+        let mut guest = self.guest;
+        begin(&mut guest.store, &guest.ambient, view, invocation, true);
+        let init = match &guest.exports {
+            Exports::List(task) => task.pelton_task_processor().call_init(&mut guest.store),
+            Exports::Flat(task, _) => task.pelton_task_batch_processor().call_init(&mut guest.store),
         };
-        store.data_mut().state.end();
+        guest.store.data_mut().state.end();
         match init {
-            Ok(Ok(())) => Ok(Guest { store, exports, timer_handler, ambient }),
+            Ok(Ok(())) => Ok(guest),
             Ok(Err(message)) => Err(GuestFault::Init(cut(message))),
-            Err(error) => Err(fault(&store, &error)),
+            Err(error) => Err(fault(&guest.store, &error)),
         }
     }
 }
@@ -309,9 +330,7 @@ impl Guest {
 
 fn begin(store: &mut Store<HostState>, ambient: &Ambient, view: View, invocation: Invocation, read_only: bool) {
     ambient.begin(invocation.time_ms, invocation.seed);
-    let timeout_ms = store.data().identity.batch_timeout_ms;
-    // One tick more, because the present one is partly over.
-    store.set_epoch_deadline(timeout_ms.div_ceil(EPOCH_MS) + 1);
+    deadline(store);
     let state = store.data_mut();
     state.state.begin(view, &state.identity.limits, read_only);
     state.outputs.clear();
@@ -321,6 +340,12 @@ fn begin(store: &mut Store<HostState>, ambient: &Ambient, view: View, invocation
     state.cursors.clear();
 }
 
+fn deadline(store: &mut Store<HostState>) {
+    let timeout_ms = store.data().identity.limits.batch_timeout_ms;
+    // One tick more, because the present one is partly over.
+    store.set_epoch_deadline(timeout_ms.div_ceil(EPOCH_MS) + 1);
+}
+
 fn empty() -> Batch {
     Batch { streams: Vec::new(), shards: Vec::new(), arena: Vec::new(), spans: Vec::new(), numbers: Vec::new() }
 }
@@ -328,7 +353,7 @@ fn empty() -> Batch {
 fn fault(store: &Store<HostState>, error: &wasmtime::Error) -> GuestFault {
     let state = store.data();
     if error.downcast_ref::<Trap>() == Some(&Trap::Interrupt) {
-        return GuestFault::Deadline { limit_ms: state.identity.batch_timeout_ms };
+        return GuestFault::Deadline { limit_ms: state.identity.limits.batch_timeout_ms };
     }
     GuestFault::Trap { trap: cut(format!("{error:#}")), refused: state.growth.refused }
 }

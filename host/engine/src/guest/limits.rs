@@ -49,9 +49,13 @@ pub const EPOCH_MS: u64 = 5;
 
 const _: () = assert!(BATCH_WRITE_BYTES_MAX + BATCH_OUTPUT_BYTES_MAX + SEAL_BYTES < COMMIT_BYTES_MAX);
 
-/// What a job allows each of its tasks' instances, beside memory and time.
+/// What a deployment allows each instance of its component.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GuestLimits {
+    /// Most linear memory, in bytes. Default 64 MiB.
+    pub memory_bytes_max: u64,
+    /// Longest a call may run, in milliseconds. Default 5,000.
+    pub batch_timeout_ms: u64,
     /// Elements of all its tables together. Default 100,000.
     pub table_elements_max: usize,
     /// Its core instances, memories and tables, of each. Default and most 40.
@@ -69,12 +73,58 @@ pub struct GuestLimits {
 impl Default for GuestLimits {
     fn default() -> Self {
         Self {
+            memory_bytes_max: 64 << 20,
+            batch_timeout_ms: 5_000,
             table_elements_max: TABLE_ELEMENTS_MAX,
             core_parts_max: CORE_PARTS_MAX,
             batch_write_bytes_max: BATCH_WRITE_BYTES_MAX,
             batch_output_bytes_max: BATCH_OUTPUT_BYTES_MAX,
             answer_bytes_max: ANSWER_BYTES_MAX,
             log_lines_max: 100,
+        }
+    }
+}
+
+/// Least memory any job may grant, in bytes.
+pub const MEMORY_BYTES_MIN: usize = 1024 * 1024;
+/// Shortest and longest that a call may be given, in milliseconds.
+pub const BATCH_TIMEOUT_MS: std::ops::RangeInclusive<u64> = 10..=600_000;
+/// A batch that may write or emit or be answered less than this would hardly be one.
+pub const BATCH_BYTES_MIN: usize = 1024;
+
+impl GuestLimits {
+    /// Whether each limit is within what any job may set.
+    ///
+    /// # Errors
+    /// Names the first that is not, and what it may be.
+    pub fn check(&self) -> Result<(), String> {
+        let bounds = [
+            ("memory_bytes", self.memory_bytes_max, MEMORY_BYTES_MIN as u64..=MEMORY_BYTES_MAX as u64),
+            ("batch_timeout_ms", self.batch_timeout_ms, BATCH_TIMEOUT_MS),
+            (
+                "table_elements",
+                self.table_elements_max as u64,
+                0..=TABLE_ELEMENTS_MAX as u64 * u64::from(CORE_PARTS_MAX),
+            ),
+            ("core_parts", self.core_parts_max.into(), 1..=CORE_PARTS_MAX.into()),
+            (
+                "batch_write_bytes",
+                self.batch_write_bytes_max as u64,
+                BATCH_BYTES_MIN as u64..=BATCH_WRITE_BYTES_MAX as u64,
+            ),
+            (
+                "batch_output_bytes",
+                self.batch_output_bytes_max as u64,
+                BATCH_BYTES_MIN as u64..=BATCH_OUTPUT_BYTES_MAX as u64,
+            ),
+            ("answer_bytes", self.answer_bytes_max as u64, BATCH_BYTES_MIN as u64..=ANSWER_BYTES_MAX as u64),
+            ("log_lines", self.log_lines_max.into(), 0..=LOG_LINES_MAX.into()),
+        ];
+        match bounds.into_iter().find(|(_, value, bounds)| !bounds.contains(value)) {
+            Some((name, value, bounds)) => {
+                Err(format!("{name} is {value}; from {} to {}", bounds.start(), bounds.end()))
+            }
+            None => Ok(()),
         }
     }
 }

@@ -21,7 +21,7 @@ mod instance;
 mod runtime;
 
 pub use component::{ComponentError, ComponentReport, Program, digest_of};
-pub use instance::{CallEffects, FailureKind, Guest, GuestFault, Identity, Invocation, View};
+pub use instance::{CallEffects, FailureKind, Guest, GuestFault, Identity, Invocation, Unborn, View};
 pub use limits::{GuestLimits, Limit, Refused};
 pub use log::GuestLog;
 pub use runtime::{GuestRuntime, RuntimeError};

@@ -40,8 +40,9 @@ impl LayeredState {
         std::mem::take(&mut self.layer)
     }
 
-    fn view(&self) -> &View {
-        self.view.as_ref().expect("a guest runs only within a call")
+    /// What the call reads through; an instance that has not begun sees nothing.
+    fn view(&self) -> Result<&View, Error> {
+        self.view.as_ref().ok_or_else(|| Error::Store("there is no state before init".into()))
     }
 
     /// A key's value.
@@ -97,7 +98,7 @@ impl LayeredState {
     }
 
     fn find(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
-        let view = self.view();
+        let view = self.view()?;
         let layers = [Some(&self.layer), Some(view.open.as_ref()), view.sealed.as_deref()];
         match layers.into_iter().flatten().find_map(|layer| layer.get(key)) {
             Some(value) => Ok(value.map(|value| value.to_vec())),
@@ -169,7 +170,7 @@ impl LayeredState {
         high: Bound<&'a [u8]>,
         rising: bool,
     ) -> Result<impl Iterator<Item = Result<Entry, StoreError>> + 'a, Error> {
-        let view = self.view();
+        let view = self.view()?;
         let layers = [Some(&self.layer), Some(view.open.as_ref()), view.sealed.as_deref()];
         let mut sources: Vec<Box<dyn Iterator<Item = Result<Entry, StoreError>> + 'a>> = Vec::with_capacity(4);
         for layer in layers.into_iter().flatten() {

@@ -105,10 +105,10 @@ fn what_is_written_is_what_is_resolved() {
         assert_eq!(inputs.collect::<Vec<_>>(), written.inputs);
         assert_eq!(job.tasks.get(), written.tasks.unwrap_or(256));
         assert_eq!(job.settings.commit_interval_ms, written.commit_interval_ms.unwrap_or(500));
-        assert_eq!(job.settings.batch_timeout_ms, written.batch_timeout_ms.unwrap_or(5_000));
-        assert_eq!(job.settings.memory_bytes_max, written.memory_kib.map_or(64 << 20, |kib| kib << 10));
+        assert_eq!(job.limits.batch_timeout_ms, written.batch_timeout_ms.unwrap_or(5_000));
+        assert_eq!(job.limits.memory_bytes_max, written.memory_kib.map_or(64 << 20, |kib| kib << 10));
         assert_eq!(job.settings.retries, written.retries.unwrap_or(3));
-        assert!(written.log_lines.is_none_or(|lines| job.settings.guest_limits.log_lines_max == lines));
+        assert!(written.log_lines.is_none_or(|lines| job.limits.log_lines_max == lines));
         let outputs = job.outputs.iter().map(|(name, output)| (name.clone(), output.stream.clone()));
         assert_eq!(outputs.collect::<BTreeMap<_, _>>(), written.outputs);
         assert_eq!(job.config, written.config);

@@ -1,5 +1,8 @@
 //! The single-threaded fold: each commit's invocations done again over what the records mean, and compared.
 
+use std::collections::BTreeSet;
+
+use bytes::Bytes;
 use pelton_core::commit::{Commit, Invocation, InvocationKind, InvokedRun};
 use pelton_core::dead_letter::{Content, Timer};
 use pelton_core::id::{ShardKey, TaskId};
@@ -17,6 +20,17 @@ use crate::kinesis::Kinesis;
 use crate::mutants::Blunder;
 use crate::promise::{Verdict, Wrong, ensure};
 use crate::store::write;
+
+/// The shards that a commit has positions of.
+fn positions(commit: &Commit) -> Result<BTreeSet<ShardKey>, Wrong> {
+    let keys = commit.writes.iter().filter(|(key, _)| key[..2] == [SYSTEM_SPACE, b'p']);
+    let shard = |(key, value): (&Bytes, &Option<Bytes>)| match read(key, value.as_ref()?) {
+        Ok(Entry::Position(shard, _)) => Some(Ok(shard)),
+        Ok(_) => None,
+        Err(wrong) => Some(Err(wrong)),
+    };
+    keys.filter_map(shard).collect()
+}
 
 impl Oracle {
     pub(super) fn folds(&mut self, task: TaskId, commit: &Commit, kinesis: &Kinesis) -> Verdict {
@@ -47,6 +61,7 @@ impl Oracle {
 
     /// Gaps that a commit tells of excuse what it misses itself.
     fn note_gaps(&mut self, task: TaskId, commit: &Commit, kinesis: &Kinesis) -> Verdict {
+        let begun = positions(commit)?;
         for (key, value) in commit.writes.iter().filter(|(key, _)| key[0] != USER_SPACE && key[1] == b'd') {
             let Some(value) = value else { continue };
             let Entry::Letter(number, letter) = read(key, value)? else { continue };
@@ -58,7 +73,7 @@ impl Oracle {
                 self.tasks[usize::from(task.0)].gaps.push(letter.content);
                 if to == Position::ShardEnd {
                     self.lost_after(task, &shard, from, kinesis);
-                    self.lost_before(task, &shard, kinesis);
+                    self.lost_before(task, &shard, &begun, kinesis);
                 }
             }
         }
@@ -91,14 +106,14 @@ impl Oracle {
     }
 
     /// With a shard that is gone went those before it that were never begun.
-    fn lost_before(&mut self, task: TaskId, shard: &ShardKey, kinesis: &Kinesis) {
+    fn lost_before(&mut self, task: TaskId, shard: &ShardKey, begun: &BTreeSet<ShardKey>, kinesis: &Kinesis) {
         for parent in &kinesis.shard(shard).shard.parents {
             let parent = ShardKey { stream: shard.stream, shard: parent.clone() };
-            if !self.is_lost(task, &parent, kinesis) {
+            if begun.contains(&parent) || !self.is_lost(task, &parent, kinesis) {
                 continue;
             }
             self.lost_after(task, &parent, Position::TrimHorizon, kinesis);
-            self.lost_before(task, &parent, kinesis);
+            self.lost_before(task, &parent, begun, kinesis);
         }
     }
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use pelton_core::commit::Commit;
 use pelton_core::dead_letter::{Content, DeadLetter, LetterCause};
-use pelton_core::id::{ShardKey, TaskId};
+use pelton_core::id::{DeploymentNumber, ShardKey, TaskId};
 use pelton_core::policy::{Fate, Oddity};
 use pelton_core::position::{Position, PositionEntry, RecordPlace};
 use pelton_core::record::Record;
@@ -18,6 +18,7 @@ use super::{Emitted, Oracle, put_of, read};
 use crate::guest::{self, Done};
 use crate::kinesis::Kinesis;
 use crate::promise::{Verdict, ensure};
+use crate::world::CLOCK_OFF_MS_MAX;
 
 /// What the invocations of one commit come to.
 #[derive(Debug, Default)]
@@ -87,7 +88,7 @@ impl Oracle {
         }
         // Gaps excuse what is missing, so they come first.
         let due = self.passed(task, kinesis, &moved);
-        self.letters(task, letters, gone, step, due.letters)?;
+        self.letters((task, commit.deployment), letters, gone, step, due.letters, kinesis)?;
         for (shard, entry) in &moved {
             self.position(task, shard, *entry, kinesis)?;
         }
@@ -114,15 +115,17 @@ impl Oracle {
     /// Every dead letter is due, and every one that is due is written; counts drops on the way.
     fn letters(
         &mut self,
-        task: TaskId,
+        (task, deployment): (TaskId, DeploymentNumber),
         letters: Vec<(u64, DeadLetter)>,
         gone: BTreeSet<u64>,
         step: &Step,
         mut expected: Vec<(ShardKey, RecordPlace, Oddity, bool)>,
+        kinesis: &Kinesis,
     ) -> Verdict {
         let mut set_aside = step.set_aside.clone();
         let at = usize::from(task.0);
         for (number, letter) in letters {
+            let is_gap = self.is_gap(task, &letter.content, kinesis);
             let history = &mut self.tasks[at];
             if let Some(before) = history.letters.get_mut(&number) {
                 let again = match (&before.content, &letter.content) {
@@ -140,7 +143,7 @@ impl Oracle {
                     let is_due = |(shard, place, oddity, _): &(_, _, _, _)| (shard, *place, *oddity) == due;
                     expected.iter().position(is_due).map(|one| expected.swap_remove(one)).is_some()
                 }
-                (Content::Gap { .. }, LetterCause::Gap) => self.retention_ms.is_some(),
+                (Content::Gap { .. }, LetterCause::Gap) => is_gap,
                 (content, LetterCause::Poison | LetterCause::Failed) => {
                     let poison = matches!(content, Content::Record(_, record) if guest::is_poison(record));
                     let found = set_aside.iter().position(|one| one == content);
@@ -151,6 +154,9 @@ impl Oracle {
                 }
                 _ => false,
             };
+            let by_logic = matches!(letter.cause, LetterCause::Poison | LetterCause::Failed);
+            let may_fail = !by_logic || self.current.contains(&deployment);
+            ensure!(10, may_fail, "a canary sets no dead letters: {letter:?} by deployment {}", deployment.0);
             ensure!(7, is_due, "a letter has its reason: {letter:?}");
             history.counts.dead_letters += 1;
             if let Content::Record(..) = &letter.content {
@@ -180,6 +186,27 @@ impl Oracle {
             self.letter_bytes_max
         );
         Ok(())
+    }
+
+    /// Whether a letter may tell of this gap now: the shard is gone, or what the log says of the task's unread records leaves open
+    /// that some are older than the stream keeps; and no further ahead than the rules look.
+    fn is_gap(&self, task: TaskId, content: &Content, kinesis: &Kinesis) -> bool {
+        let (Some(retention_ms), Content::Gap { shard, to, .. }) = (self.retention_ms, content) else { return false };
+        // Letters of a host whose clock is fast, held against the true time.
+        let kept_from_ms = (kinesis.now_ms + 2 * CLOCK_OFF_MS_MAX).saturating_sub(retention_ms);
+        let ahead_ms = (retention_ms / 64).max(60_000);
+        match to {
+            Position::ShardEnd => kinesis.shard(shard).forgotten,
+            Position::AtTimestamp(until_ms) => {
+                let positions = &self.tasks[usize::from(task.0)].positions;
+                let parents = kinesis.shard(shard).shard.parents.iter();
+                let parents = parents.map(|parent| ShardKey { stream: shard.stream, shard: parent.clone() });
+                let told = if positions.contains_key(shard) { vec![shard.clone()] } else { parents.collect() };
+                let bound_ms = told.iter().filter_map(|key| positions.get(key)).map(|entry| entry.unread_from_ms).max();
+                *until_ms <= kept_from_ms + ahead_ms && bound_ms.unwrap_or_default() < kept_from_ms
+            }
+            Position::TrimHorizon | Position::After(_) => false,
+        }
     }
 
     /// What the positions of a commit pass that is not for logic: the letters due; drops are counted at once.

@@ -154,13 +154,14 @@ impl Running {
         }
     }
 
-    /// Somebody asks for a letter to be forgotten. One that is being given to the logic right now is left to that.
-    pub(super) fn forget(&mut self, now_ms: u64, number: u64) {
+    /// Somebody asks for a letter to be forgotten. One that is being given to the logic right now is left to that, and a gap that
+    /// has grown since they saw it stays: nothing else tells of it.
+    pub(super) fn forget(&mut self, now_ms: u64, number: u64, seen: &DeadLetter) {
         let is_called = match &self.calling {
             super::Calling::Under(work, _) => matches!(work.as_ref(), Work::Redrive(called, ..) if *called == number),
             super::Calling::Idle | super::Calling::Paused(_) => false,
         };
-        if self.draining.is_none() && !is_called && self.letters.contains(number) {
+        if self.draining.is_none() && !is_called && self.letters.is_as_seen(number, seen) {
             self.remove_letter(now_ms, number);
         }
     }

@@ -14,6 +14,7 @@ use crate::mutant::{Mutant, wrong};
 use crate::output::Output;
 use crate::task::attempts::{Attempts, Suspect};
 use crate::task::effect::{Call, CallOutcome, Effect, Failure, FailureKind, Work};
+use crate::task::pin::Trial;
 use crate::task::running::LastStraw;
 use crate::timers::TimerChange;
 use crate::write_set::WriteSet;
@@ -21,6 +22,7 @@ use crate::write_set::WriteSet;
 impl Running {
     pub(super) fn call(&mut self, now_ms: u64, effects: &mut Vec<Effect>) {
         match self.calling {
+            _ if self.pin.has_failed() => return,
             Calling::Under(..) => return,
             // Nothing is tried again before the log knows that it failed.
             Calling::Paused(at_ms) if now_ms < at_ms || self.attempts_saved != Saved::Durable => return,
@@ -98,7 +100,10 @@ impl Running {
                 if wrong(Mutant::FailureDiscardsAll) {
                     self.open = super::Open::default();
                 }
-                self.failed(now_ms, &work, invoked, failure);
+                match self.pin.trial() {
+                    Some(trial) => self.trial_failed(now_ms, &work, failure, trial, effects),
+                    None => self.failed(now_ms, &work, invoked, failure),
+                }
             }
         }
     }
@@ -152,6 +157,20 @@ impl Running {
         self.failures = 0;
         if self.attempts.is_none() {
             self.fault = None;
+        }
+    }
+
+    /// A canary failed: what it was given waits for it, or for what the task goes back to.
+    fn trial_failed(&mut self, now_ms: u64, work: &Work, failure: Failure, trial: Trial, effects: &mut Vec<Effect>) {
+        match work {
+            Work::Records(batch) => self.intake.put_back(batch),
+            Work::Redrive(number, letter, _) => self.redrives.push_front((*number, letter.clone())),
+            Work::Timers(_) => {}
+        }
+        if self.pin.failed(trial) {
+            effects.push(Effect::TrialFailed(self.pin.deployment(), failure.message));
+        } else {
+            self.calling = Calling::Paused(now_ms + backoff_ms(self.failures));
         }
     }
 

@@ -3,7 +3,7 @@
 use super::{Calling, Running};
 use crate::counts::Counts;
 use crate::dead_letter::DeadLetters;
-use crate::id::TaskId;
+use crate::id::{DeploymentNumber, TaskId};
 use crate::intake::Intake;
 use crate::limits::OUTBOX_CLEAR_MS;
 use crate::outbox::Outbox;
@@ -19,6 +19,11 @@ impl Running {
     /// The newest durable commit.
     pub fn mark(&self) -> StateMark {
         self.mark
+    }
+
+    /// The deployment that its calls are made with.
+    pub fn deployment(&self) -> DeploymentNumber {
+        self.pin.deployment()
     }
 
     /// How far the task has come, and what waits for it.

@@ -1,0 +1,228 @@
+//! Deployments: made, listed, promoted and gone back from.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::{Path, RawQuery, State};
+use axum::http::StatusCode;
+use pelton_core::id::{DeploymentNumber, TaskId};
+use pelton_core::rollout::some_tasks;
+use pelton_engine::{Audience, DeployError, DeploymentContent, GuestLimits, Job};
+
+use crate::components::digest_of;
+use crate::context::Context;
+use crate::document::{DeployProblems, DeploymentProblems, RolloutProblems};
+use crate::model::deployment::{CanaryRequest, DeploymentList, DeploymentRequest, DeploymentView, RolloutView};
+use crate::paging::{ListLimit, cut};
+use crate::parameters::Parameters;
+use crate::problem::{Kind, Refusal};
+
+/// Most failed calls that a canary may be borne with.
+const FAILURES_MAX: u32 = 1_000;
+
+impl From<DeployError> for Refusal {
+    fn from(error: DeployError) -> Self {
+        let kind = match error {
+            DeployError::Port(error) => return error.into(),
+            DeployError::NoComponent(_) => Kind::UnknownComponent,
+            DeployError::Component(..) => Kind::InvalidComponent,
+            DeployError::Init { .. } => Kind::InvalidDeployment,
+            DeployError::NoDeployment(_) => Kind::UnknownDeployment,
+            DeployError::NoTask => Kind::NotReady,
+            DeployError::NoCanary | DeployError::NoPrevious | DeployError::Contended => Kind::Conflict,
+        };
+        Self::new(kind, error.to_string())
+    }
+}
+
+fn invalid(detail: String) -> Refusal {
+    Refusal::new(Kind::InvalidBody, detail)
+}
+
+fn audience(job: &Job, request: &CanaryRequest) -> Result<Audience, Refusal> {
+    let count = job.spec().meta.tasks;
+    let tasks: BTreeSet<TaskId> = match (request.percent, &request.tasks) {
+        (Some(percent @ 1..=100), None) => some_tasks(count, percent),
+        (Some(percent), None) => return Err(invalid(format!("canary.percent is {percent}; from 1 to 100"))),
+        (None, Some(tasks)) if !tasks.is_empty() => tasks.iter().copied().map(TaskId).collect(),
+        _ => return Err(invalid("canary has either a percent or tasks, one at least".into())),
+    };
+    if let Some(unknown) = tasks.iter().find(|task| u32::from(task.0) >= count.get()) {
+        return Err(invalid(format!("canary.tasks has {unknown}; the job has tasks 0 to {}", count.get() - 1)));
+    }
+    let failures_max = request.failures_max;
+    if !(1..=FAILURES_MAX).contains(&failures_max) {
+        return Err(invalid(format!("canary.failures_max is {failures_max}; from 1 to {FAILURES_MAX}")));
+    }
+    Ok(Audience::Canary { tasks, failures_max })
+}
+
+/// Makes a deployment and has tasks run it.
+///
+/// An instance of it is tried first, on the state of one task and without consequence; one that cannot begin is refused, and
+/// what runs goes on. The tasks change between two of their commits.
+#[utoipa::path(
+    post,
+    path = "/v1/jobs/{job}/deployments",
+    operation_id = "deploy",
+    tag = "deployments",
+    params(("job" = String, Path, description = "Name of the job")),
+    request_body(content = DeploymentRequest, content_type = "application/json"),
+    responses(
+        (status = 201, description = "The deployment is made", body = DeploymentView),
+        DeployProblems
+    )
+)]
+pub async fn deploy(
+    State(context): State<Arc<Context>>,
+    Path(name): Path<String>,
+    RawQuery(query): RawQuery,
+    body: Bytes,
+) -> Result<(StatusCode, Json<DeploymentView>), Refusal> {
+    Parameters::read(query.as_deref(), &[])?;
+    let job = context.job(&name)?;
+    let request: DeploymentRequest = serde_json::from_slice(&body).map_err(|error| invalid(error.to_string()))?;
+    let limits = GuestLimits::from(request.limits);
+    limits.check().map_err(|what| invalid(format!("limits: {what}")))?;
+    let component = digest_of(&request.component)?;
+    let audience = request.canary.map_or(Ok(Audience::All), |canary| audience(&job, &canary))?;
+    let content = DeploymentContent { component, config: request.config, limits };
+    let deployment = job.deploy(content, audience).await?;
+    Ok((StatusCode::CREATED, Json(deployment.into())))
+}
+
+/// The deployments of a job, by number.
+#[utoipa::path(
+    get,
+    path = "/v1/jobs/{job}/deployments",
+    operation_id = "listDeployments",
+    tag = "deployments",
+    params(
+        ("job" = String, Path, description = "Name of the job"),
+        ListLimit,
+        ("start" = Option<u64>, Query, description = "The first deployment of the page, by its number")
+    ),
+    responses(
+        (status = 200, description = "A page of deployments", body = DeploymentList),
+        DeploymentProblems
+    )
+)]
+pub async fn list(
+    State(context): State<Arc<Context>>,
+    Path(name): Path<String>,
+    RawQuery(query): RawQuery,
+) -> Result<Json<DeploymentList>, Refusal> {
+    let parameters = Parameters::read(query.as_deref(), &["limit", "start"])?;
+    let limit = ListLimit::of(&parameters)?;
+    let start = parameters.text("start").map(number_of).transpose()?.unwrap_or(DeploymentNumber(0));
+    let job = context.job(&name)?;
+    let deployments = job.deployments().await?.into_iter().filter(|deployment| deployment.number >= start);
+    let (deployments, next) = cut(deployments, limit);
+    let next = next.map(|deployment| deployment.number.to_string());
+    Ok(Json(DeploymentList { deployments: deployments.into_iter().map(Into::into).collect(), next }))
+}
+
+/// What the tasks of a job are to run.
+#[utoipa::path(
+    get,
+    path = "/v1/jobs/{job}/rollout",
+    operation_id = "getRollout",
+    tag = "deployments",
+    params(("job" = String, Path, description = "Name of the job")),
+    responses(
+        (status = 200, description = "What they are to run", body = RolloutView),
+        DeploymentProblems
+    )
+)]
+pub async fn rollout(
+    State(context): State<Arc<Context>>,
+    Path(name): Path<String>,
+    RawQuery(query): RawQuery,
+) -> Result<Json<RolloutView>, Refusal> {
+    Parameters::read(query.as_deref(), &[])?;
+    Ok(view(context.job(&name)?.as_ref()))
+}
+
+/// Has every task run what the canary is.
+#[utoipa::path(
+    post,
+    path = "/v1/jobs/{job}/canary/promote",
+    operation_id = "promoteCanary",
+    tag = "deployments",
+    params(("job" = String, Path, description = "Name of the job")),
+    responses(
+        (status = 200, description = "What the tasks are to run now", body = RolloutView),
+        RolloutProblems
+    )
+)]
+pub async fn promote(
+    State(context): State<Arc<Context>>,
+    Path(name): Path<String>,
+    RawQuery(query): RawQuery,
+) -> Result<Json<RolloutView>, Refusal> {
+    Parameters::read(query.as_deref(), &[])?;
+    let job = context.job(&name)?;
+    job.promote().await?;
+    Ok(view(&job))
+}
+
+/// Has the canary's tasks go back to what all others run.
+#[utoipa::path(
+    delete,
+    path = "/v1/jobs/{job}/canary",
+    operation_id = "dropCanary",
+    tag = "deployments",
+    params(("job" = String, Path, description = "Name of the job")),
+    responses(
+        (status = 200, description = "What the tasks are to run now", body = RolloutView),
+        RolloutProblems
+    )
+)]
+pub async fn drop_canary(
+    State(context): State<Arc<Context>>,
+    Path(name): Path<String>,
+    RawQuery(query): RawQuery,
+) -> Result<Json<RolloutView>, Refusal> {
+    Parameters::read(query.as_deref(), &[])?;
+    let job = context.job(&name)?;
+    job.drop_canary().await?;
+    Ok(view(&job))
+}
+
+/// Has every task run an earlier deployment from now on. What later ones did stays done.
+#[utoipa::path(
+    post,
+    path = "/v1/jobs/{job}/rollback",
+    operation_id = "rollBack",
+    tag = "deployments",
+    params(
+        ("job" = String, Path, description = "Name of the job"),
+        ("to" = Option<u64>, Query, description = "Which; the one before the current where this is left out")
+    ),
+    responses(
+        (status = 200, description = "What the tasks are to run now", body = RolloutView),
+        RolloutProblems
+    )
+)]
+pub async fn roll_back(
+    State(context): State<Arc<Context>>,
+    Path(name): Path<String>,
+    RawQuery(query): RawQuery,
+) -> Result<Json<RolloutView>, Refusal> {
+    let parameters = Parameters::read(query.as_deref(), &["to"])?;
+    let to = parameters.text("to").map(number_of).transpose()?;
+    let job = context.job(&name)?;
+    job.roll_back(to).await?;
+    Ok(view(&job))
+}
+
+fn view(job: &Job) -> Json<RolloutView> {
+    Json((&job.rollout().rollout).into())
+}
+
+fn number_of(text: &str) -> Result<DeploymentNumber, Refusal> {
+    let invalid = |_| Refusal::new(Kind::InvalidParameter, format!("{text:?} is not the number of a deployment"));
+    text.parse().map(DeploymentNumber).map_err(invalid)
+}

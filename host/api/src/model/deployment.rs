@@ -1,0 +1,190 @@
+//! Deployments of a job, and which of them its tasks are to run.
+
+use std::collections::BTreeMap;
+
+use pelton_core::rollout::{Canary, Rollout};
+use pelton_engine::{Deployment, GuestLimits};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::job::digest_text;
+use super::page::Page;
+
+/// What each instance may use. What a request leaves out is the default.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct LimitsView {
+    /// Linear memory.
+    pub memory_bytes: u64,
+    /// Longest a call may run.
+    pub batch_timeout_ms: u64,
+    /// Elements of all tables together.
+    pub table_elements: u64,
+    /// Core instances, memories and tables, of each.
+    pub core_parts: u32,
+    /// Keys and values that a batch may write.
+    pub batch_write_bytes: u64,
+    /// Partition keys and data that a batch may emit.
+    pub batch_output_bytes: u64,
+    /// Values that one answer may have.
+    pub answer_bytes: u64,
+    /// Lines that a task may log in a second.
+    pub log_lines: u32,
+}
+
+impl Default for LimitsView {
+    fn default() -> Self {
+        GuestLimits::default().into()
+    }
+}
+
+impl From<GuestLimits> for LimitsView {
+    fn from(limits: GuestLimits) -> Self {
+        Self {
+            memory_bytes: limits.memory_bytes_max,
+            batch_timeout_ms: limits.batch_timeout_ms,
+            table_elements: limits.table_elements_max as u64,
+            core_parts: limits.core_parts_max,
+            batch_write_bytes: limits.batch_write_bytes_max as u64,
+            batch_output_bytes: limits.batch_output_bytes_max as u64,
+            answer_bytes: limits.answer_bytes_max as u64,
+            log_lines: limits.log_lines_max,
+        }
+    }
+}
+
+impl From<LimitsView> for GuestLimits {
+    fn from(view: LimitsView) -> Self {
+        Self {
+            memory_bytes_max: view.memory_bytes,
+            batch_timeout_ms: view.batch_timeout_ms,
+            table_elements_max: view.table_elements as usize,
+            core_parts_max: view.core_parts,
+            batch_write_bytes_max: view.batch_write_bytes as usize,
+            batch_output_bytes_max: view.batch_output_bytes as usize,
+            answer_bytes_max: view.answer_bytes as usize,
+            log_lines_max: view.log_lines,
+        }
+    }
+}
+
+/// A deployment to make.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DeploymentRequest {
+    /// Digest of its component, which must be kept, with or without `sha256:`.
+    pub component: String,
+    /// What its instances are told.
+    #[serde(default)]
+    pub config: BTreeMap<String, String>,
+    /// What its instances may use.
+    #[serde(default)]
+    pub limits: LimitsView,
+    /// Who tries it first; every task runs it where this is left out.
+    #[serde(default)]
+    pub canary: Option<CanaryRequest>,
+}
+
+/// Who tries a deployment first: a share of the tasks, or some by number.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CanaryRequest {
+    /// How many of a hundred tasks; one at least.
+    #[serde(default)]
+    pub percent: Option<u32>,
+    /// Which.
+    #[serde(default)]
+    pub tasks: Option<Vec<u16>>,
+    /// At this failed call of one task all go back.
+    #[serde(default = "failures_max")]
+    pub failures_max: u32,
+}
+
+fn failures_max() -> u32 {
+    3
+}
+
+/// A deployment. It never changes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct DeploymentView {
+    /// Its number, from 1.
+    pub deployment: u64,
+    /// When it was made.
+    pub created_ms: u64,
+    /// Digest of its component, as `sha256:…`.
+    pub component: String,
+    /// What its instances are told.
+    pub config: BTreeMap<String, String>,
+    /// What its instances may use.
+    pub limits: LimitsView,
+}
+
+impl From<Deployment> for DeploymentView {
+    fn from(deployment: Deployment) -> Self {
+        Self {
+            deployment: deployment.number.0,
+            created_ms: deployment.created_ms,
+            component: digest_text(deployment.content.component),
+            config: deployment.content.config,
+            limits: deployment.content.limits.into(),
+        }
+    }
+}
+
+/// A page of the deployments of a job.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct DeploymentList {
+    /// By number.
+    pub deployments: Vec<DeploymentView>,
+    /// The `start` of the next page; null after the last one.
+    #[serde(default)]
+    pub next: Option<String>,
+}
+
+impl Page for DeploymentList {
+    type Item = DeploymentView;
+
+    fn parts(self) -> (Vec<DeploymentView>, Option<String>) {
+        (self.deployments, self.next)
+    }
+}
+
+/// What the tasks of a job are to run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct RolloutView {
+    /// Rises by one with each change.
+    pub revision: u64,
+    /// What every task runs that tries no other.
+    pub current: u64,
+    /// Where a rollback leads.
+    pub previous: Option<u64>,
+    /// What some tasks try first.
+    pub canary: Option<CanaryView>,
+}
+
+/// A deployment that has yet to prove itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct CanaryView {
+    /// Which.
+    pub deployment: u64,
+    /// Who tries it.
+    pub tasks: Vec<u16>,
+    /// At this failed call of one task all go back.
+    pub failures_max: u32,
+}
+
+impl From<&Rollout> for RolloutView {
+    fn from(rollout: &Rollout) -> Self {
+        let canary = |canary: &Canary| CanaryView {
+            deployment: canary.deployment.0,
+            tasks: canary.tasks.iter().map(|task| task.0).collect(),
+            failures_max: canary.failures_max,
+        };
+        Self {
+            revision: rollout.revision,
+            current: rollout.current.0,
+            previous: rollout.previous.map(|previous| previous.0),
+            canary: rollout.canary.as_ref().map(canary),
+        }
+    }
+}

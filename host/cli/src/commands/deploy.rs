@@ -1,0 +1,249 @@
+//! `pelton deploy`, `deployments`, `promote` and `rollback`: what a job runs, changed by way of a running host.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+use clap::Args;
+use pelton_api::model::component::ComponentView;
+use pelton_api::model::deployment::{
+    CanaryRequest, DeploymentList, DeploymentRequest, DeploymentView, LimitsView, RolloutView,
+};
+use pelton_api::model::task::{PhaseView, TaskList};
+
+use crate::client::{HostArgs, HostClient};
+use crate::config;
+use crate::exit::{Outcome, usage};
+use crate::print::{self, Table};
+
+/// A task changes at its next free seal; one whose calls are long takes longer than this.
+const SWAPPED_LIMIT: Duration = Duration::from_secs(60);
+const LOOK_INTERVAL: Duration = Duration::from_millis(50);
+/// A digest in hexadecimal.
+const DIGEST_CHARS: usize = 64;
+
+/// Make a deployment of a job and have its tasks run it.
+#[derive(Debug, Args)]
+pub struct DeployArgs {
+    /// The job.
+    pub job: String,
+    /// A component's file, or the digest of one that is kept [default: the `component` of the job in the configuration].
+    #[arg(long, value_name = "FILE|sha256:DIGEST")]
+    pub component: Option<String>,
+    /// Have some tasks try it first: a share of them, such as 10%, or some by number, such as 0,17,42. What fails there sets no
+    /// dead letter, and the third failure takes it back.
+    #[arg(long, value_name = "SHARE|TASKS")]
+    pub canary: Option<String>,
+    /// At which failed call of one task a canary is taken back.
+    #[arg(long, value_name = "N", default_value_t = 3, requires = "canary")]
+    pub failures: u32,
+    /// Do not wait until the tasks run it.
+    #[arg(long)]
+    pub no_wait: bool,
+    /// Which host.
+    #[command(flatten)]
+    pub host: HostArgs,
+}
+
+/// List the deployments of a job.
+#[derive(Debug, Args)]
+pub struct DeploymentsArgs {
+    /// The job.
+    pub job: String,
+    /// Which host.
+    #[command(flatten)]
+    pub host: HostArgs,
+}
+
+/// Have every task run what the canary is, or end it.
+#[derive(Debug, Args)]
+pub struct PromoteArgs {
+    /// The job.
+    pub job: String,
+    /// Have the canary's tasks go back instead.
+    #[arg(long)]
+    pub drop: bool,
+    /// Which host.
+    #[command(flatten)]
+    pub host: HostArgs,
+}
+
+/// Have every task run an earlier deployment from now on; what later ones did stays done.
+#[derive(Debug, Args)]
+pub struct RollbackArgs {
+    /// The job.
+    pub job: String,
+    /// Which deployment [default: the one before the current].
+    #[arg(long, value_name = "N")]
+    pub to: Option<u64>,
+    /// Which host.
+    #[command(flatten)]
+    pub host: HostArgs,
+}
+
+/// What a deployment is made from, beside its component.
+struct Basis {
+    component: Option<PathBuf>,
+    config: BTreeMap<String, String>,
+    limits: LimitsView,
+}
+
+/// Deploys.
+///
+/// # Errors
+/// When the host refuses or does not answer, or tasks take too long.
+pub async fn deploy(args: DeployArgs, json: bool) -> anyhow::Result<Outcome> {
+    let canary = args.canary.as_deref().map(|text| canary(text, args.failures)).transpose()?;
+    let host = HostClient::new(&args.host)?;
+    let basis = basis(&args, &host).await?;
+    let component = match (&args.component, basis.component) {
+        (Some(text), _) if is_digest(text) => text.clone(),
+        (Some(file), _) => push(&host, Path::new(file)).await?,
+        (None, Some(file)) => push(&host, &file).await?,
+        (None, None) => return Err(usage("no component: name one with --component, or the configuration with -c")),
+    };
+    let request = DeploymentRequest { component, config: basis.config, limits: basis.limits, canary };
+    let path = ["v1", "jobs", &args.job, "deployments"];
+    let made: DeploymentView = host.post_json(&path, &request).await?;
+    if !args.no_wait {
+        wait(&host, &args.job).await?;
+    }
+    if json {
+        print::json(&made)?
+    } else {
+        print::line(&format!("deployment {}", made.deployment))?
+    }
+    Ok(Outcome::Done)
+}
+
+/// Lists.
+///
+/// # Errors
+/// When the host does not answer.
+pub async fn list(args: &DeploymentsArgs, json: bool) -> anyhow::Result<Outcome> {
+    let host = HostClient::new(&args.host)?;
+    let path = ["v1", "jobs", &args.job, "deployments"];
+    let deployments = host.list::<DeploymentList>(&path, usize::MAX).await?;
+    if json {
+        print::json(&DeploymentList { deployments, next: None })?;
+        return Ok(Outcome::Done);
+    }
+    let rollout: RolloutView = host.get(&["v1", "jobs", &args.job, "rollout"], &[]).await?;
+    let mut table = Table::new(&["DEPLOYMENT", "COMPONENT", "RUN BY"]);
+    for deployment in deployments {
+        let by = run_by(&rollout, deployment.deployment);
+        table.row([deployment.deployment.to_string(), deployment.component, by]);
+    }
+    table.print()?;
+    Ok(Outcome::Done)
+}
+
+fn run_by(rollout: &RolloutView, deployment: u64) -> String {
+    match &rollout.canary {
+        Some(canary) if canary.deployment == deployment => format!("tasks {} (canary)", print::ranges(&canary.tasks)),
+        Some(_) if rollout.current == deployment => "all other tasks".into(),
+        None if rollout.current == deployment => "all tasks".into(),
+        Some(_) | None => "-".into(),
+    }
+}
+
+/// Promotes a canary, or ends it.
+///
+/// # Errors
+/// When there is none, the host does not answer, or tasks take too long.
+pub async fn promote(args: &PromoteArgs, json: bool) -> anyhow::Result<Outcome> {
+    let host = HostClient::new(&args.host)?;
+    let rollout: RolloutView = match args.drop {
+        true => host.delete(&["v1", "jobs", &args.job, "canary"]).await?,
+        false => host.post(&["v1", "jobs", &args.job, "canary", "promote"]).await?,
+    };
+    told(&host, &args.job, &rollout, json).await
+}
+
+/// Rolls back.
+///
+/// # Errors
+/// When there is nothing to go back to, the host does not answer, or tasks take too long.
+pub async fn roll_back(args: &RollbackArgs, json: bool) -> anyhow::Result<Outcome> {
+    let host = HostClient::new(&args.host)?;
+    let to = args.to.map(|to| to.to_string());
+    let query: Vec<(&str, &str)> = to.iter().map(|to| ("to", to.as_str())).collect();
+    let rollout: RolloutView = host.post_with(&["v1", "jobs", &args.job, "rollback"], &query).await?;
+    told(&host, &args.job, &rollout, json).await
+}
+
+async fn told(host: &HostClient, job: &str, rollout: &RolloutView, json: bool) -> anyhow::Result<Outcome> {
+    wait(host, job).await?;
+    if json {
+        print::json(rollout)?
+    } else {
+        print::line(&format!("deployment {}", rollout.current))?
+    }
+    Ok(Outcome::Done)
+}
+
+/// What the configuration says of the job; where there is none, what its current deployment is.
+async fn basis(args: &DeployArgs, host: &HostClient) -> anyhow::Result<Basis> {
+    let configured = config::load_if_any(args.host.config.config.as_deref())?;
+    if let Some(mut config) = configured {
+        let file = config.file.display().to_string();
+        let known = || usage(format!("{file} has no [jobs.{}]", args.job));
+        let job = config.jobs.remove(&args.job).ok_or_else(known)?;
+        return Ok(Basis { component: Some(job.component), config: job.config, limits: job.limits.into() });
+    }
+    let current = host.get::<RolloutView>(&["v1", "jobs", &args.job, "rollout"], &[]).await?.current;
+    let path = ["v1", "jobs", &args.job, "deployments"];
+    let deployments = host.list::<DeploymentList>(&path, usize::MAX).await?;
+    let current = deployments.into_iter().find(|deployment| deployment.deployment == current);
+    let current = current.context("the host does not list what the job runs")?;
+    Ok(Basis { component: None, config: current.config, limits: current.limits })
+}
+
+fn is_digest(text: &str) -> bool {
+    let digest = text.strip_prefix("sha256:").unwrap_or(text);
+    digest.len() == DIGEST_CHARS && digest.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+async fn push(host: &HostClient, file: &Path) -> anyhow::Result<String> {
+    let bytes = std::fs::read(file).with_context(|| format!("reading {}", file.display()))?;
+    let view: ComponentView = host.put(&["v1", "components"], bytes).await?;
+    Ok(view.digest)
+}
+
+fn canary(text: &str, failures_max: u32) -> anyhow::Result<CanaryRequest> {
+    let wrong = || usage(format!("--canary {text:?}: a share such as 10%, or tasks such as 0,17,42"));
+    if let Some(percent) = text.strip_suffix('%') {
+        let percent = percent.parse().map_err(|_| wrong())?;
+        return Ok(CanaryRequest { percent: Some(percent), tasks: None, failures_max });
+    }
+    let tasks = text.split(',').map(|task| task.trim().parse()).collect::<Result<_, _>>().map_err(|_| wrong())?;
+    Ok(CanaryRequest { percent: None, tasks: Some(tasks), failures_max })
+}
+
+/// Waits until every task that runs is at what it is to run.
+async fn wait(host: &HostClient, job: &str) -> anyhow::Result<()> {
+    let began = Instant::now();
+    let mut told = Instant::now();
+    loop {
+        let rollout: RolloutView = host.get(&["v1", "jobs", job, "rollout"], &[]).await?;
+        let tasks = host.list::<TaskList>(&["v1", "jobs", job, "tasks"], usize::MAX).await?;
+        let is_there = |task: u16, deployment: u64| match &rollout.canary {
+            Some(canary) if canary.tasks.contains(&task) => deployment == canary.deployment,
+            Some(_) | None => deployment == rollout.current,
+        };
+        let runs = |phase: PhaseView| phase == PhaseView::Running;
+        let late = tasks.iter().filter(|task| runs(task.phase) && !is_there(task.task, task.deployment)).count();
+        if late == 0 {
+            return Ok(());
+        }
+        if began.elapsed() > SWAPPED_LIMIT {
+            bail!("{late} tasks have not changed yet; they will at their next chance, `pelton status` shows them");
+        }
+        if told.elapsed() > Duration::from_secs(1) {
+            eprintln!("{late} of {} tasks have not changed yet", tasks.len());
+            told = Instant::now();
+        }
+        tokio::time::sleep(LOOK_INTERVAL).await;
+    }
+}

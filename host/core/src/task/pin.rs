@@ -1,0 +1,90 @@
+//! Which deployment a task's calls are made with, and which comes next. A pin changes only between two commits, so that
+//! each commit is of one deployment.
+
+use crate::id::DeploymentNumber;
+use crate::mutant::{Mutant, wrong};
+
+/// What a task is to run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Assignment {
+    /// Which deployment.
+    pub deployment: DeploymentNumber,
+    /// Where it has yet to prove itself: a canary.
+    pub trial: Option<Trial>,
+}
+
+/// How long a canary is borne with. What fails in it is tried again and sets no dead letter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Trial {
+    /// What the task goes back to.
+    pub back_to: DeploymentNumber,
+    /// At which failed call.
+    pub failures_max: u32,
+}
+
+impl From<DeploymentNumber> for Assignment {
+    fn from(deployment: DeploymentNumber) -> Self {
+        Self { deployment, trial: None }
+    }
+}
+
+/// The pin of a running task.
+#[derive(Debug)]
+pub(super) struct Pin {
+    now: Assignment,
+    next: Option<Assignment>,
+    /// Calls that failed while it is a canary.
+    failures: u32,
+}
+
+impl Pin {
+    pub fn new(now: Assignment) -> Self {
+        Self { now, next: None, failures: 0 }
+    }
+
+    pub fn deployment(&self) -> DeploymentNumber {
+        self.now.deployment
+    }
+
+    /// Another assignment was made; the same deployment may have become a canary, or have proved itself.
+    pub fn assign(&mut self, assignment: Assignment) {
+        if assignment.deployment == self.now.deployment {
+            // One that failed here is assigned anew on purpose.
+            (self.now, self.next, self.failures) = (assignment, None, 0);
+        } else {
+            self.next = Some(assignment);
+        }
+    }
+
+    /// Whether the pin is to change.
+    pub fn is_leaving(&self) -> bool {
+        self.next.is_some()
+    }
+
+    /// Whether the logic is not to be called any more.
+    pub fn has_failed(&self) -> bool {
+        self.is_leaving() && self.trial().is_some_and(|trial| self.failures >= trial.failures_max)
+    }
+
+    pub fn trial(&self) -> Option<Trial> {
+        self.now.trial.filter(|_| !wrong(Mutant::CanaryAsAnyOther))
+    }
+
+    /// A call of a canary failed. Returns whether it has failed for good and goes back.
+    pub fn failed(&mut self, trial: Trial) -> bool {
+        self.failures += 1;
+        let over = self.failures >= trial.failures_max && !wrong(Mutant::CanaryStays);
+        if over {
+            // What was assigned meanwhile is as good a way out.
+            self.next.get_or_insert(trial.back_to.into());
+        }
+        over
+    }
+
+    /// The pin changes, if it is to.
+    pub fn change(&mut self) -> Option<Assignment> {
+        let next = self.next.take()?;
+        (self.now, self.failures) = (next, 0);
+        Some(next)
+    }
+}

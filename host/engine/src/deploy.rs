@@ -1,0 +1,416 @@
+//! Deployments of a job on this host: made and checked, compiled, and brought to the tasks that are to run them. What stands
+//! in the table decides; a host that cannot run what it says goes on with what it has, and tells why.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use pelton_core::id::{DeploymentNumber, Digest, TaskId};
+use pelton_core::rollout::{Canary, Rollout};
+use pelton_core::task::Event;
+
+use crate::cell::{TaskCell, lock};
+use crate::events::Happening;
+use crate::guest::{ComponentError, GuestFault, GuestLog, GuestRuntime, Identity, Invocation, Program, View};
+use crate::job::{Job, JobShared};
+use crate::ports::{ComponentStore, Deployments, PortError, PutOutcome};
+use crate::spec::{Deployment, DeploymentContent, JobSpec};
+
+/// How often a host looks whether another one deployed something.
+const LOOK_INTERVAL: Duration = Duration::from_secs(2);
+/// How often a change is tried that others get ahead of.
+const CHANGES_TRIED_MAX: usize = 20;
+/// Seeds an `init` that is only tried.
+const DRY_RUN_SEED: u64 = 0;
+
+/// A deployment that this host can run.
+pub(crate) struct Deployed {
+    pub deployment: Deployment,
+    pub program: Arc<Program>,
+    /// By task.
+    pub identities: Vec<Identity>,
+}
+
+/// What this host has of a job's deployments.
+pub(crate) struct Fleet {
+    guests: Arc<GuestRuntime>,
+    components: Arc<dyn ComponentStore>,
+    deployments: Arc<dyn Deployments>,
+    ready: Mutex<BTreeMap<DeploymentNumber, Arc<Deployed>>>,
+    rollout: Mutex<Rollout>,
+    /// Why this host does not run what it is to.
+    refusal: Mutex<Option<String>>,
+    /// One change at a time is brought to the tasks.
+    bringing: tokio::sync::Mutex<()>,
+}
+
+/// Why a deployment was not made, or what runs not changed.
+#[derive(Debug, thiserror::Error)]
+pub enum DeployError {
+    /// Its component is not kept.
+    #[error("no component sha256:{0} is kept; `pelton component push` keeps one")]
+    NoComponent(Digest),
+    /// Its component cannot run as a task.
+    #[error("component sha256:{0}: {1}")]
+    Component(Digest, ComponentError),
+    /// An instance of it cannot begin.
+    #[error("an instance of it was tried on the state of task {task}, and {fault}")]
+    Init {
+        /// Whose state it was tried on.
+        task: TaskId,
+        /// What became of it.
+        fault: GuestFault,
+    },
+    /// No task runs here whose state it could be tried on.
+    #[error("no task of the job runs on this host yet, so that an instance of it could be tried; see its status")]
+    NoTask,
+    /// There is no such deployment.
+    #[error("the job has no deployment {0}; `pelton deployments` lists them")]
+    NoDeployment(DeploymentNumber),
+    /// There is no canary.
+    #[error("the job has no canary; `pelton deploy --canary` makes one")]
+    NoCanary,
+    /// There is nothing to go back to.
+    #[error("the job had no other deployment before this one; `pelton rollback --to` goes to any")]
+    NoPrevious,
+    /// Others changed what runs at the same time, again and again.
+    #[error("others change what the job runs at the same time; try again")]
+    Contended,
+    /// A service failed.
+    #[error(transparent)]
+    Port(#[from] PortError),
+}
+
+/// Who a new deployment is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Audience {
+    /// Every task.
+    All,
+    /// Some, who try it first.
+    Canary {
+        /// Which.
+        tasks: BTreeSet<TaskId>,
+        /// At this failed call of one task all go back.
+        failures_max: u32,
+    },
+}
+
+/// What a host says of a job's deployments.
+#[derive(Clone, Debug)]
+pub struct RolloutStatus {
+    /// What the tasks are to run, as far as this host knows.
+    pub rollout: Rollout,
+    /// The component of what is current.
+    pub component: Digest,
+    /// Why this host does not run what it is to, if it does not.
+    pub refusal: Option<String>,
+}
+
+impl Deployed {
+    fn new(deployment: Deployment, program: Arc<Program>, spec: &JobSpec) -> Self {
+        let content = &deployment.content;
+        let (config, outputs) = (Arc::new(content.config.clone()), Arc::new(spec.outputs.clone()));
+        let job: Arc<str> = spec.meta.name.as_str().into();
+        let number = deployment.number;
+        let identity = |task| Identity {
+            job: job.clone(),
+            task,
+            tasks: spec.meta.tasks,
+            slice: spec.meta.tasks.slice(task),
+            deployment: number,
+            config: config.clone(),
+            outputs: outputs.clone(),
+            incarnation: spec.meta.incarnation,
+            limits: content.limits,
+            log: Arc::new(GuestLog::new(
+                format!("job {job} task {task} deployment {number}"),
+                content.limits.log_lines_max,
+            )),
+        };
+        let identities = spec.meta.tasks.tasks().map(identity).collect();
+        Self { deployment, program, identities }
+    }
+
+    pub fn identity(&self, task: TaskId) -> &Identity {
+        &self.identities[usize::from(task.0)]
+    }
+}
+
+impl Fleet {
+    /// What a job runs, with its first deployment made where it has none; every deployment in use is compiled.
+    pub async fn open(
+        spec: &JobSpec,
+        guests: Arc<GuestRuntime>,
+        components: Arc<dyn ComponentStore>,
+        deployments: Arc<dyn Deployments>,
+    ) -> Result<Self, PortError> {
+        let rollout = match deployments.rollout().await? {
+            Some(rollout) => rollout,
+            None => {
+                let first = deployments.add(&spec.first).await?;
+                deployments.set_rollout(&Rollout::first(first.number)).await?;
+                let gone = || PortError::Retry("what the job runs was written and is gone".into());
+                deployments.rollout().await?.ok_or_else(gone)?
+            }
+        };
+        let fleet = Self {
+            guests,
+            components,
+            deployments,
+            ready: Mutex::default(),
+            rollout: Mutex::new(rollout.clone()),
+            refusal: Mutex::default(),
+            bringing: tokio::sync::Mutex::default(),
+        };
+        for number in rollout.deployments() {
+            fleet
+                .prepare(number, spec)
+                .await
+                .map_err(|error| PortError::Stop(format!("deployment {number}: {error}")))?;
+        }
+        Ok(fleet)
+    }
+
+    pub fn rollout(&self) -> Rollout {
+        lock(&self.rollout).clone()
+    }
+
+    /// A deployment that some task of this host is to run.
+    pub fn deployed(&self, number: DeploymentNumber) -> Arc<Deployed> {
+        lock(&self.ready).get(&number).cloned().expect("a task is assigned only what is ready")
+    }
+
+    /// Says what the logs of a task's guests left out.
+    pub fn settle_logs(&self, task: TaskId) {
+        lock(&self.ready).values().for_each(|deployed| deployed.identity(task).log.settle());
+    }
+
+    /// Has a deployment compiled and at hand.
+    async fn prepare(&self, number: DeploymentNumber, spec: &JobSpec) -> Result<Arc<Deployed>, DeployError> {
+        if let Some(known) = lock(&self.ready).get(&number) {
+            return Ok(known.clone());
+        }
+        let deployment = self.deployments.get(number).await?.ok_or(DeployError::NoDeployment(number))?;
+        let program = self.program(deployment.content.component).await?;
+        let deployed = Arc::new(Deployed::new(deployment, program, spec));
+        lock(&self.ready).insert(number, deployed.clone());
+        Ok(deployed)
+    }
+
+    async fn program(&self, component: Digest) -> Result<Arc<Program>, DeployError> {
+        let known = lock(&self.ready).values().find(|known| known.program.digest() == component).cloned();
+        if let Some(known) = known {
+            return Ok(known.program.clone());
+        }
+        let bytes = self.components.get(component).await?.ok_or(DeployError::NoComponent(component))?;
+        let guests = self.guests.clone();
+        let loaded = tokio::task::spawn_blocking(move || guests.load(component, &bytes)).await;
+        let loaded = loaded.map_err(|error| PortError::Stop(format!("compiling a component failed: {error}")))?;
+        loaded.map_err(|error| DeployError::Component(component, error))
+    }
+
+    /// Changes what stands in the table, whoever else does so at the same time.
+    async fn change(&self, to: impl Fn(&Rollout) -> Result<Rollout, DeployError>) -> Result<(), DeployError> {
+        for _ in 0..CHANGES_TRIED_MAX {
+            let gone = || PortError::Stop("what the job runs is gone from the table".into());
+            let standing = self.deployments.rollout().await?.ok_or_else(gone)?;
+            let next = to(&standing)?;
+            match self.deployments.set_rollout(&next).await? {
+                PutOutcome::Applied => return Ok(()),
+                // It may be our own, from a request whose reply was lost.
+                PutOutcome::Exists if self.deployments.rollout().await?.as_ref() == Some(&next) => return Ok(()),
+                PutOutcome::Exists => {}
+            }
+        }
+        Err(DeployError::Contended)
+    }
+}
+
+impl Job {
+    /// What the tasks are to run.
+    pub fn rollout(&self) -> RolloutStatus {
+        let fleet = &self.shared.fleet;
+        let rollout = fleet.rollout();
+        let component = fleet.deployed(rollout.current).deployment.content.component;
+        RolloutStatus { rollout, component, refusal: lock(&fleet.refusal).clone() }
+    }
+
+    /// Every deployment, by number.
+    ///
+    /// # Errors
+    /// When the table cannot be read.
+    pub async fn deployments(&self) -> Result<Vec<Deployment>, DeployError> {
+        Ok(self.shared.fleet.deployments.list().await?)
+    }
+
+    /// Makes a deployment, once an instance of it was seen to begin, and has tasks run it.
+    ///
+    /// # Errors
+    /// When it cannot run, which changes nothing, or a service fails.
+    pub async fn deploy(&self, content: DeploymentContent, audience: Audience) -> Result<Deployment, DeployError> {
+        let shared = &self.shared;
+        let program = shared.fleet.program(content.component).await?;
+        let tried = Deployment { number: DeploymentNumber(0), created_ms: 0, content: content.clone() };
+        self.try_to_begin(Deployed::new(tried, program, &shared.spec)).await?;
+        let deployment = shared.fleet.deployments.add(&content).await?;
+        let number = deployment.number;
+        let change = |rollout: &Rollout| match &audience {
+            Audience::All => Ok(rollout.deploy(number)),
+            Audience::Canary { tasks, failures_max } => {
+                Ok(rollout.try_out(Canary { deployment: number, tasks: tasks.clone(), failures_max: *failures_max }))
+            }
+        };
+        shared.fleet.change(change).await?;
+        bring(shared).await;
+        Ok(deployment)
+    }
+
+    /// Has every task run what the canary is.
+    ///
+    /// # Errors
+    /// When there is none, or a service fails.
+    pub async fn promote(&self) -> Result<(), DeployError> {
+        self.shared.fleet.change(|rollout| rollout.promote().ok_or(DeployError::NoCanary)).await?;
+        bring(&self.shared).await;
+        Ok(())
+    }
+
+    /// Has the canary's tasks go back.
+    ///
+    /// # Errors
+    /// When there is none, or a service fails.
+    pub async fn drop_canary(&self) -> Result<(), DeployError> {
+        let without = |rollout: &Rollout| {
+            let canary = rollout.canary.as_ref().map(|canary| canary.deployment);
+            canary.and_then(|canary| rollout.without_canary(canary)).ok_or(DeployError::NoCanary)
+        };
+        self.shared.fleet.change(without).await?;
+        bring(&self.shared).await;
+        Ok(())
+    }
+
+    /// Has every task run an earlier deployment from now on: that before the current one, or another.
+    ///
+    /// # Errors
+    /// When there is none, or a service fails.
+    pub async fn roll_back(&self, to: Option<DeploymentNumber>) -> Result<(), DeployError> {
+        if let Some(number) = to {
+            // One that cannot run here is not asked for.
+            self.shared.fleet.prepare(number, &self.shared.spec).await?;
+        }
+        let back = |rollout: &Rollout| {
+            let number = to.or(rollout.previous).ok_or(DeployError::NoPrevious)?;
+            Ok(rollout.deploy(number))
+        };
+        self.shared.fleet.change(back).await?;
+        bring(&self.shared).await;
+        Ok(())
+    }
+
+    /// Has an instance begin on some task's state as it stands.
+    async fn try_to_begin(&self, deployed: Deployed) -> Result<(), DeployError> {
+        let cells = self.shared.cells().iter();
+        let found = cells.clone().find_map(|cell| Some((cell.id, cell.reader()?)));
+        let (task, local) = found.ok_or(DeployError::NoTask)?;
+        let invocation = Invocation { time_ms: self.shared.ports.clock.now_ms(), seed: DRY_RUN_SEED };
+        let view = View { open: Arc::default(), sealed: None, local };
+        let begin = move || deployed.program.start(deployed.identity(task), view, invocation).map(drop);
+        let begun = tokio::task::spawn_blocking(begin).await;
+        let begun = begun.map_err(|error| PortError::Stop(format!("trying an instance failed: {error}")))?;
+        begun.map_err(|fault| DeployError::Init { task, fault })
+    }
+}
+
+/// Looks at what the table says, now and then, until the job closes.
+pub(crate) async fn keep_rolling_out(shared: Arc<JobShared>) {
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(LOOK_INTERVAL) => {}
+            () = shared.closed() => return,
+        }
+        bring(&shared).await;
+    }
+}
+
+/// Brings what the table says to the tasks: compiled, instances at hand, and only then assigned.
+async fn bring(shared: &Arc<JobShared>) {
+    let fleet = &shared.fleet;
+    let _one_at_a_time = fleet.bringing.lock().await;
+    let refusal = match fleet.deployments.rollout().await {
+        Ok(Some(rollout)) if rollout.revision == fleet.rollout().revision => return,
+        Ok(Some(rollout)) => apply(shared, rollout).await.err().map(|error| error.to_string()),
+        Ok(None) => Some("what the job runs is gone from the table".into()),
+        Err(error) => {
+            tracing::debug!("job {}: looking what to run: {error}", shared.spec.meta.name);
+            return;
+        }
+    };
+    let mut known = lock(&fleet.refusal);
+    if *known != refusal {
+        if let Some(why) = &refusal {
+            tracing::error!("job {} goes on with what it runs: {why}", shared.spec.meta.name);
+        }
+        *known = refusal;
+    }
+}
+
+async fn apply(shared: &Arc<JobShared>, rollout: Rollout) -> Result<(), DeployError> {
+    let fleet = &shared.fleet;
+    for number in rollout.deployments() {
+        fleet.prepare(number, &shared.spec).await?;
+    }
+    let before = std::mem::replace(&mut *lock(&fleet.rollout), rollout.clone());
+    tracing::info!("job {} is to run {}", shared.spec.meta.name, told(&rollout));
+    let what = Happening::Rollout { rollout: rollout.clone() };
+    shared.events.tell(shared.ports.clock.now_ms(), &shared.name, what);
+    let shared = shared.clone();
+    let prepared = tokio::task::spawn_blocking(move || {
+        for cell in shared.cells() {
+            let assignment = rollout.assignment(cell.id);
+            if assignment != before.assignment(cell.id) {
+                if assignment.deployment != before.assignment(cell.id).deployment {
+                    cell.prepare(&shared.fleet.deployed(assignment.deployment));
+                }
+                cell.tell(Event::Assign(assignment));
+            }
+        }
+    });
+    Ok(prepared.await.map_err(|error| PortError::Stop(format!("preparing instances failed: {error}")))?)
+}
+
+fn told(rollout: &Rollout) -> String {
+    let canary = rollout.canary.as_ref().map_or(String::new(), |canary| {
+        format!(", and {} of its tasks deployment {} as a canary", canary.tasks.len(), canary.deployment)
+    });
+    format!("deployment {}{canary}", rollout.current)
+}
+
+/// A canary failed for good in one task: no task runs it any more, as soon as the table takes it.
+pub(crate) async fn take_back(shared: Arc<JobShared>, task: TaskId, canary: DeploymentNumber, why: String) {
+    tracing::warn!("job {}: canary {canary} has failed in task {task} and is taken back: {why}", shared.spec.meta.name);
+    let what = Happening::CanaryFailed { task, deployment: canary, cause: why };
+    shared.events.tell(shared.ports.clock.now_ms(), &shared.name, what);
+    while let Err(error) =
+        shared.fleet.change(|rollout| rollout.without_canary(canary).ok_or(DeployError::NoCanary)).await
+    {
+        match error {
+            DeployError::NoCanary => break,
+            error => tracing::warn!("job {}: taking back canary {canary}: {error}", shared.spec.meta.name),
+        }
+        tokio::select! {
+            () = tokio::time::sleep(LOOK_INTERVAL) => {}
+            () = shared.closed() => return,
+        }
+    }
+    bring(&shared).await;
+}
+
+impl TaskCell {
+    /// Has an instance of a deployment at hand. Where there is none to be had the swap makes one.
+    fn prepare(&self, deployed: &Arc<Deployed>) {
+        match deployed.program.prepare(deployed.identity(self.id)) {
+            Ok(unborn) => *lock(&self.prepared) = Some((deployed.deployment.number, unborn)),
+            Err(fault) => tracing::debug!("task {}: an instance beforehand: {fault}", self.id),
+        }
+    }
+}

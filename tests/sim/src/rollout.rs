@@ -1,0 +1,105 @@
+//! Deployments come and go: for all tasks, or for some that try one first; and what fails there is taken back.
+
+use pelton_core::id::DeploymentNumber;
+use pelton_core::rollout::{Canary, Rollout};
+use pelton_core::task::{Assignment, Event};
+
+use crate::mutants::Slip;
+use crate::oracle::Who;
+use crate::promise::{Verdict, ensure};
+use crate::trace::trace;
+use crate::world::{Action, World};
+
+fn canary_is_over(failures: u32) -> Verdict {
+    ensure!(10, failures <= FAILURES_MAX, "a canary goes back at its failure {FAILURES_MAX}, not {failures}");
+    Ok(())
+}
+
+/// How often a canary may fail.
+pub const FAILURES_MAX: u32 = 3;
+
+/// Whether the logic of a deployment fails with much of what it is given. Such a one never becomes that of all tasks.
+pub fn is_flawed(deployment: DeploymentNumber) -> bool {
+    deployment.0 % 3 == 2
+}
+
+impl World {
+    /// Somebody deploys, promotes or rolls back.
+    pub fn deploy(&mut self) {
+        self.cover.deployments += 1;
+        if let Some(rollout) = self.change() {
+            self.rollout = rollout;
+        }
+        trace!(self, "from now on: {:?}", self.rollout);
+        self.oracle.is_current(self.rollout.current);
+        self.tell_assignments();
+    }
+
+    fn change(&mut self) -> Option<Rollout> {
+        let (rng, newest) = (&mut self.rng, &mut self.deployments);
+        match rng.below(6) {
+            0 | 1 => {
+                newest.0 += 1 + u64::from(is_flawed(DeploymentNumber(newest.0 + 1)));
+                Some(self.rollout.deploy(*newest))
+            }
+            2 | 3 => {
+                newest.0 += 1;
+                let some = self.meta.tasks.tasks().filter(|_| rng.chance(5_000)).collect();
+                Some(self.rollout.try_out(Canary { deployment: *newest, tasks: some, failures_max: FAILURES_MAX }))
+            }
+            4 => self.rollout.promote().filter(|promoted| !is_flawed(promoted.current)),
+            _ => Some(self.rollout.deploy(self.rollout.previous?)),
+        }
+    }
+
+    /// Every task learns what it is to run, each when its host has it ready.
+    fn tell_assignments(&mut self) {
+        let tasks = self.hosts.iter().flat_map(|host| host.tasks.values());
+        let tasks: Vec<Who> = tasks.map(|instance| instance.who).collect();
+        for who in tasks {
+            let pause = self.rng.below(2_000);
+            self.after(pause, Action::Assign(who));
+        }
+    }
+
+    /// A task learns what it is to run.
+    pub fn assign(&mut self, who: Who) {
+        let assignment = self.rollout.assignment(who.task);
+        if let Some(instance) =
+            self.instance(who).filter(|instance| instance.assignment.deployment == assignment.deployment)
+        {
+            (instance.assignment, instance.trial_failures) = (assignment, 0);
+        }
+        self.step(who, Event::Assign(assignment));
+    }
+
+    /// A task's calls are made with another deployment from now on.
+    pub fn swap(&mut self, who: Who, assignment: Assignment) {
+        let changes =
+            self.instance(who).is_some_and(|instance| instance.assignment.deployment != assignment.deployment);
+        self.cover.swaps += u64::from(changes);
+        trace!(self, "task {}: host {} runs {assignment:?}", who.task, who.host);
+        let keeps = self.slip == Some(Slip::SwapKeepsInstance);
+        if let Some(instance) = self.instance(who).filter(|_| !keeps) {
+            (instance.assignment, instance.trial_failures) = (assignment, 0);
+        }
+    }
+
+    /// A call of a task failed.
+    pub fn call_failed(&mut self, who: Who) {
+        let Some(instance) = self.instance(who) else { return };
+        instance.trial_failures += u32::from(instance.assignment.trial.is_some());
+        let failures = instance.trial_failures;
+        self.check(canary_is_over(failures));
+    }
+
+    /// A canary failed in a task as often as it may: nobody runs it any more.
+    pub fn trial_failed(&mut self, who: Who, deployment: DeploymentNumber) {
+        self.cover.canaries_failed += 1;
+        trace!(self, "task {}: canary {} has failed", who.task, deployment.0);
+        if let Some(rollout) = self.rollout.without_canary(deployment) {
+            self.rollout = rollout;
+            self.tell_assignments();
+        }
+    }
+}

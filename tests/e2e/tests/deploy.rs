@@ -1,0 +1,253 @@
+//! Deployments on a running job: swapped under load, with kills and reshards, each commit by the deployment that it names;
+//! what cannot run refused without a trace; a canary that fails taking itself back.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use aws_sdk_dynamodb::types::AttributeValue;
+use pelton_core::codec;
+use pelton_e2e::api::Api;
+use pelton_e2e::host::HostFiles;
+use pelton_e2e::process::{component, wait_for};
+use pelton_e2e::stage::{Stage, entry};
+use pelton_e2e::{streams, table};
+use serde_json::{Value, json};
+
+const JOB: &str = "swapping";
+const LIMIT: Duration = Duration::from_secs(60);
+const TASKS: u64 = 64;
+const KEYS: u64 = 200;
+const SWAPS: usize = 20;
+/// Records put between two swaps.
+const RECORDS: u64 = 400;
+
+/// Numbers put so far, by key.
+#[derive(Default)]
+struct Feed {
+    put: BTreeMap<String, u64>,
+    next: u64,
+}
+
+impl Feed {
+    /// Waits until all of it is folded and committed, and expects each record to be folded once and in its order.
+    fn check(&self, api: &Api) -> Result<BTreeMap<Vec<u8>, u64>> {
+        let put: u64 = self.put.values().sum();
+        let state = wait_for("every record to be folded", LIMIT, || {
+            let state = api.counts(JOB).unwrap_or_default();
+            let counts = state.iter().filter(|(key, _)| key.starts_with(b"n/"));
+            Ok((counts.map(|(_, count)| *count).sum::<u64>() >= put).then_some(state))
+        })?;
+        ensure!(!state.keys().any(|key| key.starts_with(b"d/")), "records came out of order");
+        for (key, numbers) in &self.put {
+            let count = state.get(format!("n/{key}").as_bytes());
+            ensure!(count == Some(numbers), "{key}: {count:?} folded of {numbers}");
+        }
+        ensure!(api.dead_letters(JOB)?.is_empty(), "dead letters");
+        Ok(state)
+    }
+
+    fn put(&mut self, stage: &Stage, records: u64) -> Result<()> {
+        let mut entries = Vec::new();
+        for _ in 0..records {
+            // A stride that meets every key.
+            self.next = (self.next + 37) % KEYS;
+            let key = format!("key{}", self.next);
+            let number = self.put.entry(key.clone()).or_default();
+            *number += 1;
+            entries.push(entry(&key, &number.to_string()));
+        }
+        stage.put("in", &entries)
+    }
+}
+
+fn host(stage: &Stage, tasks: u64, config: &str) -> Result<HostFiles> {
+    let ledger = component("ledger")?;
+    stage.host(
+        "host",
+        &format!(
+            "[jobs.{JOB}]\ninputs = [\"in\"]\ntasks = {tasks}\ncomponent = {ledger:?}\ncommit-interval = \"50ms\"\n\
+             [jobs.{JOB}.config]\n{config}\n"
+        ),
+    )
+}
+
+fn ask(api: &Api, method: &str, path: &str, body: &Value) -> Result<(u16, Value)> {
+    let answer = api.ask(method, &format!("/v1/jobs/{JOB}/{path}"), &[], body.to_string().as_bytes())?;
+    Ok((answer.status, serde_json::from_slice(&answer.body)?))
+}
+
+fn current(api: &Api) -> Result<Value> {
+    let (status, rollout) = api.get(&format!("/v1/jobs/{JOB}/rollout"))?;
+    ensure!(status == 200, "{rollout}");
+    Ok(rollout)
+}
+
+/// The digest of what the job runs now.
+fn digest(api: &Api) -> Result<String> {
+    let (_, job) = api.get(&format!("/v1/jobs/{JOB}"))?;
+    Ok(job["component"].as_str().context("a component")?.to_owned())
+}
+
+/// How many tasks run each deployment.
+fn pins(api: &Api) -> Result<BTreeMap<u64, usize>> {
+    let mut pins = BTreeMap::new();
+    for task in api.tasks(JOB)? {
+        *pins.entry(task["deployment"].as_u64().context("a deployment")?).or_default() += 1;
+    }
+    Ok(pins)
+}
+
+#[test]
+fn each_commit_is_folded_by_the_deployment_it_names() -> Result<()> {
+    let stage = Stage::set(&[("in", 4)])?;
+    let host = host(&stage, TASKS, "version = 1")?;
+    let mut process = host.start(&[])?;
+    let api = host.api()?;
+    let mut feed = Feed::default();
+    feed.put(&stage, RECORDS)?;
+    feed.check(&api)?;
+    let component = digest(&api)?;
+    let (status, made) =
+        ask(&api, "POST", "deployments", &json!({ "component": component, "config": { "version": "2" } }))?;
+    ensure!(status == 201 && made["deployment"] == 2, "{made}");
+
+    for swap in 0..SWAPS {
+        feed.put(&stage, RECORDS / 2)?;
+        // By turns, back to what was run before.
+        let (status, rollout) = ask(&api, "POST", "rollback", &json!(null))?;
+        ensure!(status == 200, "{rollout}");
+        let runs = rollout["current"].as_u64().context("a deployment")?;
+        wait_for("every task to change", LIMIT, || Ok(pins(&api)?.keys().eq([&runs]).then_some(())))?;
+        match swap % 5 {
+            1 => stage.run(streams::split(&stage.kinesis, "in", swap))?,
+            3 => stage.run(streams::merge(&stage.kinesis, "in", swap))?,
+            _ => {}
+        }
+        feed.put(&stage, RECORDS / 2)?;
+        if swap % 4 == 2 {
+            process.kill()?;
+            process = host.start(&[])?;
+            wait_for("the host to answer", LIMIT, || Ok(current(&api).ok()))?;
+            let standing = current(&api)?;
+            ensure!(standing == rollout, "a restart changes what runs: {standing} after {rollout}");
+        }
+    }
+    let state = feed.check(&api).with_context(|| process.said().unwrap_or_default())?;
+    let folded: u64 = feed.put.values().sum();
+    let versions = state.iter().filter(|(key, _)| key.starts_with(b"v/")).map(|(_, version)| *version);
+    let (ones, twos): (Vec<u64>, Vec<u64>) = versions.partition(|version| *version == 1);
+    ensure!(ones.len() + twos.len() == folded as usize, "{} and {} of {folded}", ones.len(), twos.len());
+    ensure!(ones.len() > 100 && twos.len() > 100, "both versions folded: {} and {}", ones.len(), twos.len());
+    check_commits(&stage)?;
+    process.terminate()?;
+    ensure!(process.wait(LIMIT)?.success(), "{}", process.said()?);
+    Ok(())
+}
+
+/// Every commit's records are marked with the version of the deployment that it names. The log of so few commits is whole.
+fn check_commits(stage: &Stage) -> Result<()> {
+    let items = stage.run(table::items(&table::client(&stage.servers.dynamodb()), "pelton-test"))?;
+    let (mut marked, mut swaps) = (0, 0);
+    let mut logs: BTreeMap<String, BTreeMap<String, u64>> = BTreeMap::new();
+    for item in items {
+        let (Some(AttributeValue::S(pk)), Some(AttributeValue::S(sk))) = (item.get("pk"), item.get("sk")) else {
+            continue;
+        };
+        let Some(AttributeValue::B(data)) = item.get("data").filter(|_| sk.starts_with("log/")) else { continue };
+        let commit = codec::decode(&data.as_ref().to_vec().into(), &[])?;
+        for (key, value) in commit.writes.iter().filter(|(key, _)| key[1..].starts_with(b"v/")) {
+            let version = u64::from_be_bytes(value.as_deref().context("a version")?.try_into()?);
+            ensure!(version == commit.deployment.0, "{key:?} by {version} in a commit of {}", commit.deployment);
+            marked += 1;
+        }
+        if !commit.invocations.is_empty() {
+            logs.entry(pk.clone()).or_default().insert(sk.clone(), commit.deployment.0);
+        }
+    }
+    for log in logs.values() {
+        let pins: Vec<u64> = log.values().copied().collect();
+        swaps += pins.windows(2).filter(|pair| pair[0] != pair[1]).count();
+    }
+    ensure!(marked > 1_000 && swaps > 100, "{marked} records marked, {swaps} swaps in the logs");
+    Ok(())
+}
+
+#[test]
+fn what_cannot_run_is_refused_and_changes_nothing() -> Result<()> {
+    let stage = Stage::set(&[("in", 1)])?;
+    let host = host(&stage, 4, "version = 1")?;
+    let mut process = host.start(&[])?;
+    let api = host.api()?;
+    let mut feed = Feed::default();
+    feed.put(&stage, 100)?;
+    feed.check(&api)?;
+    let (component, before) = (digest(&api)?, current(&api)?);
+
+    let unknown = "sha256:00000000000000000000000000000000000000000000000000000000000000aa";
+    let refusals = [
+        (json!({ "component": unknown }), 404, "is kept"),
+        (json!({ "component": component, "config": { "broken": "1" } }), 422, "its init failed: told to"),
+        (json!({ "component": component, "limits": { "memory_bytes": 1_048_576 } }), 422, "memory"),
+        (json!({ "component": component, "limits": { "memory_bytes": 1 } }), 400, "memory_bytes is 1"),
+        (json!({ "component": component, "limits": { "fuel": 1 } }), 400, "fuel"),
+        (json!({ "component": component, "canary": { "percent": 0 } }), 400, "percent is 0"),
+        (json!({ "component": component, "canary": { "tasks": [4] } }), 400, "tasks 0 to 3"),
+        (json!({ "component": "what" }), 400, "digest"),
+    ];
+    for (body, expected, why) in refusals {
+        let (status, problem) = ask(&api, "POST", "deployments", &body)?;
+        let detail = problem["detail"].as_str().unwrap_or_default();
+        ensure!(status == expected && detail.contains(why), "{body}: {status} {problem}");
+    }
+    let (status, problem) = ask(&api, "POST", "rollback", &json!(null))?;
+    ensure!(status == 409, "{problem}");
+    let (status, problem) = ask(&api, "POST", "rollback?to=9", &json!(null))?;
+    ensure!(status == 404, "{problem}");
+    let (status, problem) = ask(&api, "POST", "canary/promote", &json!(null))?;
+    ensure!(status == 409, "{problem}");
+    ensure!(current(&api)? == before, "what was refused changed what runs");
+    feed.put(&stage, 100)?;
+    feed.check(&api)?;
+    process.terminate()?;
+    ensure!(process.wait(LIMIT)?.success(), "{}", process.said()?);
+    Ok(())
+}
+
+#[test]
+fn a_canary_that_fails_takes_itself_back() -> Result<()> {
+    let stage = Stage::set(&[("in", 2)])?;
+    let host = host(&stage, 8, "version = 1")?;
+    let mut process = host.start(&[])?;
+    let api = host.api()?;
+    let mut feed = Feed::default();
+    feed.put(&stage, 400)?;
+    feed.check(&api)?;
+    let component = digest(&api)?;
+
+    let flawed = json!({
+        "component": component, "config": { "version": "2", "flawed": "1" }, "canary": { "tasks": [1, 3, 5] }
+    });
+    let (status, made) = ask(&api, "POST", "deployments", &flawed)?;
+    ensure!(status == 201, "{made}");
+    wait_for("the canary to be tried", LIMIT, || Ok((pins(&api)?.get(&2) == Some(&3)).then_some(())))?;
+    feed.put(&stage, 600)?;
+    wait_for("the canary to be taken back", LIMIT, || {
+        Ok((current(&api)?["canary"].is_null() && pins(&api)?.keys().eq([&1])).then_some(()))
+    })?;
+    feed.check(&api).context("a canary sets no dead letters, and loses nothing")?;
+
+    // One that does not fail is for all in the end.
+    let good = json!({ "component": component, "config": { "version": "3" }, "canary": { "percent": 25 } });
+    let (status, made) = ask(&api, "POST", "deployments", &good)?;
+    ensure!(status == 201 && made["deployment"] == 3, "{made}");
+    wait_for("the canary to be tried", LIMIT, || Ok((pins(&api)?.get(&3) == Some(&2)).then_some(())))?;
+    let (status, rollout) = ask(&api, "POST", "canary/promote", &json!(null))?;
+    ensure!(status == 200 && rollout["current"] == 3 && rollout["previous"] == 1, "{rollout}");
+    feed.put(&stage, 400)?;
+    wait_for("every task to change", LIMIT, || Ok(pins(&api)?.keys().eq([&3]).then_some(())))?;
+    feed.check(&api)?;
+    process.terminate()?;
+    ensure!(process.wait(LIMIT)?.success(), "{}", process.said()?);
+    Ok(())
+}

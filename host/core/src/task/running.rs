@@ -2,19 +2,20 @@
 
 mod aside;
 mod calls;
+mod commits;
 mod look;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::attempts::Attempts;
-use super::effect::{Applied, Effect, Event, Work};
+use super::effect::{Effect, Event, Work};
 use super::pin::{Assignment, Pin};
 use super::seal::{Open, Sealed, Snapshots};
-use super::{IdSeed, Suspect, put, unasked};
-use crate::append::{AppendNext, PutReply};
+use super::{IdSeed, Suspect, unasked};
+use crate::append::PutReply;
 use crate::cause::StopCause;
-use crate::codec::{self, SystemEntry};
+use crate::codec::SystemEntry;
 use crate::counts::Counts;
 use crate::dead_letter::{DeadLetter, DeadLetters, LetterBounds};
 use crate::id::{CommitId, CommitNumber, Epoch, ShardKey, TaskId};
@@ -29,7 +30,6 @@ use crate::restore::Restore;
 use crate::shard::ShardMap;
 use crate::snapshot::StateMark;
 use crate::timers::Timers;
-use crate::write_set::WriteSet;
 
 /// What a running task goes by.
 #[derive(Clone, Debug)]
@@ -291,85 +291,6 @@ impl Running {
     fn next_number(&self) -> CommitNumber {
         let newest = self.sealed.as_ref().map_or(self.mark.number, |sealed| sealed.append.commit.number);
         newest.next()
-    }
-
-    fn seal_is_due(&self, now_ms: u64) -> bool {
-        // Positions and state are sealed as one, so never in the midst of a call.
-        if matches!(self.calling, Calling::Under(..)) {
-            return false;
-        }
-        let positions_old = now_ms >= self.positions_logged_ms + self.rules.positions_age_max_ms;
-        (self.draining.is_some() && !self.open.is_empty())
-            || (self.pin.is_leaving() && self.open.has_calls())
-            || self.open.is_due(now_ms, self.rules.commit_interval_ms, &self.bounds)
-            || (positions_old && self.intake.unsealed().next().is_some())
-    }
-
-    /// The pin changes where nothing of the old logic is left to be sealed.
-    fn swap(&mut self, effects: &mut Vec<Effect>) {
-        let calls = self.open.has_calls() && !wrong(Mutant::SwapAmidCommit);
-        if calls || matches!(self.calling, Calling::Under(..)) {
-            return;
-        }
-        if let Some(assignment) = self.pin.change() {
-            self.born = None;
-            self.failures = self.attempts.as_ref().map_or(0, |attempts| attempts.attempts);
-            effects.push(Effect::Swap(assignment));
-        }
-    }
-
-    fn seal(&mut self, now_ms: u64, ids: &mut IdSeed, effects: &mut Vec<Effect>) {
-        let born = self.born.unwrap_or_else(|| self.next_number());
-        let header = super::seal::Header {
-            number: self.next_number(),
-            id: ids.next(),
-            epoch: self.epoch,
-            deployment: self.pin.deployment(),
-            born,
-            clock_ms: self.clock_ms,
-            before: self.mark,
-        };
-        let mut system = WriteSet::default();
-        if std::mem::take(&mut self.counts_changed) {
-            system.insert(codec::counts_key(), Some(codec::encode_counts(&self.counts)));
-        }
-        for (upstream, start, mark) in self.intake.repeats().take_changes() {
-            system.insert(codec::seen_key(&upstream, start), mark.map(codec::encode_seen));
-        }
-        let sealed = self.open.seal(header, self.intake.seal(), system);
-        if self.attempts_saved == Saved::Open {
-            self.attempts_saved = Saved::Sealed;
-        }
-        self.positions_logged_ms = now_ms;
-        effects.push(put(&sealed.append, 0));
-        self.sealed = Some(sealed);
-    }
-
-    fn appended(&mut self, next: AppendNext, effects: &mut Vec<Effect>) -> Option<StopCause> {
-        let sealed = self.sealed.as_ref().expect("an append is under way");
-        match next {
-            AppendNext::Put(attempt) => effects.push(put(&sealed.append, attempt)),
-            AppendNext::Read => effects.push(Effect::ReadItem(sealed.append.commit.number)),
-            AppendNext::Fenced => {
-                return Some(StopCause::Fenced { number: sealed.append.commit.number, epoch: self.epoch });
-            }
-            AppendNext::Done => {
-                let sealed = self.sealed.take().expect("an append is under way");
-                self.snapshots.appended(&sealed);
-                self.mark = StateMark { log_bytes: self.snapshots.log_bytes(), ..sealed.mark };
-                effects.push(Effect::Apply(Applied { writes: sealed.writes.clone(), mark: self.mark }));
-                if let Some(mark) = self.snapshots.due(self.mark, &self.bounds) {
-                    effects.push(Effect::Snapshot(mark, sealed.snapshot_id()));
-                }
-                if !sealed.outputs.is_empty() {
-                    self.outbox.push(self.mark.number, sealed.outputs);
-                }
-                if self.attempts_saved == Saved::Sealed {
-                    self.attempts_saved = Saved::Durable;
-                }
-            }
-        }
-        None
     }
 
     pub(super) fn wants(&mut self, map: &ShardMap) -> Vec<Want> {

@@ -1,5 +1,5 @@
 //! The whole way of a record on this machine: real text through Kinesis into word-count, its shards split and merged on the
-//! way, its host killed in mid-stream and one task's local state deleted; then every count is held against a plain fold.
+//! way, its logic swapped while it runs, its host killed in mid-stream and one task's local state deleted; then every count is held against a plain fold.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -11,6 +11,7 @@ use pelton_e2e::process::component;
 use pelton_e2e::servers::Servers;
 use pelton_e2e::streams::{self, Entry};
 use pelton_e2e::{fold, text};
+use serde_json::json;
 
 const WORDS_MIN: usize = 200_000;
 const JOB: &str = "words";
@@ -46,6 +47,14 @@ fn main() -> Result<()> {
             2 => {
                 say("splitting a shard, at a hash key inside a task's slice");
                 runtime.block_on(streams::split(&kinesis, STREAM, 1))?;
+            }
+            3 => {
+                wait_for_folds(&host, LIMIT)?;
+                let swapped = swap(&host)?;
+                say(&format!(
+                    "hot swap: every task runs deployment 2, {} ms after it was asked for",
+                    swapped.as_millis()
+                ));
             }
             4 => {
                 wait_for_folds(&host, LIMIT)?;
@@ -108,6 +117,23 @@ fn wait_for_folds(host: &HostFiles, limit: Duration) -> Result<()> {
         let folded: u64 = tasks.iter().filter_map(|task| task["records_folded"].as_u64()).sum();
         Ok((folded > 0).then_some(()))
     })
+}
+
+/// Deploys the component anew while its tasks run, and waits until all of them have changed.
+fn swap(host: &HostFiles) -> Result<Duration> {
+    let api = host.api()?;
+    let (_, job) = api.get(&format!("/v1/jobs/{JOB}"))?;
+    let body = json!({ "component": job["component"], "config": { "release": "second" } });
+    let began = Instant::now();
+    let answer = api.ask("POST", &format!("/v1/jobs/{JOB}/deployments"), &[], body.to_string().as_bytes())?;
+    if answer.status != 201 {
+        bail!("the deployment was refused: {}", String::from_utf8_lossy(&answer.body));
+    }
+    pelton_e2e::process::wait_for("every task to change", LIMIT, || {
+        let tasks = api.tasks(JOB)?;
+        Ok(tasks.iter().all(|task| task["deployment"] == 2).then_some(()))
+    })?;
+    Ok(began.elapsed())
 }
 
 fn delete_one_state(data: &Path) -> Result<()> {

@@ -1,0 +1,160 @@
+//! What this host has of a job's deployments: those in use, compiled, and the rollout that says who is to run them.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use pelton_core::id::{DeploymentNumber, Digest, TaskId};
+use pelton_core::rollout::Rollout;
+
+use super::DeployError;
+use crate::cell::lock;
+use crate::guest::{GuestLog, GuestRuntime, Identity, Program};
+use crate::ports::{ComponentStore, Deployments, PortError, PutOutcome};
+use crate::spec::{Deployment, JobSpec};
+
+/// How often a change is tried that others get ahead of.
+const CHANGES_TRIED_MAX: usize = 20;
+
+/// A deployment that this host can run.
+pub(crate) struct Deployed {
+    pub deployment: Deployment,
+    pub program: Arc<Program>,
+    /// By task.
+    pub identities: Vec<Identity>,
+}
+
+/// What this host has of a job's deployments.
+pub(crate) struct Fleet {
+    pub(super) guests: Arc<GuestRuntime>,
+    pub(super) components: Arc<dyn ComponentStore>,
+    pub(super) deployments: Arc<dyn Deployments>,
+    pub(super) ready: Mutex<BTreeMap<DeploymentNumber, Arc<Deployed>>>,
+    pub(super) rollout: Mutex<Rollout>,
+    /// Why this host does not run what it is to.
+    pub(super) refusal: Mutex<Option<String>>,
+    /// One change at a time is brought to the tasks.
+    pub(super) bringing: tokio::sync::Mutex<()>,
+}
+
+impl Deployed {
+    pub(super) fn new(deployment: Deployment, program: Arc<Program>, spec: &JobSpec) -> Self {
+        let content = &deployment.content;
+        let (config, outputs) = (Arc::new(content.config.clone()), Arc::new(spec.outputs.clone()));
+        let job: Arc<str> = spec.meta.name.as_str().into();
+        let number = deployment.number;
+        let identity = |task| Identity {
+            job: job.clone(),
+            task,
+            tasks: spec.meta.tasks,
+            slice: spec.meta.tasks.slice(task),
+            deployment: number,
+            config: config.clone(),
+            outputs: outputs.clone(),
+            incarnation: spec.meta.incarnation,
+            limits: content.limits,
+            log: Arc::new(GuestLog::new(
+                format!("job {job} task {task} deployment {number}"),
+                content.limits.log_lines_max,
+            )),
+        };
+        let identities = spec.meta.tasks.tasks().map(identity).collect();
+        Self { deployment, program, identities }
+    }
+
+    pub fn identity(&self, task: TaskId) -> &Identity {
+        &self.identities[usize::from(task.0)]
+    }
+}
+
+impl Fleet {
+    /// What a job runs, with its first deployment made where it has none; every deployment in use is compiled.
+    pub async fn open(
+        spec: &JobSpec,
+        guests: Arc<GuestRuntime>,
+        components: Arc<dyn ComponentStore>,
+        deployments: Arc<dyn Deployments>,
+    ) -> Result<Self, PortError> {
+        let rollout = match deployments.rollout().await? {
+            Some(rollout) => rollout,
+            None => {
+                let first = deployments.add(&spec.first).await?;
+                deployments.set_rollout(&Rollout::first(first.number)).await?;
+                let gone = || PortError::Retry("what the job runs was written and is gone".into());
+                deployments.rollout().await?.ok_or_else(gone)?
+            }
+        };
+        let fleet = Self {
+            guests,
+            components,
+            deployments,
+            ready: Mutex::default(),
+            rollout: Mutex::new(rollout.clone()),
+            refusal: Mutex::default(),
+            bringing: tokio::sync::Mutex::default(),
+        };
+        for number in rollout.deployments() {
+            fleet
+                .prepare(number, spec)
+                .await
+                .map_err(|error| PortError::Stop(format!("deployment {number}: {error}")))?;
+        }
+        Ok(fleet)
+    }
+
+    pub fn rollout(&self) -> Rollout {
+        lock(&self.rollout).clone()
+    }
+
+    /// A deployment that some task of this host is to run.
+    pub fn deployed(&self, number: DeploymentNumber) -> Arc<Deployed> {
+        lock(&self.ready).get(&number).cloned().expect("a task is assigned only what is ready")
+    }
+
+    /// Says what the logs of a task's guests left out.
+    pub fn settle_logs(&self, task: TaskId) {
+        lock(&self.ready).values().for_each(|deployed| deployed.identity(task).log.settle());
+    }
+
+    /// Has a deployment compiled and at hand.
+    pub(super) async fn prepare(&self, number: DeploymentNumber, spec: &JobSpec) -> Result<Arc<Deployed>, DeployError> {
+        if let Some(known) = lock(&self.ready).get(&number) {
+            return Ok(known.clone());
+        }
+        let deployment = self.deployments.get(number).await?.ok_or(DeployError::NoDeployment(number))?;
+        let program = self.program(deployment.content.component).await?;
+        let deployed = Arc::new(Deployed::new(deployment, program, spec));
+        lock(&self.ready).insert(number, deployed.clone());
+        Ok(deployed)
+    }
+
+    pub(super) async fn program(&self, component: Digest) -> Result<Arc<Program>, DeployError> {
+        let known = lock(&self.ready).values().find(|known| known.program.digest() == component).cloned();
+        if let Some(known) = known {
+            return Ok(known.program.clone());
+        }
+        let bytes = self.components.get(component).await?.ok_or(DeployError::NoComponent(component))?;
+        let guests = self.guests.clone();
+        let loaded = tokio::task::spawn_blocking(move || guests.load(component, &bytes)).await;
+        let loaded = loaded.map_err(|error| PortError::Stop(format!("compiling a component failed: {error}")))?;
+        loaded.map_err(|error| DeployError::Component(component, error))
+    }
+
+    /// Changes what stands in the table, whoever else does so at the same time.
+    pub(super) async fn change(
+        &self,
+        to: impl Fn(&Rollout) -> Result<Rollout, DeployError>,
+    ) -> Result<(), DeployError> {
+        for _ in 0..CHANGES_TRIED_MAX {
+            let gone = || PortError::Stop("what the job runs is gone from the table".into());
+            let standing = self.deployments.rollout().await?.ok_or_else(gone)?;
+            let next = to(&standing)?;
+            match self.deployments.set_rollout(&next).await? {
+                PutOutcome::Applied => return Ok(()),
+                // It may be our own, from a request whose reply was lost.
+                PutOutcome::Exists if self.deployments.rollout().await?.as_ref() == Some(&next) => return Ok(()),
+                PutOutcome::Exists => {}
+            }
+        }
+        Err(DeployError::Contended)
+    }
+}

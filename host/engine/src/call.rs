@@ -1,10 +1,11 @@
 //! One call of a task's logic, on the guest thread that has the task's turn.
 
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use pelton_core::task::{Call, CallOutcome, Failure, FailureKind, Given};
 
-use crate::cell::{TaskCell, Work};
+use crate::cell::{TaskCell, Work, lock};
 use crate::deploy::Deployed;
 use crate::guest::{self, CallEffects, Guest, GuestFault, Invocation, Unborn, View};
 
@@ -17,11 +18,15 @@ impl TaskCell {
         let guest = work.guest.take().filter(|_| !call.born);
         let unborn = work.unborn.take();
         let deployed = work.deployed.as_ref().expect("a task that runs was told what");
-        let called =
-            self.instance(guest, unborn, deployed, &view, invocation).and_then(|guest| match call.work.given() {
-                Given::Runs(runs) => guest.process(runs, &self.job.streams, invocation, call.timers, view),
-                Given::Timers(timers) => guest.fire(timers, invocation, call.timers, view),
-            });
+        let asked = Instant::now();
+        let instance = self.instance(guest, unborn, deployed, &view, invocation);
+        if let Some(swapping) = work.swapping.take() {
+            lock(&self.status).swap_pause_us = Some((swapping + asked.elapsed()).as_micros() as u64);
+        }
+        let called = instance.and_then(|guest| match call.work.given() {
+            Given::Runs(runs) => guest.process(runs, &self.job.streams, invocation, call.timers, view),
+            Given::Timers(timers) => guest.fire(timers, invocation, call.timers, view),
+        });
         match called {
             Ok((guest, CallEffects { writes, outputs, timers })) => {
                 work.guest = Some(guest);

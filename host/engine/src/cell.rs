@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use pelton_core::cause::StopCause;
 use pelton_core::id::{CommitId, DeploymentNumber, ShardKey, TaskId};
@@ -62,6 +62,8 @@ pub(crate) struct Work {
     pub deployed: Option<Arc<Deployed>>,
     /// An instance of it that was had beforehand.
     pub unborn: Option<Unborn>,
+    /// How long the pin took to change, until the new logic is called for the first time.
+    pub swapping: Option<Duration>,
     /// A call put off to the next turn.
     pub put_off: Option<Call>,
     pub map: Arc<ShardMap>,
@@ -84,6 +86,7 @@ impl TaskCell {
             guest: None,
             deployed: None,
             unborn: None,
+            swapping: None,
             put_off: None,
             map: Arc::default(),
             look_for_shards: false,
@@ -230,9 +233,15 @@ impl TaskCell {
                     self.mailbox.unqueue(run.weight(), run.len());
                     work.look_for_shards |= run.up_to == Position::ShardEnd;
                 }
+                let stepped = Instant::now();
                 work.machine.step(self.now_ms(), event, &mut effects);
                 for effect in effects.drain(..) {
                     self.perform(work, effect);
+                }
+                if let Some(swapping) = &mut work.swapping
+                    && swapping.is_zero()
+                {
+                    *swapping = stepped.elapsed();
                 }
             }
             if std::mem::take(&mut work.look_for_shards) {
@@ -306,6 +315,7 @@ impl TaskCell {
         work.unborn = prepared.map(|(_, unborn)| unborn);
         let before = work.deployed.replace(self.job.fleet.deployed(assignment.deployment));
         if before.is_some() {
+            work.swapping = Some(Duration::ZERO);
             self.tell_of(Happening::Swapped { task: self.id, deployment: assignment.deployment });
         }
     }

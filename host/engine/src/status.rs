@@ -26,6 +26,9 @@ pub struct TaskStatus {
     pub commit: CommitNumber,
     /// The deployment that its calls are made with.
     pub deployment: DeploymentNumber,
+    /// How long the task stood still when it last went from one deployment to another, in microseconds: from when the old logic was
+    /// not called any more until the new one could be.
+    pub swap_pause_us: Option<u64>,
     /// Records folded since this host took the task.
     pub records_folded: u64,
     /// Guest calls that failed since then.
@@ -71,6 +74,7 @@ impl TaskStatus {
             epoch: Epoch(0),
             commit: CommitNumber(0),
             deployment: DeploymentNumber(0),
+            swap_pause_us: None,
             records_folded: 0,
             failed_batches: 0,
             attempts: 0,

@@ -29,6 +29,10 @@ const APPENDS: Duration = Duration::from_secs(4);
 /// Megabytes of state that are restored, in values of 1,000 bytes.
 const RESTORED_MB: u64 = 200;
 
+/// How often the logic of all tasks is swapped, and records put before each and behind it.
+const SWAPS: usize = 10;
+const SWAP_RECORDS: usize = 50_000;
+
 type Figures = BTreeMap<&'static str, f64>;
 
 /// Measures the whole.
@@ -37,6 +41,8 @@ type Figures = BTreeMap<&'static str, f64>;
 /// When a server or a host does not do what it should.
 pub fn figures(figures: &mut Figures) -> Result<()> {
     streams(figures)?;
+    eprintln!("swaps");
+    figures.insert("swap_pause_ms_p99", swaps()?);
     eprintln!("start and idle");
     idle(figures)?;
     eprintln!("appends");
@@ -126,6 +132,38 @@ fn poll<T>(what: &str, mut ask: impl FnMut() -> Result<Option<T>>) -> Result<T> 
         ensure!(began.elapsed() < LIMIT, "waited in vain for {what}");
         std::thread::sleep(POLL);
     }
+}
+
+/// How long tasks stand still where the logic of all is swapped again and again while they count words; the 99th of 100.
+fn swaps() -> Result<f64> {
+    let stage = Stage::set(&[("in", SHARDS)])?;
+    let words = component("word_count")?;
+    let host =
+        stage.host("swaps", &format!("[jobs.swaps]\ninputs = [\"in\"]\ntasks = {TASKS}\ncomponent = {words:?}\n"))?;
+    let _process = host.start(&[])?;
+    let api = host.api()?;
+    api.wait_caught_up("swaps", LIMIT)?;
+    let (_, job) = api.get("/v1/jobs/swaps")?;
+    let mut pauses = Vec::new();
+    for swap in 0..SWAPS {
+        let records: Vec<_> = texts().take(SWAP_RECORDS).enumerate().map(|(at, text)| entry(&key(at), &text)).collect();
+        stage.put("in", &records)?;
+        let body = serde_json::json!({ "component": job["component"], "config": { "swap": swap.to_string() } });
+        let answer = api.ask("POST", "/v1/jobs/swaps/deployments", &[], body.to_string().as_bytes())?;
+        ensure!(answer.status == 201, "{}", String::from_utf8_lossy(&answer.body));
+        // Behind the swap there is something for every task.
+        stage.put("in", &records)?;
+        let number = swap + 2;
+        poll("every task to change", || {
+            let tasks = api.tasks("swaps")?;
+            Ok(tasks.iter().all(|task| task["deployment"] == number).then_some(()))
+        })?;
+        api.wait_caught_up("swaps", LIMIT)?;
+        pauses.extend(api.tasks("swaps")?.iter().filter_map(|task| task["swap_pause_us"].as_u64()));
+    }
+    ensure!(pauses.len() > SWAPS * usize::from(TASKS) * 9 / 10, "{} pauses were told", pauses.len());
+    pauses.sort_unstable();
+    Ok(pauses[pauses.len() * 99 / 100] as f64 / 1_000.0)
 }
 
 /// From the start of a process to its first fold, and what 256 tasks take that have an instance each and nothing to do.

@@ -155,6 +155,9 @@ pub struct TaskView {
     pub commit: u64,
     /// The deployment that its logic is of.
     pub deployment: u64,
+    /// How long it stood still when it last went from one deployment to another, in microseconds: from when the old logic was not
+    /// called any more until the new one could be; null where it has not.
+    pub swap_pause_us: Option<u64>,
     /// Records folded since this host took it.
     pub records_folded: u64,
     /// Guest calls that failed since then.
@@ -205,6 +208,7 @@ impl TaskView {
             epoch: status.epoch.0,
             commit: status.commit.0,
             deployment: status.deployment.0,
+            swap_pause_us: status.swap_pause_us,
             records_folded: status.records_folded,
             failed_batches: status.failed_batches,
             attempts: status.attempts,

@@ -157,6 +157,24 @@ impl DynamoDeployments {
         Self { table, pk: layout::deployments(incarnation), clock }
     }
 
+    /// Copies every deployment, and what the tasks are to run, to another incarnation that has none.
+    ///
+    /// # Errors
+    /// When the table cannot be read or written, or holds what this version does not know.
+    pub async fn carry_over(&self, to: &Self) -> Result<(), PortError> {
+        let newest = format!("{DEPLOYMENT}{LAST}");
+        for item in persist(|| self.table.query_all(Query::rising(&self.pk, DEPLOYMENT, &newest))).await? {
+            let wire = Self::read(item)?;
+            let sk = layout::deployment(DeploymentNumber(wire.number));
+            persist(|| self.table.put(&to.pk, &sk, vec![("data", binary(framed(FORMAT, &wire)))])).await?;
+        }
+        if let Some(rollout) = persist(|| self.rollout()).await? {
+            let data = binary(framed(FORMAT, &RolloutWire::from(&rollout)));
+            persist(|| self.table.put(&to.pk, ROLLOUT, vec![("data", data.clone())])).await?;
+        }
+        Ok(())
+    }
+
     fn read(mut item: Item) -> Result<DeploymentWire, PortError> {
         let data = item.bytes("data")?;
         let wire: DeploymentWire = unframed(FORMAT, &data).map_err(|what| item.wrong(what))?;

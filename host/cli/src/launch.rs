@@ -28,6 +28,7 @@ use tokio::task::JoinHandle;
 use crate::config::{Config, JobConfig};
 use crate::exit::usage;
 use crate::lock::DataLock;
+use crate::watch::Watched;
 
 /// Instances for which room is kept: two for each task, since a swap has both at a time.
 const INSTANCES_PER_TASK: u32 = 2;
@@ -215,6 +216,18 @@ impl Running {
         host.is_some_and(|host| {
             host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
         })
+    }
+
+    /// Looks after the components of every job, and deploys those that change.
+    pub fn watch(&self) -> impl Future<Output = ()> + Send + 'static {
+        let components: Arc<dyn pelton_engine::ports::ComponentStore> =
+            Arc::new(DynamoComponents::new(self.table.clone()));
+        let watched = self.jobs.iter().filter_map(|job| {
+            let config = self.config.jobs.get(&job.spec().meta.name)?.clone();
+            Some(Watched::new(job.clone(), config, components.clone()).keep())
+        });
+        let watched: Vec<_> = watched.collect();
+        async move { drop(join_all(watched).await) }
     }
 
     /// Tells when every task is ready, counted from the start of the process.

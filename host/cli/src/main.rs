@@ -14,6 +14,7 @@ mod launch;
 mod lock;
 mod servers;
 mod signals;
+mod watch;
 
 mod commands;
 

@@ -9,7 +9,8 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use pelton_core::codec;
 use pelton_e2e::api::Api;
 use pelton_e2e::host::HostFiles;
-use pelton_e2e::process::{component, wait_for};
+use pelton_e2e::process::{Process, component, wait_for};
+use pelton_e2e::servers::free_port;
 use pelton_e2e::stage::{Stage, entry};
 use pelton_e2e::{streams, table};
 use serde_json::{Value, json};
@@ -254,6 +255,62 @@ fn a_canary_that_fails_takes_itself_back() -> Result<()> {
     feed.put(&stage, 400)?;
     wait_for("every task to change", LIMIT, || Ok(pins(&api)?.keys().eq([&3]).then_some(())))?;
     feed.check(&api)?;
+    process.terminate()?;
+    ensure!(process.wait(LIMIT)?.success(), "{}", process.said()?);
+    Ok(())
+}
+
+/// A component with the same logic and another digest: what tools leave out of it changes.
+fn rebuilt(component: &[u8]) -> Vec<u8> {
+    let section = [0, 5, 4, b'n', b'o', b't', b'e'];
+    [component, &section].concat()
+}
+
+#[test]
+fn dev_swaps_in_a_component_whose_file_changes() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let (file, config, log) =
+        (folder.path().join("task.wasm"), folder.path().join("pelton.toml"), folder.path().join("log"));
+    let bytes = std::fs::read(component("ledger")?)?;
+    std::fs::write(&file, &bytes)?;
+    let (port, kinesis_port, dynamodb_port) = (free_port()?, free_port()?, free_port()?);
+    std::fs::write(
+        &config,
+        format!(
+            "[host]\nlisten = \"127.0.0.1:{port}\"\n[jobs.{JOB}]\ninputs = [\"in\"]\ntasks = 4\ncomponent = {file:?}\n\
+             commit-interval = \"50ms\"\n"
+        ),
+    )?;
+    let (kinesis, dynamodb) = (kinesis_port.to_string(), dynamodb_port.to_string());
+    let config = config.to_string_lossy();
+    let args = ["dev", "-c", &config, "--watch", "--kinesis-port", &kinesis, "--dynamodb-port", &dynamodb];
+    let mut process = Process::start(&args, &[], &log)?;
+    let api = Api::at(port)?;
+    wait_for("the job to run", LIMIT, || Ok(current(&api).ok()))?;
+    let client = streams::client(&format!("http://127.0.0.1:{kinesis_port}"));
+    let runtime = tokio::runtime::Runtime::new()?;
+    let put = |first: u64| {
+        let records: Vec<_> = (first..first + 100).map(|number| entry("key", &number.to_string())).collect();
+        runtime.block_on(streams::put(&client, "in", &records))
+    };
+    let counted = |expected: u64| {
+        wait_for("the records to be folded", LIMIT, || {
+            let state = api.counts(JOB).unwrap_or_default();
+            Ok((state.get(b"n/key".as_slice()) == Some(&expected)).then_some(()))
+        })
+    };
+    put(1)?;
+    counted(100)?;
+    std::fs::write(&file, rebuilt(&bytes))?;
+    wait_for("the rebuilt component to run", LIMIT, || Ok(pins(&api)?.keys().eq([&2]).then_some(())))?;
+    put(101)?;
+    counted(200)?;
+    // What cannot run is told, and changes nothing.
+    std::fs::write(&file, &bytes[..1_000])?;
+    wait_for("the failure to be told", LIMIT, || {
+        Ok(process.said()?.contains("goes on with what it runs").then_some(()))
+    })?;
+    ensure!(pins(&api)?.keys().eq([&2]));
     process.terminate()?;
     ensure!(process.wait(LIMIT)?.success(), "{}", process.said()?);
     Ok(())

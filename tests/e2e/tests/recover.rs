@@ -5,12 +5,14 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use pelton_core::aggregate;
+use pelton_e2e::api::Api;
 use pelton_e2e::process::{component, pelton_says};
 use pelton_e2e::stage::{Stage, entry};
 use pelton_e2e::streams::{self, Entry};
 use pelton_e2e::table;
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
+use serde_json::json;
 
 const LIMIT: Duration = Duration::from_secs(40);
 const KEYS: usize = 30;
@@ -26,6 +28,15 @@ fn records(word: &str, random: &mut StdRng) -> Vec<Entry> {
 
 fn recover(config: &str, job: &str) -> Result<(i32, String, String)> {
     pelton_says(&["recover", job, "-c", config])
+}
+
+/// Has the job run a second deployment.
+fn deploy(api: &Api) -> Result<()> {
+    let (_, job) = api.get("/v1/jobs/words")?;
+    let body = json!({ "component": job["component"], "config": { "output": "counts", "release": "second" } });
+    let answer = api.ask("POST", "/v1/jobs/words/deployments", &[], body.to_string().as_bytes())?;
+    ensure!(answer.status == 201, "{}", String::from_utf8_lossy(&answer.body));
+    Ok(())
 }
 
 #[test]
@@ -45,6 +56,7 @@ fn a_job_goes_on_from_what_a_backup_holds() -> Result<()> {
     let mut process = host.start(&[])?;
     stage.put("in", &records("before", &mut random))?;
     host.api()?.wait_caught_up("words", LIMIT)?;
+    deploy(&host.api()?)?;
     process.terminate()?;
     process.wait(LIMIT)?;
     let backup = stage.run(table::items(&client, "pelton-test"))?;
@@ -82,6 +94,8 @@ fn a_job_goes_on_from_what_a_backup_holds() -> Result<()> {
         count("before")?,
         count("after")?
     );
+    let (_, rollout) = host.api()?.get("/v1/jobs/words/rollout")?;
+    ensure!(rollout["current"] == 2 && rollout["previous"] == 1, "what runs goes on too: {rollout}");
     process.kill()?;
     std::fs::remove_dir_all(&host.data)?;
     let _process = host.start(&[])?;

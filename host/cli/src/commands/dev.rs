@@ -26,6 +26,12 @@ pub struct DevArgs {
     /// server then writes all it holds with every put: fit for thousands of records, not for millions.
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
+    /// Run this component, as the job `dev` that reads the stream `in`, without a configuration.
+    #[arg(long, value_name = "FILE.wasm", conflicts_with = "config")]
+    pub component: Option<PathBuf>,
+    /// Deploy a component anew whenever its file changes: its tasks go on from the state that is there.
+    #[arg(long)]
+    pub watch: bool,
     /// Run the servers alone.
     #[arg(long)]
     pub servers_only: bool,
@@ -49,7 +55,10 @@ pub struct DevArgs {
 /// When the servers or the host cannot be started.
 pub async fn run(args: DevArgs, json: bool, began: Instant) -> anyhow::Result<Outcome> {
     let mut signals = Signals::listen()?;
-    let config = config::load_if_any(args.config.config.as_deref())?;
+    let config = match &args.component {
+        Some(file) => Some(of_component(file)?),
+        None => config::load_if_any(args.config.config.as_deref())?,
+    };
     let _lock = args.data.as_deref().map(DataLock::take).transpose()?;
     let servers = Servers::start(args.kinesis_port, args.dynamodb_port, args.data.as_deref()).await?;
     tracing::info!("the servers are up {} ms after start", began.elapsed().as_millis());
@@ -67,6 +76,14 @@ pub async fn run(args: DevArgs, json: bool, began: Instant) -> anyhow::Result<Ou
     };
     servers.stop().await?;
     outcome
+}
+
+/// The configuration of a component that has none.
+fn of_component(file: &Path) -> anyhow::Result<Config> {
+    let file = std::path::absolute(file).with_context(|| format!("finding {}", file.display()))?;
+    let path = toml::Value::from(file.to_string_lossy().into_owned());
+    let text = format!("[jobs.dev]\ninputs = [\"in\"]\ncomponent = {path}\n");
+    Ok(config::resolve(Path::new(config::DEFAULT_FILE), &text)?)
 }
 
 fn settings(servers: &Servers, config: &Config) -> AwsSettings {
@@ -126,7 +143,7 @@ async fn host(
     let passing = tempfile::tempdir().context("making a folder for the host's data")?;
     config.host.data_dir = args.data.as_deref().unwrap_or(passing.path()).join("host");
     let hints = hints(&config, servers);
-    serve(config, began, signals, |running| {
+    serve(config, began, signals, args.watch, |running| {
         let (kinesis, dynamodb, api) = (servers.kinesis_url(), servers.dynamodb_url(), running.url());
         if json {
             return print::line(&json!({ "kinesis": kinesis, "dynamodb": dynamodb, "api": api }).to_string());

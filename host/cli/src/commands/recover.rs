@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use clap::Args;
 use futures::{StreamExt as _, TryStreamExt as _};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use pelton_aws::{DynamoChangelog, DynamoTable, JobTable};
+use pelton_aws::{DynamoChangelog, DynamoDeployments, DynamoTable, JobTable};
 use pelton_core::id::{CommitId, HostId, Incarnation};
 use pelton_engine::{RecoverError, RecoveredTask, Recovery};
 use serde::Serialize;
@@ -80,6 +80,8 @@ pub async fn run(args: RecoverArgs, json: bool) -> anyhow::Result<Outcome> {
     });
     let before = lost.meta.incarnation;
     let tasks = carry_over(&recovery, &lost.meta).await?;
+    let deployments = |incarnation| DynamoDeployments::new(table.clone(), incarnation, connections.clock.clone());
+    deployments(before).carry_over(&deployments(incarnation)).await?;
     jobs.recovered(lost, incarnation).await?;
     // Each task removed its own file; the folder is empty.
     let _ = std::fs::remove_dir(scratch);

@@ -29,10 +29,11 @@ pub async fn run(args: RunArgs, began: Instant) -> anyhow::Result<Outcome> {
     if config.jobs.is_empty() {
         return Err(usage(format!("{} has no [jobs.NAME], so there is nothing to run", file.display())));
     }
-    serve(config, began, &mut Signals::listen()?, |_| Ok(())).await
+    serve(config, began, &mut Signals::listen()?, false, |_| Ok(())).await
 }
 
-/// Runs the jobs of a configuration until told to stop; `up` is called once the host answers.
+/// Runs the jobs of a configuration until told to stop, and deploys a component that changes if its file is to be watched; `up`
+/// is called once the host answers.
 ///
 /// # Errors
 /// When a job cannot be started.
@@ -40,6 +41,7 @@ pub async fn serve(
     config: Config,
     began: Instant,
     signals: &mut Signals,
+    watch: bool,
     up: impl FnOnce(&Running) -> anyhow::Result<()>,
 ) -> anyhow::Result<Outcome> {
     let limit = humantime::format_duration(config.host.stop_limit).to_string();
@@ -58,8 +60,10 @@ pub async fn serve(
         return Err(error);
     }
     let news = tokio::spawn(running.tell_ready());
+    let watching = watch.then(|| tokio::spawn(running.watch()));
     signals.next().await;
     news.abort();
+    watching.iter().for_each(tokio::task::JoinHandle::abort);
     drain(running, &limit, signals).await
 }
 

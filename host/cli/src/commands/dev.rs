@@ -142,7 +142,7 @@ async fn host(
     // What the servers forget, the host must not remember.
     let passing = tempfile::tempdir().context("making a folder for the host's data")?;
     config.host.data_dir = args.data.as_deref().unwrap_or(passing.path()).join("host");
-    let hints = hints(&config, servers);
+    let hints = hints(&config, args.component.is_some(), servers);
     serve(config, began, signals, args.watch, |running| {
         let (kinesis, dynamodb, api) = (servers.kinesis_url(), servers.dynamodb_url(), running.url());
         if json {
@@ -154,7 +154,7 @@ async fn host(
 }
 
 /// Three commands to try, for the host at a URL.
-fn hints(config: &Config, servers: &Servers) -> impl Fn(&str) -> String + use<> {
+fn hints(config: &Config, is_alone: bool, servers: &Servers) -> impl Fn(&str) -> String + use<> {
     let (job, stream) = config.jobs.iter().next().map_or(("JOB".to_owned(), "STREAM".to_owned()), |(name, job)| {
         (name.clone(), job.inputs.first().cloned().unwrap_or_default())
     });
@@ -166,12 +166,17 @@ fn hints(config: &Config, servers: &Servers) -> impl Fn(&str) -> String + use<> 
     let any_port = config.host.listen.port() == 0;
     move |api| {
         let by_url = if any_port { format!(" --url {api}") } else { by_file.clone() };
+        // Without a configuration the host tells what the job reads.
+        let planned = match is_alone {
+            true => format!(" --url {api}"),
+            false => format!("{by_file} --endpoint-url {kinesis}"),
+        };
         format!(
             "Try, in another terminal:\n  \
              echo '{{\"key\": \"customer-17\", \"data\": \"hello\"}}' \
              | pelton put {stream} --file - --endpoint-url {kinesis}\n  \
              pelton status{by_url}\n  \
-             pelton plan {job} --key customer-17{by_file} --endpoint-url {kinesis}"
+             pelton plan {job} --key customer-17{planned}"
         )
     }
 }

@@ -30,6 +30,7 @@ impl From<DeployError> for Refusal {
             DeployError::Component(..) => Kind::InvalidComponent,
             DeployError::Init { .. } => Kind::InvalidDeployment,
             DeployError::NoDeployment(_) => Kind::UnknownDeployment,
+            DeployError::NotBrought(_) => Kind::ServiceUnavailable,
             DeployError::NoTask => Kind::NotReady,
             DeployError::NoCanary | DeployError::NoPrevious | DeployError::Contended => Kind::Conflict,
         };

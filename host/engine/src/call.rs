@@ -51,7 +51,7 @@ impl TaskCell {
         if let Some(guest) = guest {
             return Ok(guest);
         }
-        let unborn = unborn.map_or_else(|| deployed.program.prepare(deployed.identity(self.id)), Ok)?;
+        let unborn = unborn.map_or_else(|| deployed.program.prepare(deployed.identity(self.id), u64::MAX), Ok)?;
         unborn.begin(view.clone(), invocation)
     }
 

@@ -377,8 +377,8 @@ impl TaskCell {
     }
 
     fn stopped(&self, work: &mut Work, cause: &StopCause) {
-        work.guest = None;
-        work.put_off = None;
+        (work.guest, work.unborn, work.put_off) = (None, None, None);
+        drop(lock(&self.prepared).take());
         work.events.clear();
         self.job.hub.leave(self.id);
         match cause {

@@ -5,11 +5,11 @@ mod fleet;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pelton_core::id::{DeploymentNumber, Digest, TaskId};
 use pelton_core::rollout::{Canary, Rollout};
-use pelton_core::task::Event;
+use pelton_core::task::{Event, PhaseName};
 
 use crate::cell::{TaskCell, lock};
 use crate::events::Happening;
@@ -22,6 +22,10 @@ pub(crate) use fleet::{Deployed, Fleet};
 
 /// How often a host looks whether another one deployed something.
 const LOOK_INTERVAL: Duration = Duration::from_secs(2);
+/// How often a host tries again to run what it could not.
+const REFUSED_INTERVAL: Duration = Duration::from_secs(30);
+/// How long instances are made beforehand, all together and each.
+const PREPARING_LIMIT: Duration = Duration::from_secs(1);
 /// Seeds an `init` that is only tried.
 const DRY_RUN_SEED: u64 = 0;
 
@@ -57,6 +61,9 @@ pub enum DeployError {
     /// Others changed what runs at the same time, again and again.
     #[error("others change what the job runs at the same time; try again")]
     Contended,
+    /// It is kept what the tasks are to run, and this host does not have them run it yet.
+    #[error("it stands in the table, and this host goes on with what it runs: {0}; it tries again by itself")]
+    NotBrought(String),
     /// A service failed.
     #[error(transparent)]
     Port(#[from] PortError),
@@ -121,8 +128,8 @@ impl Job {
                 Ok(rollout.try_out(Canary { deployment: number, tasks: tasks.clone(), failures_max: *failures_max }))
             }
         };
-        shared.fleet.change(change).await?;
-        bring(shared).await;
+        let changed = shared.fleet.change(change).await?;
+        self.brought(changed).await?;
         Ok(deployment)
     }
 
@@ -131,9 +138,14 @@ impl Job {
     /// # Errors
     /// When there is none, or a service fails.
     pub async fn promote(&self) -> Result<(), DeployError> {
-        self.shared.fleet.change(|rollout| rollout.promote().ok_or(DeployError::NoCanary)).await?;
-        bring(&self.shared).await;
-        Ok(())
+        let fleet = &self.shared.fleet;
+        let canary = fleet.standing().await?.canary.ok_or(DeployError::NoCanary)?.deployment;
+        fleet.prepare(canary, &self.shared.spec).await?;
+        let promoted = |rollout: &Rollout| match &rollout.canary {
+            Some(standing) if standing.deployment == canary => Ok(rollout.deploy(canary)),
+            _ => Err(DeployError::NoCanary),
+        };
+        self.brought(fleet.change(promoted).await?).await
     }
 
     /// Has the canary's tasks go back.
@@ -145,9 +157,7 @@ impl Job {
             let canary = rollout.canary.as_ref().map(|canary| canary.deployment);
             canary.and_then(|canary| rollout.without_canary(canary)).ok_or(DeployError::NoCanary)
         };
-        self.shared.fleet.change(without).await?;
-        bring(&self.shared).await;
-        Ok(())
+        self.brought(self.shared.fleet.change(without).await?).await
     }
 
     /// Has every task run an earlier deployment from now on: that before the current one, or another.
@@ -155,17 +165,24 @@ impl Job {
     /// # Errors
     /// When there is none, or a service fails.
     pub async fn roll_back(&self, to: Option<DeploymentNumber>) -> Result<(), DeployError> {
-        if let Some(number) = to {
-            // One that cannot run here is not asked for.
-            self.shared.fleet.prepare(number, &self.shared.spec).await?;
-        }
-        let back = |rollout: &Rollout| {
-            let number = to.or(rollout.previous).ok_or(DeployError::NoPrevious)?;
-            Ok(rollout.deploy(number))
+        let fleet = &self.shared.fleet;
+        let number = match to {
+            Some(number) => number,
+            None => fleet.standing().await?.previous.ok_or(DeployError::NoPrevious)?,
         };
-        self.shared.fleet.change(back).await?;
+        // One that cannot run here is not asked for.
+        fleet.prepare(number, &self.shared.spec).await?;
+        self.brought(fleet.change(|rollout| Ok(rollout.deploy(number))).await?).await
+    }
+
+    /// Brings a change to the tasks of this host.
+    async fn brought(&self, changed: Rollout) -> Result<(), DeployError> {
+        let fleet = &self.shared.fleet;
         bring(&self.shared).await;
-        Ok(())
+        if fleet.rollout().revision >= changed.revision {
+            return Ok(());
+        }
+        Err(DeployError::NotBrought(lock(&fleet.refusal).clone().unwrap_or_else(|| "the table does not answer".into())))
     }
 
     /// Has an instance begin on some task's state as it stands.
@@ -193,13 +210,31 @@ pub(crate) async fn keep_rolling_out(shared: Arc<JobShared>) {
     }
 }
 
-/// Brings what the table says to the tasks: compiled, instances at hand, and only then assigned.
+/// Brings what the table says to the tasks: compiled, instances at hand, and only then assigned. Whoever asked for it may go away
+/// meanwhile: it is done to its end, and one after another.
 async fn bring(shared: &Arc<JobShared>) {
+    let shared = shared.clone();
+    // It is nobody's to cancel, and its own panic is in the log.
+    let _ = tokio::spawn(async move { bring_now(&shared).await }).await;
+}
+
+async fn bring_now(shared: &Arc<JobShared>) {
     let fleet = &shared.fleet;
-    let _one_at_a_time = fleet.bringing.lock().await;
+    let mut refused = fleet.bringing.lock().await;
     let refusal = match fleet.deployments.rollout().await {
-        Ok(Some(rollout)) if rollout.revision == fleet.rollout().revision => return,
-        Ok(Some(rollout)) => apply(shared, rollout).await.err().map(|error| error.to_string()),
+        Ok(Some(rollout)) if rollout.revision == fleet.rollout().revision => None,
+        Ok(Some(rollout))
+            if refused
+                .is_some_and(|(revision, at)| revision == rollout.revision && at.elapsed() < REFUSED_INTERVAL) =>
+        {
+            return;
+        }
+        Ok(Some(rollout)) => {
+            let revision = rollout.revision;
+            let refusal = apply(shared, rollout).await.err().map(|error| error.to_string());
+            *refused = refusal.as_ref().map(|_| (revision, Instant::now()));
+            refusal
+        }
         Ok(None) => Some("what the job runs is gone from the table".into()),
         Err(error) => {
             tracing::debug!("job {}: looking what to run: {error}", shared.spec.meta.name);
@@ -226,10 +261,12 @@ async fn apply(shared: &Arc<JobShared>, rollout: Rollout) -> Result<(), DeployEr
     shared.events.tell(shared.ports.clock.now_ms(), &shared.name, what);
     let shared = shared.clone();
     let prepared = tokio::task::spawn_blocking(move || {
+        let began = Instant::now();
         for cell in shared.cells() {
             let assignment = rollout.assignment(cell.id);
             if assignment != before.assignment(cell.id) {
-                if assignment.deployment != before.assignment(cell.id).deployment {
+                // A deployment whose instances are slow to come is not to hold up the tasks that leave it.
+                if assignment.deployment != before.assignment(cell.id).deployment && began.elapsed() < PREPARING_LIMIT {
                     cell.prepare(&shared.fleet.deployed(assignment.deployment));
                 }
                 cell.tell(Event::Assign(assignment));
@@ -269,7 +306,11 @@ pub(crate) async fn take_back(shared: Arc<JobShared>, task: TaskId, canary: Depl
 impl TaskCell {
     /// Has an instance of a deployment at hand. Where there is none to be had the swap makes one.
     fn prepare(&self, deployed: &Arc<Deployed>) {
-        match deployed.program.prepare(deployed.identity(self.id)) {
+        let running = lock(&self.status).phase == PhaseName::Running;
+        if !running {
+            return;
+        }
+        match deployed.program.prepare(deployed.identity(self.id), PREPARING_LIMIT.as_millis() as u64) {
             Ok(unborn) => *lock(&self.prepared) = Some((deployed.deployment.number, unborn)),
             Err(fault) => tracing::debug!("task {}: an instance beforehand: {fault}", self.id),
         }

@@ -8,7 +8,7 @@ use aws_sdk_kinesis::primitives::Blob;
 use pelton_core::slice::HashKey;
 use pelton_e2e::aggregate::{Part, aggregate, damaged, part};
 use pelton_e2e::host::HostFiles;
-use pelton_e2e::process::{Process, component, wait_for};
+use pelton_e2e::process::{Process, component, pelton_says, wait_for};
 use pelton_e2e::stage::{Stage, entry};
 
 const LIMIT: Duration = Duration::from_secs(40);
@@ -139,12 +139,10 @@ fn a_dead_letter_is_folded_once_after_all_or_dropped() -> Result<()> {
     wait_for("another attempt", LIMIT, || Ok((api.get(&at(cured))?.1["attempts"] == 3).then_some(())))?;
     ensure!(!api.fates("odd")?.contains_key("redriven"));
 
-    process.kill()?;
     let text = std::fs::read_to_string(&host.config)?;
     std::fs::write(&host.config, format!("{text}\n[jobs.odd.config]\ncure = true\n"))?;
-    let mut process = host.start(&[])?;
-    let api = host.api()?;
-    api.wait_caught_up("odd", LIMIT)?;
+    let (exit, _, said) = pelton_says(&["deploy", "odd", "-c", &host.config.to_string_lossy()])?;
+    ensure!(exit == 0, "{said}");
     for _ in 0..5 {
         // However often it is asked for.
         let status = api.post(&format!("{}/redrive", at(cured)))?;

@@ -9,7 +9,7 @@ use pelton_e2e::events::Watch;
 use pelton_e2e::host::HostFiles;
 use pelton_e2e::process::{Process, component};
 use pelton_e2e::stage::{Stage, entry};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 const LIMIT: Duration = Duration::from_secs(40);
 
@@ -72,11 +72,39 @@ fn paged(api: &Api, contract: &mut Contract, path: &str, items: &str, next: &str
         from = format!("&{start}={}", next.replace('+', "%2B"));
     }
     let key = |item: &Value| {
-        let names = ["job", "task", "number", "shard", "digest", "key_base64"];
+        let names = ["job", "task", "number", "shard", "digest", "key_base64", "deployment"];
         names.map(|name| item[name].to_string())
     };
     let keys = |items: &[Value]| items.iter().map(key).collect::<Vec<_>>();
     ensure!(keys(&seen) == keys(whole), "{path}: the pages have {seen:?}, not {whole:?}");
+    Ok(())
+}
+
+/// Calls every operation that changes what a job runs.
+fn every_deployment(api: &Api, contract: &mut Contract, digest: &str) -> Result<()> {
+    let deploy = |api: &Api, contract: &mut Contract, status: u16, body: Value| {
+        call(api, contract, &format!("{status} POST /v1/jobs/{{job=other}}/deployments"), body.to_string().as_bytes())
+    };
+    deploy(api, contract, 201, json!({ "component": digest, "canary": { "percent": 50 } }))?;
+    call(api, contract, "200 GET /v1/jobs/{job=other}", b"")?;
+    call(api, contract, "200 DELETE /v1/jobs/{job=other}/canary", b"")?;
+    deploy(api, contract, 201, json!({ "component": digest, "canary": { "tasks": [1] }, "config": { "a": "b" } }))?;
+    call(api, contract, "200 POST /v1/jobs/{job=other}/canary/promote", b"")?;
+    deploy(api, contract, 201, json!({ "component": digest, "limits": { "log_lines": 5 } }))?;
+    call(api, contract, "200 GET /v1/jobs/{job=other}/rollout", b"")?;
+    call(api, contract, "200 POST /v1/jobs/{job=other}/rollback", b"")?;
+    call(api, contract, "200 POST /v1/jobs/{job=other}/rollback?to=1", b"")?;
+    paged(api, contract, "/v1/jobs/{job=other}/deployments", "deployments", "next", "start")?;
+    for line in [
+        "409 DELETE /v1/jobs/{job=other}/canary",
+        "409 POST /v1/jobs/{job=other}/canary/promote",
+        "404 POST /v1/jobs/{job=other}/rollback?to=99",
+        "400 POST /v1/jobs/{job=other}/rollback?to=x",
+        "404 GET /v1/jobs/{job=none}/rollout",
+        "400 POST /v1/jobs/{job=other}/deployments",
+    ] {
+        call(api, contract, line, b"")?;
+    }
     Ok(())
 }
 
@@ -140,6 +168,7 @@ fn every_operation(api: &Api, contract: &mut Contract) -> Result<()> {
     ensure!(refused.status == 421);
     contract.check("GET /v1/jobs", &refused)?;
 
+    every_deployment(api, contract, digest)?;
     let letter =
         |at: usize| format!("/v1/jobs/{{job=odd}}/dead-letters/{{task={task}}}/{{number={}}}", letters[at]["number"]);
     call(api, contract, &format!("200 GET {}", letter(0)), b"")?;

@@ -106,7 +106,7 @@ fn one_that_logs_without_end_is_heard_at_its_pace() -> Result<()> {
         Ok(process.said()?.contains("lines were dropped: it logs more than 5 a second, `log-lines`").then_some(()))
     })?;
     let said = process.said()?;
-    let lines = said.lines().filter(|line| line.contains("task 0: chatter"));
+    let lines = said.lines().filter(|line| line.contains("task 0 deployment 1: chatter"));
     // The call may last for several seconds where the machine is busy.
     ensure!((1..=50).contains(&lines.count()), "too much was logged: {said}");
     Ok(())

@@ -51,7 +51,7 @@ fn plain_bindings_run_as_a_task_and_keep_their_state() -> Result<()> {
     process.kill()?;
     let logged = process.said()?;
     ensure!(
-        logged.contains("job stores task 0: count: ada stands at 2"),
+        logged.contains("job stores task 0 deployment 1: count: ada stands at 2"),
         "the guest's line is not in the log: {logged}"
     );
 

@@ -36,7 +36,7 @@ pub struct DeployArgs {
     #[arg(long, value_name = "SHARE|TASKS")]
     pub canary: Option<String>,
     /// At which failed call of one task a canary is taken back.
-    #[arg(long, value_name = "N", default_value_t = 3, requires = "canary")]
+    #[arg(long, value_name = "N", default_value_t = 3, requires = "canary", value_parser = clap::value_parser!(u32).range(1..=1_000))]
     pub failures: u32,
     /// Do not wait until the tasks run it.
     #[arg(long)]
@@ -107,7 +107,14 @@ pub async fn deploy(args: DeployArgs, json: bool) -> anyhow::Result<Outcome> {
     let path = ["v1", "jobs", &args.job, "deployments"];
     let made: DeploymentView = host.post_json(&path, &request).await?;
     if !args.no_wait {
-        wait(&host, &args.job).await?;
+        let rollout = wait(&host, &args.job).await?;
+        let canary = rollout.canary.as_ref().map(|canary| canary.deployment);
+        if request.canary.is_some() && canary != Some(made.deployment) {
+            bail!(
+                "canary {} is no more: it has failed, or somebody ended it; the host's log and /v1/events say why",
+                made.deployment
+            );
+        }
     }
     if json {
         print::json(&made)?
@@ -185,7 +192,9 @@ async fn told(host: &HostClient, job: &str, rollout: &RolloutView, json: bool) -
 
 /// What the configuration says of the job; where there is none, what its current deployment is.
 async fn basis(args: &DeployArgs, host: &HostClient) -> anyhow::Result<Basis> {
-    let configured = config::load_if_any(args.host.config.config.as_deref())?;
+    // Another host's job is not what a file that happens to be here says.
+    let named = args.host.config.config.as_deref();
+    let configured = if args.host.url.is_some() && named.is_none() { None } else { config::load_if_any(named)? };
     if let Some(mut config) = configured {
         let file = config.file.display().to_string();
         let known = || usage(format!("{file} has no [jobs.{}]", args.job));
@@ -214,15 +223,15 @@ async fn push(host: &HostClient, file: &Path) -> anyhow::Result<String> {
 fn canary(text: &str, failures_max: u32) -> anyhow::Result<CanaryRequest> {
     let wrong = || usage(format!("--canary {text:?}: a share such as 10%, or tasks such as 0,17,42"));
     if let Some(percent) = text.strip_suffix('%') {
-        let percent = percent.parse().map_err(|_| wrong())?;
+        let percent = percent.parse().ok().filter(|percent| (1..=100).contains(percent)).ok_or_else(wrong)?;
         return Ok(CanaryRequest { percent: Some(percent), tasks: None, failures_max });
     }
     let tasks = text.split(',').map(|task| task.trim().parse()).collect::<Result<_, _>>().map_err(|_| wrong())?;
     Ok(CanaryRequest { percent: None, tasks: Some(tasks), failures_max })
 }
 
-/// Waits until every task that runs is at what it is to run.
-async fn wait(host: &HostClient, job: &str) -> anyhow::Result<()> {
+/// Waits until every task that runs is at what it is to run, and says how many are stopped. Returns what they are to run.
+async fn wait(host: &HostClient, job: &str) -> anyhow::Result<RolloutView> {
     let began = Instant::now();
     let mut told = Instant::now();
     loop {
@@ -235,7 +244,14 @@ async fn wait(host: &HostClient, job: &str) -> anyhow::Result<()> {
         let runs = |phase: PhaseView| phase == PhaseView::Running;
         let late = tasks.iter().filter(|task| runs(task.phase) && !is_there(task.task, task.deployment)).count();
         if late == 0 {
-            return Ok(());
+            let stopped = tasks.iter().filter(|task| task.phase == PhaseView::Stopped).count();
+            if stopped > 0 {
+                eprintln!(
+                    "{stopped} of {} tasks are stopped, and stay so until the host starts again; `pelton status` says why",
+                    tasks.len()
+                );
+            }
+            return Ok(rollout);
         }
         if began.elapsed() > SWAPPED_LIMIT {
             bail!("{late} tasks have not changed yet; they will at their next chance, `pelton status` shows them");

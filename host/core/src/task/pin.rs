@@ -35,11 +35,13 @@ pub(super) struct Pin {
     next: Option<Assignment>,
     /// Calls that failed while it is a canary.
     failures: u32,
+    /// A call failed while the pin was to change already.
+    gave_up: bool,
 }
 
 impl Pin {
     pub fn new(now: Assignment) -> Self {
-        Self { now, next: None, failures: 0 }
+        Self { now, next: None, failures: 0, gave_up: false }
     }
 
     pub fn deployment(&self) -> DeploymentNumber {
@@ -50,7 +52,7 @@ impl Pin {
     pub fn assign(&mut self, assignment: Assignment) {
         if assignment.deployment == self.now.deployment {
             // One that failed here is assigned anew on purpose.
-            (self.now, self.next, self.failures) = (assignment, None, 0);
+            *self = Self::new(assignment);
         } else {
             self.next = Some(assignment);
         }
@@ -63,7 +65,8 @@ impl Pin {
 
     /// Whether the logic is not to be called any more.
     pub fn has_failed(&self) -> bool {
-        self.is_leaving() && self.trial().is_some_and(|trial| self.failures >= trial.failures_max)
+        let is_over = self.trial().is_some_and(|trial| self.failures >= trial.failures_max);
+        self.is_leaving() && (is_over || self.gave_up)
     }
 
     pub fn trial(&self) -> Option<Trial> {
@@ -81,10 +84,16 @@ impl Pin {
         over
     }
 
+    /// A call failed. Returns whether that is left to what comes next.
+    pub fn gives_up(&mut self) -> bool {
+        self.gave_up |= self.is_leaving();
+        self.gave_up
+    }
+
     /// The pin changes, if it is to.
     pub fn change(&mut self) -> Option<Assignment> {
         let next = self.next.take()?;
-        (self.now, self.failures) = (next, 0);
+        *self = Self::new(next);
         Some(next)
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use pelton_core::id::{DeploymentNumber, Digest, TaskId};
 use pelton_core::rollout::Rollout;
@@ -32,8 +33,8 @@ pub(crate) struct Fleet {
     pub(super) rollout: Mutex<Rollout>,
     /// Why this host does not run what it is to.
     pub(super) refusal: Mutex<Option<String>>,
-    /// One change at a time is brought to the tasks.
-    pub(super) bringing: tokio::sync::Mutex<()>,
+    /// One change at a time is brought to the tasks. Holds the revision that was refused last, and when.
+    pub(super) bringing: tokio::sync::Mutex<Option<(u64, Instant)>>,
 }
 
 impl Deployed {
@@ -92,13 +93,37 @@ impl Fleet {
             refusal: Mutex::default(),
             bringing: tokio::sync::Mutex::default(),
         };
-        for number in rollout.deployments() {
-            fleet
-                .prepare(number, spec)
-                .await
-                .map_err(|error| PortError::Stop(format!("deployment {number}: {error}")))?;
-        }
+        fleet.begin(rollout, spec).await?;
         Ok(fleet)
+    }
+
+    /// Has ready what the tasks are to run. A host that cannot begin with all of it begins with what it can, and says so: from
+    /// there somebody may deploy or roll back.
+    async fn begin(&self, mut rollout: Rollout, spec: &JobSpec) -> Result<(), PortError> {
+        let mut refusal = None;
+        if let Some(canary) = rollout.canary.as_ref().map(|canary| canary.deployment)
+            && let Err(error) = self.prepare(canary, spec).await
+        {
+            refusal = Some(format!("canary {canary}: {error}"));
+            rollout.canary = None;
+        }
+        if let Err(error) = self.prepare(rollout.current, spec).await {
+            let current = rollout.current;
+            let why = format!("deployment {current}: {error}");
+            let previous = rollout.previous.ok_or_else(|| PortError::Stop(why.clone()))?;
+            self.prepare(previous, spec)
+                .await
+                .map_err(|error| PortError::Stop(format!("{why}; deployment {previous}: {error}")))?;
+            (rollout.current, refusal) = (previous, Some(why));
+        }
+        if let Some(why) = &refusal {
+            tracing::error!("job {} begins with deployment {}: {why}", spec.meta.name, rollout.current);
+            // What stands is looked at again as if it were new.
+            rollout.revision -= 1;
+        }
+        *lock(&self.rollout) = rollout;
+        *lock(&self.refusal) = refusal;
+        Ok(())
     }
 
     pub fn rollout(&self) -> Rollout {
@@ -139,19 +164,23 @@ impl Fleet {
         loaded.map_err(|error| DeployError::Component(component, error))
     }
 
+    /// What stands in the table.
+    pub(super) async fn standing(&self) -> Result<Rollout, DeployError> {
+        let gone = || PortError::Stop("what the job runs is gone from the table".into());
+        Ok(self.deployments.rollout().await?.ok_or_else(gone)?)
+    }
+
     /// Changes what stands in the table, whoever else does so at the same time.
     pub(super) async fn change(
         &self,
         to: impl Fn(&Rollout) -> Result<Rollout, DeployError>,
-    ) -> Result<(), DeployError> {
+    ) -> Result<Rollout, DeployError> {
         for _ in 0..CHANGES_TRIED_MAX {
-            let gone = || PortError::Stop("what the job runs is gone from the table".into());
-            let standing = self.deployments.rollout().await?.ok_or_else(gone)?;
-            let next = to(&standing)?;
+            let next = to(&self.standing().await?)?;
             match self.deployments.set_rollout(&next).await? {
-                PutOutcome::Applied => return Ok(()),
+                PutOutcome::Applied => return Ok(next),
                 // It may be our own, from a request whose reply was lost.
-                PutOutcome::Exists if self.deployments.rollout().await?.as_ref() == Some(&next) => return Ok(()),
+                PutOutcome::Exists if self.standing().await? == next => return Ok(next),
                 PutOutcome::Exists => {}
             }
         }

@@ -185,8 +185,8 @@ impl Program {
     /// Instantiates the component for a task. What runs meanwhile sees no state, and a time and chance that are always the same.
     ///
     /// # Errors
-    /// When it traps, takes too long or needs more than it may have.
-    pub fn prepare(&self, identity: &Identity) -> Result<Unborn, GuestFault> {
+    /// When it traps, takes longer than this many milliseconds, or needs more than it may have.
+    pub fn prepare(&self, identity: &Identity, timeout_ms: u64) -> Result<Unborn, GuestFault> {
         let ambient = Arc::new(Ambient::default());
         let seed = u128::from_be_bytes(identity.incarnation.0) ^ u128::from(identity.task.0);
         let mut resources = ResourceTable::new();
@@ -208,7 +208,7 @@ impl Program {
         store.limiter(|state| &mut state.growth);
         store.set_hostcall_fuel(CALL_BYTES_MAX);
         store.set_max_component_handles(HANDLES_MAX);
-        deadline(&mut store);
+        deadline(&mut store, timeout_ms.min(identity.limits.batch_timeout_ms));
         let (exports, timer_handler) = self.instantiate(&mut store).map_err(|error| unstarted(&store, &error))?;
         Ok(Unborn { guest: Guest { store, exports, timer_handler, ambient } })
     }
@@ -218,7 +218,7 @@ impl Program {
     /// # Errors
     /// As for [`Program::prepare`] and [`Unborn::begin`].
     pub fn start(&self, identity: &Identity, view: View, invocation: Invocation) -> Result<Guest, GuestFault> {
-        self.prepare(identity)?.begin(view, invocation)
+        self.prepare(identity, u64::MAX)?.begin(view, invocation)
     }
 }
 
@@ -330,7 +330,8 @@ impl Guest {
 
 fn begin(store: &mut Store<HostState>, ambient: &Ambient, view: View, invocation: Invocation, read_only: bool) {
     ambient.begin(invocation.time_ms, invocation.seed);
-    deadline(store);
+    let timeout_ms = store.data().identity.limits.batch_timeout_ms;
+    deadline(store, timeout_ms);
     let state = store.data_mut();
     state.state.begin(view, &state.identity.limits, read_only);
     state.outputs.clear();
@@ -340,8 +341,7 @@ fn begin(store: &mut Store<HostState>, ambient: &Ambient, view: View, invocation
     state.cursors.clear();
 }
 
-fn deadline(store: &mut Store<HostState>) {
-    let timeout_ms = store.data().identity.limits.batch_timeout_ms;
+fn deadline(store: &mut Store<HostState>, timeout_ms: u64) {
     // One tick more, because the present one is partly over.
     store.set_epoch_deadline(timeout_ms.div_ceil(EPOCH_MS) + 1);
 }

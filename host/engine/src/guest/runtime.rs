@@ -69,8 +69,10 @@ fn config(instances_max: u32) -> Config {
     let mut pool = PoolingAllocationConfig::new();
     // Most guests have one to four core instances; those with many take from the same totals.
     let parts = instances_max.saturating_mul(4).max(CORE_PARTS_MAX * 4);
+    // These are only counted, and take nothing beforehand.
+    let core_instances = instances_max.saturating_mul(CORE_PARTS_MAX);
     pool.total_component_instances(instances_max)
-        .total_core_instances(parts)
+        .total_core_instances(core_instances)
         .total_memories(instances_max.saturating_mul(2).max(CORE_PARTS_MAX))
         .total_tables(parts)
         .total_stacks(0)

@@ -101,6 +101,8 @@ impl Running {
                     self.open = super::Open::default();
                 }
                 match self.pin.trial() {
+                    // What the task goes on with may do better: it is no attempt, and stops nothing.
+                    _ if self.pin.gives_up() => self.put_back(&work),
                     Some(trial) => self.trial_failed(now_ms, &work, failure, trial, effects),
                     None => self.failed(now_ms, &work, invoked, failure),
                 }
@@ -160,13 +162,18 @@ impl Running {
         }
     }
 
-    /// A canary failed: what it was given waits for it, or for what the task goes back to.
-    fn trial_failed(&mut self, now_ms: u64, work: &Work, failure: Failure, trial: Trial, effects: &mut Vec<Effect>) {
+    /// What a call was given waits for another.
+    fn put_back(&mut self, work: &Work) {
         match work {
             Work::Records(batch) => self.intake.put_back(batch),
             Work::Redrive(number, letter, _) => self.redrives.push_front((*number, letter.clone())),
             Work::Timers(_) => {}
         }
+    }
+
+    /// A canary failed: what it was given waits for it, or for what the task goes back to.
+    fn trial_failed(&mut self, now_ms: u64, work: &Work, failure: Failure, trial: Trial, effects: &mut Vec<Effect>) {
+        self.put_back(work);
         if self.pin.failed(trial) {
             effects.push(Effect::TrialFailed(self.pin.deployment(), failure.message));
         } else {

@@ -260,6 +260,50 @@ fn a_canary_that_fails_takes_itself_back() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn a_host_that_cannot_load_what_it_is_to_run_begins_with_what_ran_before() -> Result<()> {
+    let stage = Stage::set(&[("in", 1)])?;
+    let host = host(&stage, 4, "version = 1")?;
+    let mut process = host.start(&[])?;
+    let api = host.api()?;
+    let mut feed = Feed::default();
+    feed.put(&stage, 100)?;
+    feed.check(&api)?;
+    let (status, pushed) = api.put("/v1/components", rebuilt(&std::fs::read(component("ledger")?)?))?;
+    ensure!(status == 201, "{pushed}");
+    let (status, made) = ask(&api, "POST", "deployments", &json!({ "component": pushed["digest"] }))?;
+    ensure!(status == 201 && made["deployment"] == 2, "{made}");
+    process.kill()?;
+
+    // The component is lost, in the table and as compiled here.
+    let client = table::client(&stage.servers.dynamodb());
+    let digest = pushed["digest"].as_str().context("a digest")?.trim_start_matches("sha256:");
+    let key = |name: &str| AttributeValue::S(name.to_owned());
+    let delete = client.delete_item().table_name("pelton-test").key("pk", key(&format!("component/{digest}")));
+    stage.run(delete.key("sk", key("head")).send())?;
+    std::fs::remove_dir_all(host.data.join("compiled"))?;
+    let mut process = host.start(&[])?;
+    wait_for("the job to run", LIMIT, || Ok(current(&api).ok()))?;
+    let (_, job) = api.get(&format!("/v1/jobs/{JOB}"))?;
+    let refusal = job["refusal"].as_str().context("a refusal")?;
+    ensure!(job["deployment"] == 1 && refusal.contains("is kept"), "{job}");
+    feed.put(&stage, 100)?;
+    feed.check(&api)?;
+
+    // And it can be set right from there.
+    let (status, rollout) = ask(&api, "POST", "rollback", &json!(null))?;
+    ensure!(status == 200 && rollout["current"] == 1 && rollout["previous"] == 2, "{rollout}");
+    wait_for("the refusal to be over", LIMIT, || {
+        let (_, job) = api.get(&format!("/v1/jobs/{JOB}"))?;
+        Ok(job["refusal"].is_null().then_some(()))
+    })?;
+    feed.put(&stage, 100)?;
+    feed.check(&api)?;
+    process.terminate()?;
+    ensure!(process.wait(LIMIT)?.success(), "{}", process.said()?);
+    Ok(())
+}
+
 /// A component with the same logic and another digest: what tools leave out of it changes.
 fn rebuilt(component: &[u8]) -> Vec<u8> {
     let section = [0, 5, 4, b'n', b'o', b't', b'e'];

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use crate::commit::StoredCommit;
+use crate::commit::{Commit, Outgoing};
 use crate::id::{CommitId, Epoch};
 use crate::mutant::{Mutant, wrong};
 
@@ -35,7 +35,7 @@ pub enum AppendNext {
 #[derive(Clone, Debug)]
 pub struct Append {
     /// What is appended.
-    pub commit: Arc<StoredCommit>,
+    pub commit: Arc<Outgoing>,
     /// In which epoch.
     pub epoch: Epoch,
     attempt: u32,
@@ -43,8 +43,8 @@ pub struct Append {
 
 impl Append {
     /// Begins an append; the first thing it needs is `Put(0)`.
-    pub fn new(commit: StoredCommit, epoch: Epoch) -> Self {
-        Self { commit: Arc::new(commit), epoch, attempt: 0 }
+    pub fn new(commit: Commit, epoch: Epoch) -> Self {
+        Self { commit: Arc::new(Outgoing::new(commit)), epoch, attempt: 0 }
     }
 
     /// Takes what a put came to.
@@ -60,7 +60,7 @@ impl Append {
     /// Takes the id that stands at the number, if any does.
     pub fn read(&mut self, standing: Option<CommitId>) -> AppendNext {
         match standing {
-            Some(id) if id == self.commit.id => AppendNext::Done,
+            Some(id) if id == self.commit.commit().id => AppendNext::Done,
             Some(_) => AppendNext::Fenced,
             None => self.again(),
         }

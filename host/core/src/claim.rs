@@ -1,14 +1,14 @@
 //! Becoming the owner of a task: claim its row, read its log to the tail, append a fence, and make sure that the log was
 //! not trimmed past the fence meanwhile. No clock and no lease: the log alone says who the owner is.
 
+use std::sync::Arc;
+
 use crate::append::{Append, AppendNext, PutReply};
 use crate::cause::StopCause;
-use crate::codec;
 use crate::commit::{Commit, CommitKind};
 use crate::id::{CommitId, CommitNumber, DeploymentNumber, Epoch};
 use crate::mutant::{Mutant, wrong};
 use crate::snapshot::Manifest;
-use crate::write_set::WriteSet;
 
 /// What stands at the end of a log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -96,9 +96,9 @@ impl Claim {
             kind: CommitKind::Fence,
             born: tail.number.next(),
             invocations: Vec::new(),
-            writes: WriteSet::default(),
+            writes: Arc::default(),
         };
-        let append = Append::new(codec::encode(&fence), self.epoch);
+        let append = Append::new(fence, self.epoch);
         self.append = Some(append.clone());
         ClaimNext::Put(append, 0)
     }
@@ -121,7 +121,7 @@ impl Claim {
         let append = self.append.as_ref().expect("an append is under way");
         match next {
             AppendNext::Put(attempt) => ClaimNext::Put(append.clone(), attempt),
-            AppendNext::Read => ClaimNext::Read(append.commit.number),
+            AppendNext::Read => ClaimNext::Read(append.commit.commit().number),
             AppendNext::Done => ClaimNext::ReadManifests,
             // The owner before us went on meanwhile, or another claims too: the new tail tells which.
             AppendNext::Fenced => ClaimNext::ReadTail,
@@ -130,7 +130,7 @@ impl Claim {
 
     /// The manifests, read after the fence stood.
     pub fn manifests(&mut self, manifests: Vec<Manifest>) -> ClaimNext {
-        let fence = self.append.as_ref().expect("the fence stands").commit.number;
+        let fence = self.append.as_ref().expect("the fence stands").commit.commit().number;
         let floor = manifests.iter().map(|manifest| manifest.floor).max().unwrap_or_default();
         if floor >= fence {
             return ClaimNext::Lost(StopCause::FenceTrimmed { fence, floor });

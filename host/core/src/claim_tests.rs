@@ -24,7 +24,7 @@ fn show(next: &ClaimNext) -> String {
     match next {
         ClaimNext::Claim => "claim".into(),
         ClaimNext::ReadTail => "tail?".into(),
-        ClaimNext::Put(append, attempt) => format!("put {} #{attempt}", append.commit.number),
+        ClaimNext::Put(append, attempt) => format!("put {} #{attempt}", append.commit.commit().number),
         ClaimNext::Read(number) => format!("read {number}"),
         ClaimNext::ReadManifests => "manifests?".into(),
         ClaimNext::Owned(ownership) => format!("owned at {}", ownership.fence),

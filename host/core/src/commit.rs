@@ -1,6 +1,9 @@
 //! A commit: one durable step of a task. It holds the state written, the positions reached and the outputs emitted by
 //! the same invocations, so that they can never disagree.
 
+use std::sync::{Arc, OnceLock};
+
+use crate::codec;
 use crate::dead_letter::Timer;
 use crate::id::{CommitId, CommitNumber, DeploymentNumber, Epoch, ShardKey};
 use crate::position::Position;
@@ -26,7 +29,7 @@ pub struct Commit {
     /// The guest calls whose effects the commit holds, in order.
     pub invocations: Vec<Invocation>,
     /// What changes in the state, system state included.
-    pub writes: WriteSet,
+    pub writes: Arc<WriteSet>,
 }
 
 /// What a commit is for.
@@ -78,6 +81,31 @@ pub struct InvokedRun {
     pub up_to: Position,
     /// How many there were that the logic was given.
     pub records: u32,
+}
+
+/// A commit on its way to the log. It is encoded by whoever sends it first, so that its task goes on meanwhile, and once: what was
+/// sent never changes.
+#[derive(Debug)]
+pub struct Outgoing {
+    commit: Commit,
+    stored: OnceLock<Arc<StoredCommit>>,
+}
+
+impl Outgoing {
+    /// A commit that is to be sent.
+    pub fn new(commit: Commit) -> Self {
+        Self { commit, stored: OnceLock::new() }
+    }
+
+    /// The commit.
+    pub fn commit(&self) -> &Commit {
+        &self.commit
+    }
+
+    /// As it is stored.
+    pub fn stored(&self) -> &Arc<StoredCommit> {
+        self.stored.get_or_init(|| Arc::new(codec::encode(&self.commit)))
+    }
 }
 
 /// A commit as it is stored: an item for the log, and parts where it is too large for one.

@@ -1,8 +1,9 @@
 //! Restores told as a log, what the local copy is, and what becomes of it.
 
+use std::sync::Arc;
+
 use super::*;
 use crate::id::DeploymentNumber;
-use crate::write_set::WriteSet;
 
 fn id(number: u64) -> CommitId {
     CommitId([number as u8; 16])
@@ -19,7 +20,7 @@ fn entry(number: u64) -> LogEntry {
         kind: CommitKind::Step,
         born: CommitNumber(number),
         invocations: Vec::new(),
-        writes: WriteSet::default(),
+        writes: Arc::default(),
     };
     LogEntry { number: CommitNumber(number), id: id(number), epoch: Epoch(1), commit: Ok(commit), stored_bytes: 1 }
 }

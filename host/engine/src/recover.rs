@@ -13,7 +13,6 @@ use pelton_core::id::{CommitId, CommitNumber, DeploymentNumber, HostId, Incarnat
 use pelton_core::limits::backoff_ms;
 use pelton_core::restore::{AfterApply, Restore, RestoreNext};
 use pelton_core::snapshot::{Manifest, StateMark};
-use pelton_core::write_set::WriteSet;
 use tokio::runtime::Handle;
 
 use crate::log;
@@ -196,7 +195,7 @@ impl Recovery {
             kind: CommitKind::Fence,
             born: at,
             invocations: Vec::new(),
-            writes: WriteSet::default(),
+            writes: Arc::default(),
         });
         // Nobody else knows of this incarnation: a number that is taken was taken by this request, its reply lost.
         self.ask(task, || self.to.put(task, epoch, &fence))?;

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use pelton_core::append::PutReply;
 use pelton_core::cause::StopCause;
 use pelton_core::claim::Tail;
-use pelton_core::commit::StoredCommit;
+use pelton_core::commit::{Outgoing, StoredCommit};
 use pelton_core::id::{CommitNumber, Epoch};
 use pelton_core::limits::backoff_ms;
 use pelton_core::output::Package;
@@ -87,11 +87,12 @@ impl TaskCell {
         }
     }
 
-    pub(crate) async fn put(self: Arc<Self>, commit: Arc<StoredCommit>, epoch: Epoch, attempt: u32) {
+    pub(crate) async fn put(self: Arc<Self>, commit: Arc<Outgoing>, epoch: Epoch, attempt: u32) {
         tokio::time::sleep(Duration::from_millis(backoff_ms(attempt))).await;
         fault::pass(FaultPoint::BeforeAppend);
-        let outcome = match self.stage(&commit).await {
-            Ok(()) => self.changelog().put(self.id, epoch, &commit).await,
+        let commit = commit.stored();
+        let outcome = match self.stage(commit).await {
+            Ok(()) => self.changelog().put(self.id, epoch, commit).await,
             Err(error) => Err(error),
         };
         fault::pass(FaultPoint::AfterAppend);

@@ -255,7 +255,7 @@ fn commit(task: u16, number: u64) -> Commit {
         kind: CommitKind::Step,
         born: CommitNumber(number),
         invocations: Vec::new(),
-        writes,
+        writes: Arc::new(writes),
     }
 }
 

@@ -160,7 +160,7 @@ impl World {
                 self.send(who, Request::ReadIdle);
             }
             Effect::Put { commit, epoch, attempt } => {
-                let commit = self.slip_put(who, commit, attempt);
+                let commit = self.slip_put(who, commit.stored().clone(), attempt);
                 let fence = commit.kind == CommitKind::Fence;
                 let pause = backoff_ms(attempt) + if fence { self.rng.below(self.shape.fence_ms) } else { 0 };
                 self.cover.staged_commits += u64::from(!commit.parts.is_empty());

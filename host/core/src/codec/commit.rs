@@ -1,6 +1,7 @@
 //! Commits as bytes: encoded once, never changed after they are sent.
 
 use std::cell::RefCell;
+use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use prost::Message;
@@ -242,6 +243,6 @@ fn from_wire(wire: wire::Commit) -> Result<Commit, DecodeError> {
         },
         born: CommitNumber(wire.born),
         invocations: wire.invocations.into_iter().map(invocation).collect::<Result<_, _>>()?,
-        writes: wire.writes.into_iter().map(|write| (write.key, write.value)).collect(),
+        writes: Arc::new(wire.writes.into_iter().map(|write| (write.key, write.value)).collect()),
     })
 }

@@ -54,7 +54,7 @@ fn commit(value: Vec<u8>) -> Commit {
         kind: CommitKind::Step,
         born: CommitNumber(7),
         invocations: kinds.into_iter().map(invocation).collect(),
-        writes: writes.into_iter().collect(),
+        writes: std::sync::Arc::new(writes.into_iter().collect()),
     }
 }
 

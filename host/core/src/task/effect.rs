@@ -7,7 +7,7 @@ use crate::append::PutReply;
 use crate::cause::StopCause;
 use crate::claim::Tail;
 use crate::codec::SystemEntry;
-use crate::commit::StoredCommit;
+use crate::commit::Outgoing;
 use crate::dead_letter::{DeadLetter, Timer};
 use crate::id::{CommitId, CommitNumber, DeploymentNumber, Epoch, ShardKey};
 use crate::intake::{Batch, Want};
@@ -85,7 +85,7 @@ pub enum Effect {
     /// After the pause of this attempt, stage the parts and put the commit on condition that its number is free.
     Put {
         /// What.
-        commit: Arc<StoredCommit>,
+        commit: Arc<Outgoing>,
         /// In which epoch.
         epoch: Epoch,
         /// From 0.

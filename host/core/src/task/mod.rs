@@ -246,7 +246,7 @@ impl Task {
             RestoreNext::Complete => self.load(effects),
             RestoreNext::Apply(commits, after) => {
                 for (commit, mark) in commits {
-                    effects.push(Effect::Apply(Applied { writes: Arc::new(commit.writes), mark }));
+                    effects.push(Effect::Apply(Applied { writes: commit.writes, mark }));
                 }
                 match after {
                     AfterApply::ReadLog(number) => effects.push(Effect::ReadLog(number)),

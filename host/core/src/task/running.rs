@@ -289,7 +289,7 @@ impl Running {
     }
 
     fn next_number(&self) -> CommitNumber {
-        let newest = self.sealed.as_ref().map_or(self.mark.number, |sealed| sealed.append.commit.number);
+        let newest = self.sealed.as_ref().map_or(self.mark.number, |sealed| sealed.append.commit.commit().number);
         newest.next()
     }
 

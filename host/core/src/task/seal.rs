@@ -152,10 +152,9 @@ impl Open {
             kind: CommitKind::Step,
             born: header.born,
             invocations: open.invocations,
-            writes,
+            writes: Arc::new(writes),
         };
         assert_eq!(header.before.number.next(), commit.number, "one append in flight");
-        let stored = codec::encode(&commit);
         let mark = StateMark {
             log_bytes: header.before.log_bytes,
             number: commit.number,
@@ -163,12 +162,8 @@ impl Open {
             epoch: commit.epoch,
             last_step_id: step_id(commit.kind, commit.id, &header.before),
         };
-        Sealed {
-            append: Append::new(stored, header.epoch),
-            writes: Arc::new(commit.writes),
-            outputs: open.outputs,
-            mark,
-        }
+        let writes = commit.writes.clone();
+        Sealed { append: Append::new(commit, header.epoch), writes, outputs: open.outputs, mark }
     }
 }
 
@@ -191,7 +186,7 @@ impl Snapshots {
     }
 
     pub fn appended(&mut self, sealed: &Sealed) {
-        self.log_bytes += sealed.append.commit.bytes();
+        self.log_bytes += sealed.append.commit.stored().bytes();
         self.log_commits += 1;
     }
 

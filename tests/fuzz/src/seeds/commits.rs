@@ -113,7 +113,7 @@ fn commit(kind: CommitKind) -> Commit {
         kind,
         born: CommitNumber(7),
         invocations,
-        writes: writes.into_iter().collect(),
+        writes: std::sync::Arc::new(writes.into_iter().collect()),
     }
 }
 

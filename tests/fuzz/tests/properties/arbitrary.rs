@@ -218,7 +218,7 @@ pub fn commit() -> impl Strategy<Value = Commit> {
             kind,
             born: CommitNumber(born),
             invocations,
-            writes: writes.into_iter().collect(),
+            writes: std::sync::Arc::new(writes.into_iter().collect()),
         },
     )
 }

@@ -83,7 +83,7 @@ fn a_commit_comes_back_as_it_was_and_damaged_never_as_another() {
 fn enlarged(mut commit: Commit, bytes: usize, seed: u64) -> Commit {
     let mut rng = Rng::new(seed);
     let noise: Vec<u8> = (0..bytes).map(|_| rng.draw() as u8).collect();
-    commit.writes.insert(user_key(b"large"), Some(noise.into()));
+    std::sync::Arc::make_mut(&mut commit.writes).insert(user_key(b"large"), Some(noise.into()));
     commit
 }
 

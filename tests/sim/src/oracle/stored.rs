@@ -3,6 +3,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use bytes::{Buf as _, Bytes};
 use pelton_core::commit::{Commit, CommitKind, Invocation, InvocationKind, InvokedRun, StoredCommit};
@@ -189,7 +190,7 @@ pub fn commit(stored: &StoredCommit) -> Read<Commit> {
         kind: if body.number(6) == 0 { CommitKind::Fence } else { CommitKind::Step },
         born: CommitNumber(body.number(7)),
         invocations: body.messages(8).map(|message| invocation(&message?)).collect::<Read<_>>()?,
-        writes: body.messages(9).map(write).collect::<Read<Vec<_>>>()?.into_iter().collect(),
+        writes: Arc::new(body.messages(9).map(write).collect::<Read<Vec<_>>>()?.into_iter().collect()),
     })
 }
 

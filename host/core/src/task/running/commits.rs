@@ -68,9 +68,9 @@ impl Running {
         let sealed = self.sealed.as_ref().expect("an append is under way");
         match next {
             AppendNext::Put(attempt) => effects.push(put(&sealed.append, attempt)),
-            AppendNext::Read => effects.push(Effect::ReadItem(sealed.append.commit.number)),
+            AppendNext::Read => effects.push(Effect::ReadItem(sealed.append.commit.commit().number)),
             AppendNext::Fenced => {
-                return Some(StopCause::Fenced { number: sealed.append.commit.number, epoch: self.epoch });
+                return Some(StopCause::Fenced { number: sealed.append.commit.commit().number, epoch: self.epoch });
             }
             AppendNext::Done => {
                 let sealed = self.sealed.take().expect("an append is under way");

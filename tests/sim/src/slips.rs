@@ -59,7 +59,7 @@ impl World {
             Some(Slip::ApplyBeforeAppend) => {
                 let commit = commit();
                 let mark = mark_of(&commit);
-                self.apply(who, Applied { writes: commit.writes.into(), mark });
+                self.apply(who, Applied { writes: commit.writes, mark });
             }
             Some(Slip::PublishBeforeDurable) => {
                 let commit = commit();

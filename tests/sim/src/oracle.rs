@@ -237,14 +237,15 @@ impl Oracle {
         Ok(())
     }
 
-    /// A commit was put and stands at its number now. Says whether it is history: what lies below the floor is not.
+    /// A commit was put and stands at its number now, by a host that was shown some shards. Says whether it is history: what lies
+    /// below the floor is not.
     pub fn stands(
         &mut self,
         who: Who,
         epoch: Epoch,
         stored: &StoredCommit,
         floor: CommitNumber,
-        kinesis: &Kinesis,
+        (kinesis, shown): (&Kinesis, &dyn Fn(&ShardKey) -> bool),
     ) -> Result<bool, Wrong> {
         let task = who.task;
         let (number, tail) = (stored.number, self.tasks[usize::from(task.0)].commits.len() as u64);
@@ -270,6 +271,7 @@ impl Oracle {
             "item and commit agree: {number} of task {task}"
         );
         self.follows(task, &commit)?;
+        self.note_gaps(task, &commit, kinesis, shown)?;
         self.folds(task, &commit, kinesis)?;
         Ok(true)
     }

@@ -4,7 +4,7 @@ use std::panic::resume_unwind;
 
 use pelton_core::append::PutReply;
 use pelton_core::commit::CommitKind;
-use pelton_core::id::{Epoch, TaskId};
+use pelton_core::id::{Epoch, ShardKey, TaskId};
 use pelton_core::output::Package;
 use pelton_core::task::Event;
 
@@ -151,7 +151,9 @@ impl World {
             if applied { "stands" } else { "refused" }
         );
         if applied {
-            let history = self.oracle.stands(who, epoch, &commit, floor, &self.kinesis);
+            let map = &self.hosts[who.host].map;
+            let shown = |shard: &ShardKey| map.get(shard).is_some();
+            let history = self.oracle.stands(who, epoch, &commit, floor, (&self.kinesis, &shown));
             let effective = history.unwrap_or_else(|wrong| resume_unwind(Box::new(wrong)));
             self.cover.puts_below_floor += u64::from(!effective);
             self.cover.fences += u64::from(effective && commit.kind == CommitKind::Fence);

@@ -41,7 +41,6 @@ impl Oracle {
             let named = commit.deployment.0.to_be_bytes();
             ensure!(10, signed[..] == named, "a commit names the deployment that produced it: {signed:02x?}, {at}");
         }
-        self.note_gaps(task, commit, kinesis)?;
         self.lost_unseen(task, commit, kinesis)?;
         for invocation in &commit.invocations {
             let history = &mut self.tasks[usize::from(task.0)];
@@ -59,8 +58,15 @@ impl Oracle {
         self.system(task, commit, &step, kinesis).map_err(|wrong| wrong.at(&at))
     }
 
-    /// Gaps that a commit tells of excuse what it misses itself.
-    fn note_gaps(&mut self, task: TaskId, commit: &Commit, kinesis: &Kinesis) -> Verdict {
+    /// Gaps that a commit tells of excuse what it misses itself. A host knows what came before another only of shards that it was
+    /// shown: of any other it may tell though that went with one that was told of.
+    pub(super) fn note_gaps(
+        &mut self,
+        task: TaskId,
+        commit: &Commit,
+        kinesis: &Kinesis,
+        shown: &dyn Fn(&ShardKey) -> bool,
+    ) -> Verdict {
         let begun = positions(commit)?;
         for (key, value) in commit.writes.iter().filter(|(key, _)| key[0] != USER_SPACE && key[1] == b'd') {
             let Some(value) = value else { continue };
@@ -68,7 +74,7 @@ impl Oracle {
             if let Content::Gap { shard, from, to } = &letter.content {
                 let (shard, from, to) = (shard.clone(), *from, *to);
                 let known = self.tasks[usize::from(task.0)].letters.contains_key(&number);
-                let told = !known && self.is_passed_by(task, &shard, kinesis);
+                let told = !known && shown(&shard) && self.is_passed_by(task, &shard, kinesis);
                 ensure!(7, !told, "a gap is told once, with what came of its shard: {shard} from {from}");
                 self.tasks[usize::from(task.0)].gaps.push(letter.content);
                 if to == Position::ShardEnd {

@@ -67,15 +67,29 @@ impl Feed {
     }
 }
 
-fn host(stage: &Stage, tasks: u64, config: &str) -> Result<HostFiles> {
+/// A job that runs, and has folded some records by its first deployment.
+struct Started {
+    stage: Stage,
+    host: HostFiles,
+    process: Process,
+    api: Api,
+    feed: Feed,
+}
+
+fn start(shards: i32, tasks: u64, records: u64) -> Result<Started> {
+    let stage = Stage::set(&[("in", shards)])?;
     let ledger = component("ledger")?;
-    stage.host(
+    let host = stage.host(
         "host",
         &format!(
             "[jobs.{JOB}]\ninputs = [\"in\"]\ntasks = {tasks}\ncomponent = {ledger:?}\ncommit-interval = \"50ms\"\n\
-             [jobs.{JOB}.config]\n{config}\n"
+             [jobs.{JOB}.config]\nversion = 1\n"
         ),
-    )
+    )?;
+    let (process, api, mut feed) = (host.start(&[])?, host.api()?, Feed::default());
+    feed.put(&stage, records)?;
+    feed.check(&api)?;
+    Ok(Started { stage, host, process, api, feed })
 }
 
 fn ask(api: &Api, method: &str, path: &str, body: &Value) -> Result<(u16, Value)> {
@@ -106,13 +120,7 @@ fn pins(api: &Api) -> Result<BTreeMap<u64, usize>> {
 
 #[test]
 fn each_commit_is_folded_by_the_deployment_it_names() -> Result<()> {
-    let stage = Stage::set(&[("in", 4)])?;
-    let host = host(&stage, TASKS, "version = 1")?;
-    let mut process = host.start(&[])?;
-    let api = host.api()?;
-    let mut feed = Feed::default();
-    feed.put(&stage, RECORDS)?;
-    feed.check(&api)?;
+    let Started { stage, host, mut process, api, mut feed } = start(4, TASKS, RECORDS)?;
     let component = digest(&api)?;
     let (status, made) =
         ask(&api, "POST", "deployments", &json!({ "component": component, "config": { "version": "2" } }))?;
@@ -183,13 +191,7 @@ fn check_commits(stage: &Stage) -> Result<()> {
 
 #[test]
 fn what_cannot_run_is_refused_and_changes_nothing() -> Result<()> {
-    let stage = Stage::set(&[("in", 1)])?;
-    let host = host(&stage, 4, "version = 1")?;
-    let mut process = host.start(&[])?;
-    let api = host.api()?;
-    let mut feed = Feed::default();
-    feed.put(&stage, 100)?;
-    feed.check(&api)?;
+    let Started { stage, mut process, api, mut feed, .. } = start(1, 4, 100)?;
     let (component, before) = (digest(&api)?, current(&api)?);
 
     let unknown = "sha256:00000000000000000000000000000000000000000000000000000000000000aa";
@@ -224,13 +226,7 @@ fn what_cannot_run_is_refused_and_changes_nothing() -> Result<()> {
 
 #[test]
 fn a_canary_that_fails_takes_itself_back() -> Result<()> {
-    let stage = Stage::set(&[("in", 2)])?;
-    let host = host(&stage, 8, "version = 1")?;
-    let mut process = host.start(&[])?;
-    let api = host.api()?;
-    let mut feed = Feed::default();
-    feed.put(&stage, 400)?;
-    feed.check(&api)?;
+    let Started { stage, mut process, api, mut feed, .. } = start(2, 8, 400)?;
     let component = digest(&api)?;
 
     let flawed = json!({
@@ -262,13 +258,7 @@ fn a_canary_that_fails_takes_itself_back() -> Result<()> {
 
 #[test]
 fn a_host_that_cannot_load_what_it_is_to_run_begins_with_what_ran_before() -> Result<()> {
-    let stage = Stage::set(&[("in", 1)])?;
-    let host = host(&stage, 4, "version = 1")?;
-    let mut process = host.start(&[])?;
-    let api = host.api()?;
-    let mut feed = Feed::default();
-    feed.put(&stage, 100)?;
-    feed.check(&api)?;
+    let Started { stage, host, mut process, api, mut feed } = start(1, 4, 100)?;
     let (status, pushed) = api.put("/v1/components", rebuilt(&std::fs::read(component("ledger")?)?))?;
     ensure!(status == 201, "{pushed}");
     let (status, made) = ask(&api, "POST", "deployments", &json!({ "component": pushed["digest"] }))?;

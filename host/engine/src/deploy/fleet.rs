@@ -26,10 +26,10 @@ pub(crate) struct Deployed {
 
 /// What this host has of a job's deployments.
 pub(crate) struct Fleet {
-    pub(super) guests: Arc<GuestRuntime>,
-    pub(super) components: Arc<dyn ComponentStore>,
+    guests: Arc<GuestRuntime>,
+    components: Arc<dyn ComponentStore>,
     pub(super) deployments: Arc<dyn Deployments>,
-    pub(super) ready: Mutex<BTreeMap<DeploymentNumber, Arc<Deployed>>>,
+    ready: Mutex<BTreeMap<DeploymentNumber, Arc<Deployed>>>,
     pub(super) rollout: Mutex<Rollout>,
     /// Why this host does not run what it is to.
     pub(super) refusal: Mutex<Option<String>>,

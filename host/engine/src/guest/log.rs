@@ -1,4 +1,4 @@
-//! A guest's log: lines of one task, by job and task, so many a second. What comes too fast is dropped and counted, and one
+//! A guest's log: lines of one task, by job, task and deployment, so many a second. What comes too fast is dropped and counted, and one
 //! line says how many.
 
 use std::fmt;
@@ -12,7 +12,7 @@ use super::limits::LOG_LINE_BYTES_MAX;
 /// What the limit on lines counts by.
 const WINDOW: Duration = Duration::from_secs(1);
 
-/// The log of one task's guests, one after another: a fresh instance gets no fresh allowance.
+/// The log of one deployment's instances in a task, one after another: a fresh instance gets no fresh allowance.
 pub struct GuestLog {
     whose: String,
     lines_max: u32,

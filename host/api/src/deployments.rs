@@ -9,12 +9,15 @@ use axum::extract::{Path, RawQuery, State};
 use axum::http::StatusCode;
 use pelton_core::id::{DeploymentNumber, TaskId};
 use pelton_core::rollout::some_tasks;
+use pelton_core::task::RefoldedOutputs;
 use pelton_engine::{Audience, DeployError, DeploymentContent, GuestLimits, Job};
 
 use crate::components::digest_of;
 use crate::context::Context;
 use crate::document::{DeployProblems, DeploymentProblems, RolloutProblems};
-use crate::model::deployment::{CanaryRequest, DeploymentList, DeploymentRequest, DeploymentView, RolloutView};
+use crate::model::deployment::{
+    CanaryRequest, DeploymentList, DeploymentRequest, DeploymentView, OutputsView, RolloutView,
+};
 use crate::paging::{ListLimit, cut};
 use crate::parameters::Parameters;
 use crate::problem::{Kind, Refusal};
@@ -32,7 +35,13 @@ impl From<DeployError> for Refusal {
             DeployError::NoDeployment(_) => Kind::UnknownDeployment,
             DeployError::NotBrought(_) => Kind::ServiceUnavailable,
             DeployError::NoTask => Kind::NotReady,
-            DeployError::NoCanary | DeployError::NoPrevious | DeployError::Contended => Kind::Conflict,
+            DeployError::OutputsUnsaid => Kind::InvalidParameter,
+            DeployError::TaskAway(_) => Kind::NotReady,
+            DeployError::NoCanary
+            | DeployError::NoPrevious
+            | DeployError::NeverLeft(_)
+            | DeployError::OutOfReach { .. }
+            | DeployError::Contended => Kind::Conflict,
         };
         Self::new(kind, error.to_string())
     }
@@ -192,7 +201,8 @@ pub async fn drop_canary(
     Ok(view(&job))
 }
 
-/// Has every task run an earlier deployment from now on. What later ones did stays done.
+/// Has every task run an earlier deployment from now on. What later ones did stays done, or is undone: with `rewind` each task
+/// goes back to its state and positions from before, and folds the records since then again.
 #[utoipa::path(
     post,
     path = "/v1/jobs/{job}/rollback",
@@ -200,7 +210,13 @@ pub async fn drop_canary(
     tag = "deployments",
     params(
         ("job" = String, Path, description = "Name of the job"),
-        ("to" = Option<u64>, Query, description = "Which; the one before the current where this is left out")
+        ("to" = Option<u64>, Query, description = "Which; the one before the current where this is left out"),
+        ("rewind" = Option<bool>, Query, description = "Whether what was committed since is undone; false where this is left out"),
+        (
+            "outputs" = Option<OutputsView>,
+            Query,
+            description = "With rewind, what becomes of outputs of records that are folded again; a job with outputs must be told"
+        )
     ),
     responses(
         (status = 200, description = "What the tasks are to run now", body = RolloutView),
@@ -212,15 +228,37 @@ pub async fn roll_back(
     Path(name): Path<String>,
     RawQuery(query): RawQuery,
 ) -> Result<Json<RolloutView>, Refusal> {
-    let parameters = Parameters::read(query.as_deref(), &["to"])?;
+    let parameters = Parameters::read(query.as_deref(), &["to", "rewind", "outputs"])?;
     let to = parameters.text("to").map(number_of).transpose()?;
+    let outputs = parameters.text("outputs").map(outputs_of).transpose()?;
+    let rewinds = match parameters.text("rewind") {
+        None | Some("false") => false,
+        Some("true") => true,
+        Some(text) => return Err(parameter(format!("rewind is {text:?}; true or false"))),
+    };
     let job = context.job(&name)?;
-    job.roll_back(to).await?;
+    match (rewinds, outputs) {
+        (true, outputs) => drop(job.rewind(to, outputs).await?),
+        (false, None) => job.roll_back(to).await?,
+        (false, Some(_)) => return Err(parameter("outputs is given without rewind=true".into())),
+    }
     Ok(view(&job))
 }
 
 fn view(job: &Job) -> Json<RolloutView> {
     Json((&job.rollout().rollout).into())
+}
+
+fn parameter(detail: String) -> Refusal {
+    Refusal::new(Kind::InvalidParameter, detail)
+}
+
+fn outputs_of(text: &str) -> Result<RefoldedOutputs, Refusal> {
+    match text {
+        "withhold" => Ok(RefoldedOutputs::Withhold),
+        "again" => Ok(RefoldedOutputs::Again),
+        _ => Err(parameter(format!("outputs is {text:?}; withhold or again"))),
+    }
 }
 
 fn number_of(text: &str) -> Result<DeploymentNumber, Refusal> {

@@ -141,11 +141,12 @@ impl Series {
         self.failed.get_or_create(&labels).inc_by(view.failed_batches);
         self.published.get_or_create(&labels).inc_by(view.outputs_published);
         self.pending.get_or_create(&labels).set(view.outputs_pending.cast_signed());
-        let PhaseCounts { claiming, restoring, running, draining, stopped } = view.phases;
+        let PhaseCounts { claiming, restoring, running, rewinding, draining, stopped } = view.phases;
         let phases = [
             ("claiming", claiming),
             ("restoring", restoring),
             ("running", running),
+            ("rewinding", rewinding),
             ("draining", draining),
             ("stopped", stopped),
         ];

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use aws_sdk_dynamodb::types::ReturnValue;
 use bytes::Bytes;
-use pelton_core::commit::{CommitKind, StoredCommit};
+use pelton_core::commit::StoredCommit;
 use pelton_core::id::{CommitId, CommitNumber, Epoch, HostId, Incarnation, TaskId};
 use pelton_core::snapshot::Manifest;
 use pelton_engine::ports::{Changelog, IdlePositions, LogItem, PortError, PutOutcome};
@@ -35,15 +35,15 @@ impl DynamoChangelog {
     }
 
     fn log_item(mut item: Item) -> Result<LogItem, PortError> {
-        let kind = match item.number("kind")? {
-            layout::KIND_FENCE => CommitKind::Fence,
-            layout::KIND_STEP => CommitKind::Step,
+        let is_fence = match item.number("kind")? {
+            layout::KIND_FENCE => true,
+            layout::KIND_STEP => false,
             kind => return Err(item.wrong(format!("kind {kind} is not known to this version; run a newer one"))),
         };
         let log_item = LogItem {
             number: item.log_number()?,
             id: CommitId(item.id("id")?),
-            kind,
+            is_fence,
             epoch: Epoch(item.number("epoch")?),
             head: item.bytes("data")?,
         };
@@ -85,10 +85,7 @@ impl Changelog for DynamoChangelog {
     }
 
     async fn put(&self, task: TaskId, epoch: Epoch, commit: &StoredCommit) -> Result<PutOutcome, PortError> {
-        let kind = match commit.kind {
-            CommitKind::Fence => layout::KIND_FENCE,
-            CommitKind::Step => layout::KIND_STEP,
-        };
+        let kind = if commit.kind.is_fence() { layout::KIND_FENCE } else { layout::KIND_STEP };
         let attributes = vec![
             ("id", binary(commit.id.0)),
             ("kind", number(kind)),

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use pelton_core::id::{DeploymentNumber, Digest, Incarnation, TaskId};
 use pelton_core::rollout::{Canary, Rollout};
+use pelton_core::task::{RefoldedOutputs, Undone};
 use pelton_engine::ports::{Clock as _, Deployments, PortError, PutOutcome};
 use pelton_engine::{Deployment, DeploymentContent, GuestLimits};
 
@@ -67,6 +68,26 @@ struct RolloutWire {
     previous: Option<u64>,
     #[prost(message, optional, tag = "4")]
     canary: Option<CanaryWire>,
+    /// The revision that brought what is current.
+    #[prost(uint64, tag = "5")]
+    since: u64,
+    /// Of deployments left, the revision with which the first task did.
+    #[prost(btree_map = "uint64, uint64", tag = "6")]
+    left: BTreeMap<u64, u64>,
+    /// Oldest first.
+    #[prost(message, repeated, tag = "7")]
+    undone: Vec<UndoneWire>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct UndoneWire {
+    #[prost(uint64, tag = "1")]
+    since: u64,
+    #[prost(uint64, tag = "2")]
+    until: u64,
+    /// Whether outputs of what is folded again are emitted again.
+    #[prost(bool, tag = "3")]
+    again: bool,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -77,6 +98,8 @@ struct CanaryWire {
     tasks: Vec<u32>,
     #[prost(uint32, tag = "3")]
     failures_max: u32,
+    #[prost(uint64, tag = "4")]
+    since: u64,
 }
 
 impl From<GuestLimits> for LimitsWire {
@@ -115,12 +138,21 @@ impl From<&Rollout> for RolloutWire {
             deployment: canary.deployment.0,
             tasks: canary.tasks.iter().map(|task| task.0.into()).collect(),
             failures_max: canary.failures_max,
+            since: canary.since,
+        };
+        let undone = |undone: &Undone| UndoneWire {
+            since: undone.since,
+            until: undone.until,
+            again: undone.outputs == RefoldedOutputs::Again,
         };
         Self {
             revision: rollout.revision,
             current: rollout.current.0,
             previous: rollout.previous.map(|previous| previous.0),
             canary: rollout.canary.as_ref().map(canary),
+            since: rollout.since,
+            left: rollout.left.iter().map(|(left, change)| (left.0, *change)).collect(),
+            undone: rollout.undone.iter().map(undone).collect(),
         }
     }
 }
@@ -130,7 +162,13 @@ impl RolloutWire {
         let task = |task: u32| u16::try_from(task).ok().map(TaskId);
         let canary = |wire: CanaryWire| {
             let tasks = wire.tasks.into_iter().map(task).collect::<Option<_>>()?;
-            Some(Canary { deployment: DeploymentNumber(wire.deployment), tasks, failures_max: wire.failures_max })
+            let CanaryWire { deployment, failures_max, since, .. } = wire;
+            Some(Canary { deployment: DeploymentNumber(deployment), tasks, failures_max, since })
+        };
+        let undone = |wire: UndoneWire| Undone {
+            since: wire.since,
+            until: wire.until,
+            outputs: if wire.again { RefoldedOutputs::Again } else { RefoldedOutputs::Withhold },
         };
         Some(Rollout {
             revision: self.revision,
@@ -140,6 +178,9 @@ impl RolloutWire {
                 Some(wire) => Some(canary(wire)?),
                 None => None,
             },
+            since: self.since,
+            left: self.left.into_iter().map(|(left, change)| (DeploymentNumber(left), change)).collect(),
+            undone: self.undone.into_iter().map(undone).collect(),
         })
     }
 }

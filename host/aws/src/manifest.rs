@@ -31,6 +31,8 @@ struct ManifestWire {
     entries: u64,
     #[prost(uint64, tag = "9")]
     state_bytes: u64,
+    #[prost(uint64, tag = "10")]
+    taken_ms: u64,
 }
 
 pub(crate) fn encode(manifest: &Manifest) -> Vec<u8> {
@@ -44,6 +46,7 @@ pub(crate) fn encode(manifest: &Manifest) -> Vec<u8> {
         parts: manifest.parts,
         entries: manifest.entries,
         state_bytes: manifest.state_bytes,
+        taken_ms: manifest.taken_ms,
     };
     framed(FORMAT, &wire)
 }
@@ -72,6 +75,7 @@ fn decode(bytes: &Bytes) -> Result<Manifest, String> {
         parts: wire.parts,
         entries: wire.entries,
         state_bytes: wire.state_bytes,
+        taken_ms: wire.taken_ms,
     })
 }
 

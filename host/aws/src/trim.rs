@@ -50,7 +50,7 @@ pub(crate) async fn trim(
 
 async fn trim_manifests(table: &DynamoTable, pk: &str, floor: CommitNumber) -> Result<(), PortError> {
     let to = format!("{SNAPSHOT}{LAST}");
-    delete(table, pk, Query::rising(pk, SNAPSHOT, &to), |item| Ok(manifest::of_item(item)?.floor < floor)).await
+    delete(table, pk, Query::rising(pk, SNAPSHOT, &to), |item| Ok(manifest::of_item(item)?.at < floor)).await
 }
 
 /// The number of the newest item of a log.

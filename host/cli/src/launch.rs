@@ -283,7 +283,7 @@ async fn tell_first_fold(job: Arc<Job>, began: Instant, folded: Arc<AtomicBool>)
 fn is_ready(job: &Job) -> bool {
     job.tasks().iter().all(|task| match task.phase {
         PhaseName::Claiming | PhaseName::Restoring => false,
-        PhaseName::Running | PhaseName::Draining | PhaseName::Stopped => true,
+        PhaseName::Running | PhaseName::Rewinding | PhaseName::Draining | PhaseName::Stopped => true,
     })
 }
 
@@ -297,7 +297,7 @@ fn undone(job: &Job) -> Vec<String> {
         match (task.phase, cause) {
             (PhaseName::Stopped, None) => None,
             (PhaseName::Stopped, Some(cause)) => Some(format!("task {} of job {name} had stopped: {cause}", task.task)),
-            (PhaseName::Claiming | PhaseName::Restoring | PhaseName::Running | PhaseName::Draining, cause) => {
+            (_, cause) => {
                 let cause = cause.map_or(String::new(), |cause| format!(": {cause}"));
                 Some(format!(
                     "task {} of job {name} is not drained; its newest durable commit is {}, and {pending} outputs are \

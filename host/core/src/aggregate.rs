@@ -62,9 +62,11 @@ pub struct Tag {
     pub value: Option<String>,
 }
 
-/// An output's id as text: incarnation, task, commit and index with slashes between.
+/// An output's id as text: incarnation, task, commit and index with slashes between, and behind them, where a record was folded
+/// again, the commit of the rewind.
 pub fn id_text(id: &OutputId) -> String {
-    format!("{}/{}/{}/{}", id.incarnation, id.task, id.commit, id.index)
+    let rewind = id.rewind.map_or(String::new(), |rewind| format!("/{rewind}"));
+    format!("{}/{}/{}/{}{rewind}", id.incarnation, id.task, id.commit, id.index)
 }
 
 /// Reads what [`id_text`] wrote; none for anything else.
@@ -72,12 +74,16 @@ pub fn parse_id(text: &str) -> Option<OutputId> {
     let mut fields = text.split('/');
     let incarnation = fields.next().filter(|hex| !hex.bytes().any(|byte| byte.is_ascii_uppercase()))?.parse().ok()?;
     // Numbers have other spellings, with signs and zeros, and an id has one.
-    let mut number =
-        || fields.next().filter(|text| *text == "0" || text.starts_with(|c: char| ('1'..='9').contains(&c)));
-    let task = TaskId(number()?.parse().ok()?);
-    let commit = CommitNumber(number()?.parse().ok()?);
-    let index = number()?.parse().ok()?;
-    fields.next().is_none().then_some(OutputId { incarnation, task, commit, index })
+    let number =
+        |text: &str| (text == "0" || text.starts_with(|c: char| ('1'..='9').contains(&c))).then(|| text.to_owned());
+    let task = TaskId(number(fields.next()?)?.parse().ok()?);
+    let commit = CommitNumber(number(fields.next()?)?.parse().ok()?);
+    let index = number(fields.next()?)?.parse().ok()?;
+    let rewind = match fields.next() {
+        Some(text) => Some(CommitNumber(number(text)?.parse().ok()?)),
+        None => None,
+    };
+    fields.next().is_none().then_some(OutputId { incarnation, task, commit, index, rewind })
 }
 
 /// Packs a package's outputs, each tagged with its id.
@@ -157,7 +163,13 @@ mod tests {
 
     #[test]
     fn what_is_packed_comes_back_with_its_ids() {
-        let id = OutputId { incarnation: Incarnation([7; 16]), task: TaskId(3), commit: CommitNumber(9), index: 1 };
+        let id = OutputId {
+            incarnation: Incarnation([7; 16]),
+            task: TaskId(3),
+            commit: CommitNumber(9),
+            index: 1,
+            rewind: None,
+        };
         let entries = vec![(id, Bytes::from("one")), (OutputId { index: 2, ..id }, Bytes::from("two"))];
         let packed = pack(&Package { output: "out".into(), partition_key: "k".into(), entries });
         let record = unpack(&packed).unwrap();

@@ -102,6 +102,16 @@ pub enum StopCause {
         /// What is gone.
         what: String,
     },
+    /// The state it was to be brought back to differs in more than a commit holds.
+    #[error(
+        "the state after commit {to}, that it is to be brought back to, differs from the one now in more than {bytes_max} bytes, which is more than a rewind can write"
+    )]
+    RewindTooLarge {
+        /// Which commit.
+        to: CommitNumber,
+        /// How much it may differ, in bytes.
+        bytes_max: usize,
+    },
     /// The local store failed.
     #[error("the local state failed: {0}; check the disk of the data folder, then start again")]
     Store(String),

@@ -13,6 +13,7 @@ fn manifest(at: u64, floor: u64) -> Manifest {
         at_id: CommitId::default(),
         at_epoch: Epoch(1),
         last_step_id: CommitId::default(),
+        taken_ms: 0,
         floor: CommitNumber(floor),
         parts: 0,
         entries: 0,

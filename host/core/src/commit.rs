@@ -22,7 +22,7 @@ pub struct Commit {
     pub epoch: Epoch,
     /// The deployment whose logic produced it; 0 for a fence, which no logic produced.
     pub deployment: DeploymentNumber,
-    /// A fence or a step of the logic.
+    /// A fence, a step of the logic, or a rewind.
     pub kind: CommitKind,
     /// The commit before which the instance that ran the invocations was born.
     pub born: CommitNumber,
@@ -39,6 +39,15 @@ pub enum CommitKind {
     Fence,
     /// Invocations and their effects, or positions alone.
     Step,
+    /// The state and the positions of an earlier commit brought back; 0 for the beginning.
+    Rewind(CommitNumber),
+}
+
+impl CommitKind {
+    /// Whether it changes no state, so that what is known of the state before it still holds.
+    pub fn is_fence(self) -> bool {
+        self == Self::Fence
+    }
 }
 
 /// One guest call.

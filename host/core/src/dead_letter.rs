@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use crate::id::ShardKey;
 use crate::mutant::{Mutant, wrong};
 use crate::policy::Oddity;
-use crate::position::Position;
+use crate::position::{Position, RecordPlace};
 use crate::record::Record;
 
 /// Something set aside.
@@ -98,8 +98,26 @@ pub struct DeadLetters {
 struct Note {
     bytes: u64,
     attempts: u32,
+    about: About,
+}
+
+/// What a letter is about: after a rewind its number may be another's.
+#[derive(Debug, PartialEq, Eq)]
+enum About {
+    Record(ShardKey, RecordPlace),
+    Timer(Timer),
     /// Where a gap begins and ends.
-    gap: Option<(ShardKey, Position, Position)>,
+    Gap(ShardKey, Position, Position),
+}
+
+impl About {
+    fn of(content: &Content) -> Self {
+        match content {
+            Content::Record(shard, record) => Self::Record(shard.clone(), record.place),
+            Content::Timer(timer) => Self::Timer(timer.clone()),
+            Content::Gap { shard, from, to } => Self::Gap(shard.clone(), *from, *to),
+        }
+    }
 }
 
 /// How many dead letters a task may have, and how many bytes.
@@ -114,12 +132,9 @@ pub struct LetterBounds {
 impl DeadLetters {
     /// Takes note of a letter that stands in the state.
     pub fn note(&mut self, number: u64, bytes: u64, letter: &DeadLetter) {
-        let gap = match &letter.content {
-            Content::Gap { shard, from, to } => Some((shard.clone(), *from, *to)),
-            Content::Record(..) | Content::Timer(_) => None,
-        };
         self.bytes += bytes;
-        let before = self.notes.insert(number, Note { bytes, attempts: letter.attempts, gap });
+        let note = Note { bytes, attempts: letter.attempts, about: About::of(&letter.content) };
+        let before = self.notes.insert(number, note);
         self.bytes -= before.map_or(0, |before| before.bytes);
     }
 
@@ -140,18 +155,20 @@ impl DeadLetters {
         self.notes.contains_key(&number)
     }
 
-    /// Whether a letter stands that says what somebody saw of it: a gap may have grown since.
-    pub fn is_as_seen(&self, number: u64, seen: &DeadLetter) -> bool {
+    /// Whether a letter stands that says what somebody saw of it: a gap may have grown since, and after a rewind another letter may
+    /// have its number.
+    pub fn is_as_seen(&self, number: u64, seen: &Content) -> bool {
         let Some(note) = self.notes.get(&number) else { return false };
-        match (&note.gap, &seen.content) {
-            (Some((.., to)), Content::Gap { to: seen, .. }) => to == seen || wrong(Mutant::GrownGapForgotten),
-            _ => true,
+        match (&note.about, About::of(seen)) {
+            (About::Gap(..), About::Gap(..)) if wrong(Mutant::GrownGapForgotten) => true,
+            _ if wrong(Mutant::LetterByNumber) => true,
+            (about, seen) => *about == seen,
         }
     }
 
     /// The letter that stands for the gap that begins here, if there is one.
     pub fn gap(&self, shard: &ShardKey, from: Position) -> Option<u64> {
-        let begins = |note: &Note| note.gap.as_ref().is_some_and(|(known, at, _)| known == shard && *at == from);
+        let begins = |note: &Note| matches!(&note.about, About::Gap(of, at, _) if of == shard && *at == from);
         self.notes.iter().find(|(_, note)| begins(note)).map(|(number, _)| *number)
     }
 

@@ -142,7 +142,7 @@ impl Script {
                 Admission::Hole(want) => format!("hole {}", show(want.after)),
             },
             "batch" => {
-                self.batch = self.intake.next_batch(&self.bounds);
+                self.batch = self.intake.next_batch(&self.bounds, None);
                 let runs = self.batch.iter().flat_map(|batch| &batch.runs);
                 join(runs.flat_map(shown).collect())
             }

@@ -10,6 +10,8 @@ pub const AGGREGATE_KEY_BYTES_MAX: usize = 64 * 1024 * 1024;
 pub const ITEM_PAYLOAD_BYTES_MAX: usize = 380_000;
 /// Largest commit before compression: what one batch may write and emit on top of a commit about to be sealed.
 pub const COMMIT_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// What a rewind may write, with room for how it is written.
+pub const REWIND_BYTES_MAX: usize = COMMIT_BYTES_MAX / 2;
 /// Most parts of one commit, its body compressed as badly as can be: incompressible data grow by less than a 128th.
 pub const COMMIT_PARTS_MAX: usize = (COMMIT_BYTES_MAX + COMMIT_BYTES_MAX / 128).div_ceil(ITEM_PAYLOAD_BYTES_MAX);
 /// Open writes of this size are sealed without waiting for their age.
@@ -40,6 +42,8 @@ pub const SNAPSHOT_LOG_MULTIPLE: u64 = 2;
 pub const SNAPSHOT_LOG_BYTES_MIN: u64 = 256 * 1024;
 /// However small the commits, so many of them are enough for a snapshot.
 pub const SNAPSHOT_COMMITS_MAX: u64 = 10_000;
+/// The log is kept so much longer than the window in which a rewind may be asked for: a task may be away when it is, in milliseconds.
+pub const REWIND_GRACE_MS: u64 = 600_000;
 /// The pause before the first retry of anything; doubled for each further one.
 pub const BACKOFF_FIRST_MS: u64 = 50;
 /// The longest pause between retries.
@@ -70,6 +74,8 @@ pub struct Bounds {
     pub snapshot_log_bytes_min: u64,
     /// However small the commits, so many of them are enough for a snapshot.
     pub snapshot_commits_max: u64,
+    /// How much longer the log is kept than the window in which a rewind may be asked for, in milliseconds.
+    pub rewind_grace_ms: u64,
 }
 
 impl Bounds {
@@ -81,6 +87,7 @@ impl Bounds {
         seal_invocations: SEAL_INVOCATIONS,
         snapshot_log_bytes_min: SNAPSHOT_LOG_BYTES_MIN,
         snapshot_commits_max: SNAPSHOT_COMMITS_MAX,
+        rewind_grace_ms: REWIND_GRACE_MS,
     };
 }
 

@@ -25,6 +25,22 @@ mutants! {
     /// A canary is called again and again, however often it fails.
     CanaryStays = "canary-stays",
 
+    /// What was undone is not taken back.
+    RewindSkipped = "rewind-skipped",
+    /// Outputs of what is folded again are emitted though they were to be withheld.
+    NothingWithheld = "nothing-withheld",
+    /// One call is given records from both sides of where a rewound task had come.
+    RefoldUnsplit = "refold-unsplit",
+    /// A task that begins anew has forgotten what it had passed before it was rewound.
+    RefoldForgotten = "refold-forgotten",
+    /// The log is trimmed although a rewind may need it.
+    WindowForgotten = "window-forgotten",
+    /// Idle positions are believed after a later commit.
+    IdleAfterCommit = "idle-after-commit",
+
+    /// A letter is known by its number alone.
+    LetterByNumber = "letter-by-number",
+
     /// A put whose fate is unknown counts as applied.
     UnknownIsApplied = "unknown-is-applied",
     /// A put whose fate is unknown counts as refused: what it held is forgotten.

@@ -124,7 +124,13 @@ impl Outbox {
         let mut lanes: Vec<VecDeque<Package>> = Vec::new();
         let mut lane_of: BTreeMap<(String, String), usize> = BTreeMap::new();
         for (index, output) in outputs.into_iter().enumerate() {
-            let id = OutputId { incarnation: self.incarnation, task: self.task, commit, index: index as u32 };
+            let id = OutputId {
+                incarnation: self.incarnation,
+                task: self.task,
+                commit,
+                index: index as u32,
+                rewind: output.rewind,
+            };
             let key = (output.output, output.partition_key);
             let mut new_lane = || {
                 lanes.push(VecDeque::new());
@@ -168,6 +174,7 @@ mod tests {
             output: "out".into(),
             partition_key: word[..1].into(),
             data: word.as_bytes().to_vec().into(),
+            rewind: None,
         };
         text.split(' ').map(output).collect()
     }

@@ -18,6 +18,8 @@ pub struct Output {
     pub partition_key: String,
     /// The payload.
     pub data: Bytes,
+    /// Of a record that was folded before: the rewind after which it was folded again.
+    pub rewind: Option<CommitNumber>,
 }
 
 /// Names an output for ever: it is the same whenever the output is sent again.
@@ -31,6 +33,8 @@ pub struct OutputId {
     pub commit: CommitNumber,
     /// Its place among that commit's outputs, from 0.
     pub index: u32,
+    /// Of a record that was folded before: the rewind after which it was folded again.
+    pub rewind: Option<CommitNumber>,
 }
 
 /// Consecutive outputs of one commit with one partition key: they travel as one Kinesis record.

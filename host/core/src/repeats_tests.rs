@@ -23,6 +23,7 @@ fn check(script: &[(&str, bool)]) {
             task: TaskId(0),
             commit: CommitNumber(commit.parse().expect("a number")),
             index: index.parse().expect("a number"),
+            rewind: None,
         };
         assert_eq!(repeats.take(StreamIndex(0), &id, hash(at, 1), range), *first, "{line} in {script:?}");
         for (upstream, start, mark) in repeats.take_changes() {

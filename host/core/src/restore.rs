@@ -4,10 +4,11 @@
 
 use crate::cause::StopCause;
 use crate::claim::Ownership;
-use crate::commit::{Commit, CommitKind};
+use crate::commit::Commit;
 use crate::id::{CommitId, CommitNumber, Epoch};
 use crate::mutant::{Mutant, wrong};
 use crate::snapshot::{Manifest, StateMark};
+use crate::task::RewindTo;
 
 /// An item of the log as read back, its commit decoded or why it could not be.
 #[derive(Clone, Debug)]
@@ -78,6 +79,12 @@ impl Restore {
             snapshot: None,
             rebuilt: false,
         }
+    }
+
+    /// Begins to restore what the state was after an earlier commit, into a copy of its own.
+    pub fn up_to(to: RewindTo, epoch: Epoch, manifests: Vec<Manifest>) -> Self {
+        let manifests = manifests.into_iter().filter(|manifest| manifest.at <= to.number).collect();
+        Self::new(Ownership { epoch, fence: to.number, fence_id: to.id, manifests })
     }
 
     /// The ownership under which the state is restored.
@@ -212,10 +219,7 @@ impl Restore {
         if commit.epoch < self.mark.epoch {
             return Err(corrupt(format!("its epoch {} is below {} before it", commit.epoch, self.mark.epoch)));
         }
-        let last_step_id = match commit.kind {
-            CommitKind::Fence => self.mark.last_step_id,
-            CommitKind::Step => commit.id,
-        };
+        let last_step_id = if commit.kind.is_fence() { self.mark.last_step_id } else { commit.id };
         let log_bytes = self.mark.log_bytes + entry.stored_bytes;
         self.mark = StateMark { number, id: commit.id, epoch: commit.epoch, last_step_id, log_bytes };
         Ok(commit)

@@ -1,11 +1,11 @@
 //! What the tasks of a job are to run: the deployment of all, and one that some of them try first. The last one asked for
 //! wins; each change has a greater revision than the one before.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::id::{DeploymentNumber, TaskId};
 use crate::slice::TaskCount;
-use crate::task::{Assignment, Trial};
+use crate::task::{Assignment, RefoldedOutputs, Trial, Undone, UndoneRevisions};
 
 /// What the tasks of a job are to run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,8 +16,14 @@ pub struct Rollout {
     pub current: DeploymentNumber,
     /// What was current before: where a rollback leads.
     pub previous: Option<DeploymentNumber>,
+    /// The change that brought the current one.
+    pub since: u64,
     /// What some tasks try first.
     pub canary: Option<Canary>,
+    /// Of deployments that were current, the change with which the first task left them.
+    pub left: BTreeMap<DeploymentNumber, u64>,
+    /// What was undone, oldest first. A task that is away takes it back when it comes.
+    pub undone: UndoneRevisions,
 }
 
 /// A deployment that has yet to prove itself.
@@ -29,21 +35,27 @@ pub struct Canary {
     pub tasks: BTreeSet<TaskId>,
     /// At this failed call of one task all go back.
     pub failures_max: u32,
+    /// The change that brought it; [`Rollout::try_out`] sets it.
+    pub since: u64,
 }
+
+/// Deployments left that are remembered, the newest.
+const LEFT_MAX: usize = 100;
 
 impl Rollout {
     /// The first deployment, for all.
     pub fn first(current: DeploymentNumber) -> Self {
-        Self { revision: 1, current, previous: None, canary: None }
+        let (left, undone) = (BTreeMap::new(), UndoneRevisions::default());
+        Self { revision: 1, current, previous: None, since: 1, canary: None, left, undone }
     }
 
     /// What a task is to run.
     pub fn assignment(&self, task: TaskId) -> Assignment {
         let canary = self.canary.as_ref().filter(|canary| canary.tasks.contains(&task));
-        canary.map_or(self.current.into(), |canary| Assignment {
-            deployment: canary.deployment,
-            trial: Some(Trial { back_to: self.current, failures_max: canary.failures_max }),
-        })
+        let (deployment, revision) =
+            canary.map_or((self.current, self.since), |canary| (canary.deployment, canary.since));
+        let trial = canary.map(|canary| Trial { back_to: self.current, failures_max: canary.failures_max });
+        Assignment { deployment, revision, undone: self.undone.clone(), trial }
     }
 
     /// The deployments that some task is to run.
@@ -54,14 +66,77 @@ impl Rollout {
     /// Every task is to run this; a canary is over.
     #[must_use]
     pub fn deploy(&self, deployment: DeploymentNumber) -> Self {
-        let previous = if deployment == self.current { self.previous } else { Some(self.current) };
-        Self { revision: self.revision + 1, current: deployment, previous, canary: None }
+        let mut next = self.next();
+        let canary = next.canary.take();
+        if deployment == self.current {
+            return canary.map_or(next.clone(), |canary| next.leaving(canary.since));
+        }
+        // A canary that is promoted has left the current one behind since it is there.
+        let left = canary.as_ref().map_or(next.revision, |canary| canary.since);
+        let promoted = canary.filter(|canary| canary.deployment == deployment);
+        let since = promoted.map_or(next.revision, |canary| canary.since);
+        Self { current: deployment, previous: Some(self.current), since, ..next.leaving(left) }
+    }
+
+    fn next(&self) -> Self {
+        Self { revision: self.revision + 1, ..self.clone() }
+    }
+
+    /// The current deployment was left, by some task at least, with this change.
+    fn leaving(mut self, change: u64) -> Self {
+        self.left.insert(self.current, change);
+        while self.left.len() > LEFT_MAX {
+            let oldest = self.left.iter().min_by_key(|(_, change)| **change).map(|(left, _)| *left);
+            oldest.and_then(|oldest| self.left.remove(&oldest));
+        }
+        self
+    }
+
+    /// What a rewind undoes, and the deployment that it leads to: to the one given, or to the one that was left last. All that was
+    /// committed since then is undone; none where it was never left.
+    pub fn undoing(
+        &self,
+        to: Option<DeploymentNumber>,
+        outputs: RefoldedOutputs,
+    ) -> Option<(DeploymentNumber, Undone)> {
+        let left_last = || self.left.iter().max_by_key(|(_, change)| **change).map(|(left, _)| *left);
+        let canary = self.canary.as_ref().filter(|_| to.is_none_or(|to| to == self.current));
+        let (to, since) = match canary {
+            Some(canary) => (self.current, canary.since),
+            None => {
+                let to = to.or_else(left_last)?;
+                (to, *self.left.get(&to)?)
+            }
+        };
+        Some((to, Undone { since, until: self.revision + 1, outputs }))
+    }
+
+    /// Every task is to go back to the deployment that this leads to, and to its state from before.
+    #[must_use]
+    pub fn rewind(&self, (to, undone): (DeploymentNumber, Undone)) -> Self {
+        let mut next = self.next();
+        next.canary = None;
+        next.undone = self.undone.iter().copied().chain([undone]).collect();
+        if to != self.current {
+            next = Self { current: to, previous: Some(self.current), ..next.leaving(undone.until) };
+        }
+        next.left.remove(&to);
+        // What is committed from now on is not undone, whoever brought it.
+        if next.current != self.current || next.since >= undone.since {
+            next.since = undone.until;
+        }
+        next
     }
 
     /// Some tasks are to try this first, in place of a canary before it.
     #[must_use]
     pub fn try_out(&self, canary: Canary) -> Self {
-        Self { revision: self.revision + 1, canary: Some(canary), ..self.clone() }
+        let next = self.next();
+        let next = match &self.canary {
+            Some(before) => next.leaving(before.since),
+            None => next,
+        };
+        Self { canary: Some(Canary { since: next.revision, ..canary }), ..next }
     }
 
     /// The canary is for all; none where there is no canary.
@@ -74,7 +149,8 @@ impl Rollout {
     #[must_use]
     pub fn without_canary(&self, deployment: DeploymentNumber) -> Option<Self> {
         let is_it = self.canary.as_ref().is_some_and(|canary| canary.deployment == deployment);
-        is_it.then(|| Self { revision: self.revision + 1, canary: None, ..self.clone() })
+        let since = self.canary.as_ref().filter(|_| is_it)?.since;
+        Some(Self { canary: None, ..self.next().leaving(since) })
     }
 }
 
@@ -94,15 +170,16 @@ mod tests {
     const TWO: DeploymentNumber = DeploymentNumber(2);
 
     fn canary() -> Canary {
-        Canary { deployment: TWO, tasks: BTreeSet::from([TaskId(3)]), failures_max: 3 }
+        Canary { deployment: TWO, tasks: BTreeSet::from([TaskId(3)]), failures_max: 3, since: 0 }
     }
 
     #[test]
     fn a_canary_is_for_its_tasks_until_it_is_promoted_or_dropped() {
         let tried = Rollout::first(ONE).try_out(canary());
-        assert_eq!(tried.assignment(TaskId(0)), ONE.into());
+        assert_eq!(tried.assignment(TaskId(0)), Assignment { revision: 1, ..ONE.into() });
         let trial = Trial { back_to: ONE, failures_max: 3 };
-        assert_eq!(tried.assignment(TaskId(3)), Assignment { deployment: TWO, trial: Some(trial) });
+        let assigned = tried.assignment(TaskId(3));
+        assert_eq!((assigned.deployment, assigned.revision, assigned.trial), (TWO, 2, Some(trial)));
         assert_eq!(tried.deployments().collect::<Vec<_>>(), [ONE, TWO]);
 
         let promoted = tried.promote().expect("there is one");
@@ -119,6 +196,47 @@ mod tests {
     fn deploying_again_what_is_current_forgets_no_way_back() {
         let twice = Rollout::first(ONE).deploy(TWO).deploy(TWO);
         assert_eq!((twice.current, twice.previous), (TWO, Some(ONE)));
+    }
+
+    const THREE: DeploymentNumber = DeploymentNumber(3);
+
+    fn undone(rollout: &Rollout, to: Option<DeploymentNumber>) -> Option<(u64, u64, u64)> {
+        let (to, undone) = rollout.undoing(to, RefoldedOutputs::Withhold)?;
+        Some((to.0, undone.since, undone.until))
+    }
+
+    #[test]
+    fn a_rewind_undoes_all_since_a_deployment_was_left() {
+        let first = Rollout::first(ONE);
+        assert_eq!(undone(&first, None), None, "nothing was left");
+        let third = first.deploy(TWO).deploy(THREE);
+        assert_eq!(undone(&third, None), Some((2, 3, 4)), "to what was left last");
+        assert_eq!(undone(&third, Some(ONE)), Some((1, 2, 4)), "to any that was left");
+        assert_eq!(undone(&third, Some(THREE)), None, "what runs was not left");
+        let back = third.deploy(ONE);
+        assert_eq!(undone(&back, Some(ONE)), Some((1, 2, 5)), "what the others did is undone, and what was done since");
+
+        let rewound = back.rewind(back.undoing(Some(ONE), RefoldedOutputs::Again).expect("it was left"));
+        assert_eq!((rewound.current, rewound.revision, rewound.since), (ONE, 5, 5));
+        assert_eq!(rewound.undone.len(), 1);
+        assert_eq!(undone(&rewound, Some(ONE)), None, "once");
+    }
+
+    #[test]
+    fn what_a_canary_did_is_undone_once_it_is_dropped_promoted_or_there() {
+        let tried = Rollout::first(ONE).deploy(TWO).try_out(canary_of(THREE));
+        assert_eq!(undone(&tried, None), Some((2, 3, 4)), "while it is there");
+        let dropped = tried.without_canary(THREE).expect("it is the canary");
+        assert_eq!(undone(&dropped, None), Some((2, 3, 5)), "what it did before it was dropped");
+        let rewound = dropped.rewind(dropped.undoing(None, RefoldedOutputs::Withhold).expect("it was left"));
+        assert_eq!((rewound.current, rewound.since), (TWO, 2), "what others did before stays");
+        let promoted = tried.promote().expect("there is one");
+        assert_eq!(promoted.since, 3, "the canary's tasks changed first");
+        assert_eq!(undone(&promoted, None), Some((2, 3, 5)));
+    }
+
+    fn canary_of(deployment: DeploymentNumber) -> Canary {
+        Canary { deployment, ..canary() }
     }
 
     #[test]

@@ -16,6 +16,8 @@ pub struct Manifest {
     pub at_epoch: Epoch,
     /// Id of the newest commit at or below `at` that is not a fence; what idle positions refer to.
     pub last_step_id: CommitId,
+    /// When it was taken, milliseconds since 1970 by its host.
+    pub taken_ms: u64,
     /// The log below this number is no longer history.
     pub floor: CommitNumber,
     /// How many parts there are.

@@ -296,9 +296,14 @@ impl TaskCell {
             Effect::Call(call) => work.put_off = Some(call),
             Effect::Reread(want) => self.job.hub.join(self.id, want),
             Effect::LookForShards => work.look_for_shards = true,
-            Effect::Snapshot(mark, id) => {
+            Effect::Snapshot(snapshot) => {
                 let reader = work.store.as_ref().expect("the local copy was opened").reader();
-                drop(runtime.spawn(me.snapshot(reader, mark, id)));
+                drop(runtime.spawn(me.snapshot(reader, snapshot)));
+            }
+            Effect::Rewind(to) => {
+                let now = work.store.as_ref().expect("the local copy was opened").reader();
+                let (epoch, handle) = (work.machine.epoch(), runtime.clone());
+                drop(runtime.spawn_blocking(move || me.rewind(&handle, now, to, epoch)));
             }
             Effect::DropInstance => work.guest = None,
             Effect::Swap(assignment) => self.swap(work, assignment),

@@ -7,9 +7,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use pelton_core::id::{DeploymentNumber, Digest, TaskId};
+use pelton_core::id::{CommitNumber, DeploymentNumber, Digest, TaskId};
 use pelton_core::rollout::{Canary, Rollout};
-use pelton_core::task::{Event, PhaseName};
+use pelton_core::task::{Event, OutOfReach, PhaseName, Reach, RefoldedOutputs, Undone};
 
 use crate::cell::{TaskCell, lock};
 use crate::events::Happening;
@@ -26,6 +26,9 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(2);
 const REFUSED_INTERVAL: Duration = Duration::from_secs(30);
 /// How long instances are made beforehand, all together and each.
 const PREPARING_LIMIT: Duration = Duration::from_secs(1);
+/// How long tasks are waited for to be told of a rewind, and how often it is looked.
+const TOLD_LIMIT: Duration = Duration::from_secs(5);
+const TOLD_POLL: Duration = Duration::from_millis(5);
 /// Seeds an `init` that is only tried.
 const DRY_RUN_SEED: u64 = 0;
 
@@ -55,6 +58,27 @@ pub enum DeployError {
     /// There is no canary.
     #[error("the job has no canary; `pelton deploy --canary` makes one")]
     NoCanary,
+    /// It was never left, so that nothing can be undone.
+    #[error("no task ever left {}; `pelton rollback` without --rewind goes to any deployment", .0.map_or("the deployment".to_owned(), |to| format!("deployment {to}")))]
+    NeverLeft(Option<DeploymentNumber>),
+    /// A task cannot be rewound.
+    #[error(
+        "task {task} cannot be rewound: {why}; nothing is changed, and `pelton rollback` without --rewind keeps the state"
+    )]
+    OutOfReach {
+        /// Which task.
+        task: TaskId,
+        /// Why not.
+        why: OutOfReach,
+    },
+    /// A task is not there to be asked whether it can be rewound.
+    #[error("task {0} does not run on this host, so that nobody knows whether it can be rewound; nothing is changed")]
+    TaskAway(TaskId),
+    /// It is not said what becomes of outputs.
+    #[error(
+        "the job has outputs: say whether those of records that are folded again are to be withheld or emitted again (--outputs withhold | again)"
+    )]
+    OutputsUnsaid,
     /// There is nothing to go back to.
     #[error("the job had no other deployment before this one; `pelton rollback --to` goes to any")]
     NoPrevious,
@@ -125,7 +149,8 @@ impl Job {
         let change = |rollout: &Rollout| match &audience {
             Audience::All => Ok(rollout.deploy(number)),
             Audience::Canary { tasks, failures_max } => {
-                Ok(rollout.try_out(Canary { deployment: number, tasks: tasks.clone(), failures_max: *failures_max }))
+                let (tasks, failures_max) = (tasks.clone(), *failures_max);
+                Ok(rollout.try_out(Canary { deployment: number, tasks, failures_max, since: 0 }))
             }
         };
         let changed = shared.fleet.change(change).await?;
@@ -173,6 +198,52 @@ impl Job {
         // One that cannot run here is not asked for.
         fleet.prepare(number, &self.shared.spec).await?;
         self.brought(fleet.change(|rollout| Ok(rollout.deploy(number))).await?).await
+    }
+
+    /// Takes back all that was committed since a deployment was left: the one given, or the one that was left last. Its tasks go
+    /// on with the state and the positions from before, and fold the records since then again. Refused, with nothing changed,
+    /// where that cannot be had.
+    ///
+    /// # Errors
+    /// When it was never left, a task cannot go back so far, or a service fails.
+    pub async fn rewind(
+        &self,
+        to: Option<DeploymentNumber>,
+        outputs: Option<RefoldedOutputs>,
+    ) -> Result<DeploymentNumber, DeployError> {
+        let shared = &self.shared;
+        let outputs = match outputs {
+            Some(outputs) => outputs,
+            None if shared.spec.outputs.is_empty() => RefoldedOutputs::Withhold,
+            None => return Err(DeployError::OutputsUnsaid),
+        };
+        let undoing = |rollout: &Rollout| rollout.undoing(to, outputs).ok_or(DeployError::NeverLeft(to));
+        let (target, undone) = undoing(&shared.fleet.standing().await?)?;
+        shared.fleet.prepare(target, &shared.spec).await?;
+        let cells = shared.clone();
+        // A turn under way is waited for.
+        let reach = tokio::task::spawn_blocking(move || cells.cells().iter().try_for_each(|cell| cell.reaches(undone)));
+        reach.await.map_err(|error| PortError::Stop(format!("asking the tasks failed: {error}")))??;
+        let change = |rollout: &Rollout| {
+            let standing = undoing(rollout)?;
+            // Whoever came between has changed what there is to undo.
+            if standing != (target, undone) {
+                return Err(DeployError::Contended);
+            }
+            Ok(rollout.rewind(standing))
+        };
+        self.brought(shared.fleet.change(change).await?).await?;
+        // So that whoever looks at a task next sees it on its way, or there.
+        let told = |cell: &Arc<TaskCell>| {
+            cell.work
+                .try_lock()
+                .is_ok_and(|work| work.machine.running().is_none_or(|running| running.knows_of(&undone)))
+        };
+        let began = Instant::now();
+        while began.elapsed() < TOLD_LIMIT && !shared.cells().iter().all(told) {
+            tokio::time::sleep(TOLD_POLL).await;
+        }
+        Ok(target)
     }
 
     /// Brings a change to the tasks of this host.
@@ -304,6 +375,27 @@ pub(crate) async fn take_back(shared: Arc<JobShared>, task: TaskId, canary: Depl
 }
 
 impl TaskCell {
+    /// Whether what was committed under some revisions can be undone here.
+    fn reaches(&self, undone: Undone) -> Result<(), DeployError> {
+        let reach = Reach {
+            now_ms: self.now_ms(),
+            window_ms: self.spec().settings.rewind_window_ms,
+            retention_ms: self.spec().retention_ms.iter().copied().min().unwrap_or(u64::MAX),
+        };
+        let task = self.id;
+        let work = lock(&self.work);
+        let reaches = match work.machine.running() {
+            Some(running) => running.reaches(undone, reach),
+            // It stopped: what it was brought back to is seen to when it starts again.
+            None => {
+                let pins = self.reader().ok_or(DeployError::TaskAway(task))?.pins();
+                let pins = pins.map_err(|error| PortError::Stop(error.to_string()))?;
+                reach.check(&pins, undone, CommitNumber(0))
+            }
+        };
+        reaches.map_err(|why| DeployError::OutOfReach { task, why })
+    }
+
     /// Has an instance of a deployment at hand. Where there is none to be had the swap makes one.
     fn prepare(&self, deployed: &Arc<Deployed>) {
         let running = lock(&self.status).phase == PhaseName::Running;

@@ -201,7 +201,11 @@ impl Job {
         let busy_ms = u64::from(status.busy || records > 0);
         status.lag_ms = match status.phase {
             PhaseName::Running => unread_ms.map(|unread_ms| unread_ms.max(waiting_ms.unwrap_or(0)).max(busy_ms)),
-            PhaseName::Claiming | PhaseName::Restoring | PhaseName::Draining | PhaseName::Stopped => None,
+            PhaseName::Claiming
+            | PhaseName::Restoring
+            | PhaseName::Rewinding
+            | PhaseName::Draining
+            | PhaseName::Stopped => None,
         };
         status
     }
@@ -312,6 +316,7 @@ fn rules(spec: &JobSpec, assignment: Assignment) -> RunningRules {
         from_job: spec.settings.from_job.iter().map(Option::is_some).collect(),
         assignment,
         positions_age_max_ms: retention_ms / POSITIONS_AGE_DIVISOR,
+        rewind_window_ms: spec.settings.rewind_window_ms,
     }
 }
 

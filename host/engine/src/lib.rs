@@ -35,6 +35,7 @@ mod log;
 mod mailbox;
 mod recover;
 mod restore;
+mod rewind;
 mod scheduler;
 mod service;
 mod telling;

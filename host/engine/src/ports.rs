@@ -5,7 +5,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
 
-use pelton_core::commit::{CommitKind, StoredCommit};
+use pelton_core::commit::StoredCommit;
 use pelton_core::id::{CommitId, CommitNumber, DeploymentNumber, Digest, Epoch, HostId, ShardKey, StreamIndex, TaskId};
 use pelton_core::output::Package;
 use pelton_core::position::{Position, PositionEntry};
@@ -117,7 +117,7 @@ pub struct LogItem {
     /// The id of the commit in it.
     pub id: CommitId,
     /// Whether it is a fence.
-    pub kind: CommitKind,
+    pub is_fence: bool,
     /// The epoch it was written in.
     pub epoch: Epoch,
     /// The stored head; see `pelton_core::codec`.

@@ -205,6 +205,7 @@ impl Recovery {
             at_id: id,
             at_epoch: epoch,
             last_step_id: found.last_step_id,
+            taken_ms: 0,
             floor: at,
             parts,
             entries: totals.entries,

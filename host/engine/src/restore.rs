@@ -6,9 +6,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::StreamExt as _;
 use pelton_core::cause::StopCause;
-use pelton_core::id::CommitId;
 use pelton_core::snapshot::{Manifest, StateMark};
-use pelton_core::task::Event;
+use pelton_core::task::{Event, NewSnapshot};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
@@ -21,12 +20,12 @@ use crate::service::persist;
 use crate::store::{LocalStore, SnapshotReader, SnapshotWriter, StateReader, StoreError};
 
 /// Bytes of redb's page cache for a task.
-const PAGE_CACHE_BYTES: usize = 1024 * 1024;
+pub(crate) const PAGE_CACHE_BYTES: usize = 1024 * 1024;
 /// Parts of a snapshot read ahead or waiting to be stored.
 const PARTS_AHEAD: usize = 4;
 
 impl TaskCell {
-    fn store_failed(&self, error: &StoreError) {
+    pub(crate) fn store_failed(&self, error: &StoreError) {
         self.tell(Event::Broken(StopCause::Store(error.to_string())));
     }
 
@@ -60,8 +59,25 @@ impl TaskCell {
         }
     }
 
-    /// Loads a snapshot part by part: a part is decoded while the next are on their way.
     pub(crate) fn load_snapshot(self: Arc<Self>, runtime: &Handle, mut store: Box<LocalStore>, manifest: &Manifest) {
+        let outcome = match self.load_into(runtime, &mut store, manifest) {
+            Ok(outcome) => outcome,
+            Err(error) => return self.store_failed(&error),
+        };
+        if outcome.is_ok() {
+            let Manifest { at, entries, state_bytes, .. } = *manifest;
+            self.tell_of(Happening::SnapshotLoaded { task: self.id, at, entries, state_bytes });
+        }
+        self.send(Message::Store(store, Event::SnapshotLoaded(outcome)));
+    }
+
+    /// Loads a snapshot part by part: a part is decoded while the next are on their way. What is wrong with it is no error.
+    pub(crate) fn load_into(
+        self: &Arc<Self>,
+        runtime: &Handle,
+        store: &mut LocalStore,
+        manifest: &Manifest,
+    ) -> Result<Result<(), String>, StoreError> {
         let (parts, mut arriving) = mpsc::channel::<Option<Bytes>>(PARTS_AHEAD);
         let (cell, wanted) = (self.clone(), manifest.clone());
         runtime.spawn(async move {
@@ -96,22 +112,18 @@ impl TaskCell {
             last_step_id: manifest.last_step_id,
             log_bytes: 0,
         };
-        let loaded = SnapshotReader::load(&mut store, source, manifest, mark);
-        let outcome = match (missing, loaded) {
-            (Some(index), _) => Err(format!("part {index} of {} is missing", manifest.parts)),
-            (None, Ok(())) => {
-                let Manifest { at, entries, state_bytes, .. } = *manifest;
-                self.tell_of(Happening::SnapshotLoaded { task: self.id, at, entries, state_bytes });
-                Ok(())
-            }
-            (None, Err(StoreError::Snapshot(detail))) => Err(detail),
-            (None, Err(error)) => return self.store_failed(&error),
-        };
-        self.send(Message::Store(store, Event::SnapshotLoaded(outcome)));
+        let loaded = SnapshotReader::load(store, source, manifest, mark);
+        match (missing, loaded) {
+            (Some(index), _) => Ok(Err(format!("part {index} of {} is missing", manifest.parts))),
+            (None, Ok(())) => Ok(Ok(())),
+            (None, Err(StoreError::Snapshot(detail))) => Ok(Err(detail)),
+            (None, Err(error)) => Err(error),
+        }
     }
 
     /// Stores what a reader sees as a snapshot: all parts, then the manifest.
-    pub(crate) async fn snapshot(self: Arc<Self>, reader: StateReader, mark: StateMark, id: CommitId) {
+    pub(crate) async fn snapshot(self: Arc<Self>, reader: StateReader, snapshot: NewSnapshot) {
+        let NewSnapshot { mark, id, taken_ms, floor } = snapshot;
         let _turn = self.snapshot_turn().await;
         let (parts, mut made) = mpsc::channel::<Bytes>(PARTS_AHEAD);
         let writer = tokio::task::spawn_blocking(move || {
@@ -136,7 +148,8 @@ impl TaskCell {
             at_id: mark.id,
             at_epoch: mark.epoch,
             last_step_id: mark.last_step_id,
-            floor: mark.number,
+            taken_ms,
+            floor,
             parts: count,
             entries: totals.entries,
             state_bytes: totals.state_bytes,

@@ -12,6 +12,8 @@ use pelton_core::commit::{Outgoing, StoredCommit};
 use pelton_core::id::{CommitNumber, Epoch};
 use pelton_core::limits::backoff_ms;
 use pelton_core::output::Package;
+use pelton_core::restore::LogEntry;
+use pelton_core::snapshot::Manifest;
 use pelton_core::task::Event;
 
 use crate::cell::TaskCell;
@@ -81,10 +83,14 @@ impl TaskCell {
     }
 
     pub(crate) async fn read_manifests(self: Arc<Self>) {
-        let changelog = self.changelog();
-        if let Some(manifests) = persist!(self, changelog.manifests(self.id)) {
+        if let Some(manifests) = self.manifests().await {
             self.tell(Event::ManifestsRead(manifests));
         }
+    }
+
+    pub(crate) async fn manifests(&self) -> Option<Vec<Manifest>> {
+        let changelog = self.changelog();
+        persist!(self, changelog.manifests(self.id))
     }
 
     pub(crate) async fn put(self: Arc<Self>, commit: Arc<Outgoing>, epoch: Epoch, attempt: u32) {
@@ -123,14 +129,19 @@ impl TaskCell {
     }
 
     pub(crate) async fn read_log(self: Arc<Self>, from: CommitNumber) {
+        if let Some(entries) = self.log_page(from).await {
+            self.tell(Event::LogRead(entries));
+        }
+    }
+
+    pub(crate) async fn log_page(&self, from: CommitNumber) -> Option<Vec<LogEntry>> {
         let changelog = self.changelog();
-        let Some(items) = persist!(self, changelog.read_from(self.id, from)) else { return };
+        let items = persist!(self, changelog.read_from(self.id, from))?;
         let mut entries = Vec::with_capacity(items.len());
         for item in items {
-            let Some(entry) = persist!(self, log::entry(changelog, self.id, &item)) else { return };
-            entries.push(entry);
+            entries.push(persist!(self, log::entry(changelog, self.id, &item))?);
         }
-        self.tell(Event::LogRead(entries));
+        Some(entries)
     }
 
     pub(crate) async fn publish(self: Arc<Self>, packages: Vec<Package>, attempt: u32) {

@@ -75,6 +75,8 @@ pub struct JobSettings {
     pub letters: LetterBounds,
     /// How shards are read, where Kinesis lets us. Default: polling.
     pub consumer: Consumer,
+    /// How long after a change of what runs it can be undone with a rewind, in milliseconds. Default an hour.
+    pub rewind_window_ms: u64,
     /// Of each input stream, the job whose outputs it carries, if they are to be told from their repeats.
     pub from_job: Vec<Option<String>>,
 }
@@ -88,6 +90,7 @@ impl Default for JobSettings {
             on_gap: OnGap::Stop,
             letters: LetterBounds { letters_max: 1_000, bytes_max: 64 << 20 },
             consumer: Consumer::Polling,
+            rewind_window_ms: 3_600_000,
             from_job: Vec::new(),
         }
     }

@@ -16,6 +16,8 @@ pub fn stored(entry: &SystemEntry) -> (StateKey, Bytes) {
         }
         SystemEntry::Attempts(attempts) => (codec::attempts_key(), codec::encode_attempts(attempts)),
         SystemEntry::Timer(timer) => (codec::timer_key(&timer.name), codec::encode_timer(timer.due_ms)),
+        SystemEntry::Pins(pins) => (codec::pins_key(), codec::encode_pins(pins)),
+        SystemEntry::Refold(refold) => (codec::refold_key(), codec::encode_refold(refold)),
         SystemEntry::Seen(upstream, start, mark) => (codec::seen_key(upstream, *start), codec::encode_seen(mark)),
     }
 }

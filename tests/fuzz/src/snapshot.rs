@@ -76,6 +76,7 @@ fn manifest(parts: u32, entries: u64, state_bytes: u64) -> Manifest {
         at_id: CommitId([5; 16]),
         at_epoch: Epoch(1),
         last_step_id: CommitId([5; 16]),
+        taken_ms: 0,
         floor: CommitNumber(5),
         parts,
         entries,

@@ -69,6 +69,7 @@ impl World {
                 self.cover.trims += 1;
                 self.answer(who, Event::Trimmed);
             }
+            Chore::Rewind(to) => self.rewind(who, to),
             Chore::Call(call) => {
                 let outcome = self.outcome(who, call);
                 if matches!(outcome, CallOutcome::Failed(_)) {

@@ -133,7 +133,7 @@ impl TaskItems {
     /// Something to delete below a floor, if there is anything: the `pick`th of it.
     pub fn doomed(&self, floor: CommitNumber, pick: u64, slip: Option<Slip>) -> Option<Doomed> {
         let fences_too = slip == Some(Slip::TrimFences);
-        let log = self.log.range(..floor).filter(|(_, item)| fences_too || item.kind == CommitKind::Step);
+        let log = self.log.range(..floor).filter(|(_, item)| fences_too || !item.kind.is_fence());
         let mut log: Vec<CommitNumber> = log.map(|(number, _)| *number).collect();
         if slip == Some(Slip::TrimNewest) {
             log.extend(self.log.keys().next_back().filter(|newest| **newest >= floor));
@@ -146,7 +146,7 @@ impl TaskItems {
             parts.extend(self.parts.keys().filter(unnamed));
         }
         let snapshot_parts: Vec<PartKey> = self.snapshot_parts.range(lowest..end).map(|(key, _)| *key).collect();
-        let manifests = self.manifests.values().filter(|manifest| manifest.floor < floor);
+        let manifests = self.manifests.values().filter(|manifest| manifest.at < floor);
         let manifests: Vec<CommitId> = manifests.map(|manifest| manifest.id).collect();
         let log = log.into_iter().map(Doomed::Log);
         let parts = parts.into_iter().map(Doomed::Part).chain(snapshot_parts.into_iter().map(Doomed::SnapshotPart));

@@ -104,7 +104,7 @@ impl Logic {
         let count = read(done, view, &key) + 1;
         done.writes.insert(key, Some(Bytes::copy_from_slice(&count.to_be_bytes())));
         let data = format!("{}@{}", timer.name, timer.due_ms).into();
-        done.outputs.push(Output { output: "out".into(), partition_key: timer.name.clone(), data });
+        done.outputs.push(Output { output: "out".into(), partition_key: timer.name.clone(), data, rewind: None });
         if !count.is_multiple_of(3) {
             done.timers.insert(timer.name.clone(), Some(timer.due_ms + 3_000));
         }
@@ -139,6 +139,7 @@ impl Logic {
             output: "out".into(),
             partition_key: partition_key.into(),
             data,
+            rewind: None,
         };
         outputs.push(output(key, record.data.clone()));
         if record_hash.is_multiple_of(3) {

@@ -12,7 +12,7 @@ use pelton_core::id::{CommitId, CommitNumber, TaskId};
 use pelton_core::limits::backoff_ms;
 use pelton_core::position::Position;
 use pelton_core::snapshot::{Manifest, StateMark};
-use pelton_core::task::{Applied, Effect, Event, IdSeed, LastStraw, OnGap, RunningRules, Task};
+use pelton_core::task::{Applied, Effect, Event, IdSeed, LastStraw, NewSnapshot, OnGap, RunningRules, Task};
 use pelton_core::write_set::SYSTEM_SPACE;
 
 use crate::dynamo::Write;
@@ -99,6 +99,7 @@ impl World {
             from_job: (0..self.shape.streams).map(|stream| stream < self.shape.upstream_streams).collect(),
             assignment: self.rollout.assignment(task),
             positions_age_max_ms: self.shape.positions_age_max_ms,
+            rewind_window_ms: self.shape.rewind_window_ms,
         };
         let ids = IdSeed::new(self.rng.bytes16());
         let machine = Task::new(task, self.meta.clone(), rules, ids).bounded(self.shape.bounds);
@@ -185,7 +186,11 @@ impl World {
                 let delay = backoff_ms(attempt) + self.delay();
                 self.after(delay, Action::Serve(who, Request::Publish { packages, answered: false }));
             }
-            Effect::Snapshot(mark, id) => self.snapshot(who, mark, id),
+            Effect::Snapshot(snapshot) => self.snapshot(who, snapshot),
+            Effect::Rewind(to) => {
+                let pause = self.rng.below(3_000);
+                self.after(pause, Action::Work(who, Chore::Rewind(to)));
+            }
             Effect::Trim(floor) => self.after(1, Action::Work(who, Chore::Trim(floor))),
             Effect::DropInstance | Effect::LookForShards => {}
             Effect::Swap(assignment) => self.swap(who, assignment),
@@ -252,7 +257,8 @@ impl World {
         }
     }
 
-    fn snapshot(&mut self, who: Who, mark: StateMark, id: CommitId) {
+    fn snapshot(&mut self, who: Who, snapshot: NewSnapshot) {
+        let NewSnapshot { mark, id, taken_ms, floor } = snapshot;
         let slip = self.slip;
         let store = self.store(who);
         assert_eq!(store.mark, mark, "a snapshot is of the local copy as it stands");
@@ -261,14 +267,14 @@ impl World {
         let state_bytes = entries.iter().map(|(key, value)| (key.len() + value.len()) as u64).sum();
         let chunk = self.rng.between(1, 40) as usize;
         let parts: Vec<Vec<(Bytes, Bytes)>> = entries.chunks(chunk).map(<[_]>::to_vec).collect();
-        let kept = self.rng.below(self.shape.kept_commits + 1);
         let manifest = Manifest {
             id,
             at: mark.number,
             at_id: mark.id,
             at_epoch: mark.epoch,
             last_step_id: mark.last_step_id,
-            floor: CommitNumber(mark.number.0.saturating_sub(kept).max(1)),
+            taken_ms,
+            floor,
             parts: parts.len() as u32,
             entries: entries.len() as u64,
             state_bytes,
@@ -299,6 +305,7 @@ impl World {
             StopCause::Logic(_)
             | StopCause::Gap { .. }
             | StopCause::DeadLettersFull { .. }
+            | StopCause::RewindTooLarge { .. }
             | StopCause::Store(_)
             | StopCause::Service(_) => panic!("nothing stops a task but its like: task {}: {cause}", who.task),
         }

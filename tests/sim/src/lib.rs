@@ -21,6 +21,7 @@ mod upstream;
 mod chore;
 mod host;
 mod reader;
+mod rewind;
 mod rollout;
 mod service;
 mod slips;

@@ -15,10 +15,11 @@ use pelton_core::position::{Position, PositionEntry, RecordPlace};
 use pelton_core::record::Record;
 use pelton_core::shard::Shard;
 use pelton_core::snapshot::StateMark;
-use pelton_core::task::{Attempts, LastStraw, OnGap};
+use pelton_core::task::{Attempts, LastStraw, OnGap, Undone};
 
 use self::judge::Judgement;
-use self::stored::Entry;
+use self::rewind::{Deed, Refold};
+use self::stored::{Entry, Pinned};
 use crate::kinesis::{Kinesis, Meant};
 use crate::mutants::Blunder;
 use crate::promise::{Verdict, Wrong, ensure};
@@ -44,14 +45,14 @@ struct Past {
     epoch: Epoch,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Emitted {
     output: Output,
     published: bool,
 }
 
 /// One task's history, and what it should have come to.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct History {
     commits: Vec<Past>,
     /// What the commits' writes come to.
@@ -83,6 +84,12 @@ struct History {
     expected: u64,
     /// Of those, records folded, set aside, dropped and lost.
     accounted: u64,
+    /// The deployments of its commits.
+    pins: Vec<Pinned>,
+    /// What was passed before it was rewound.
+    refold: Option<Refold>,
+    /// What its commits did to what is known of all tasks' keys.
+    deeds: Vec<(CommitNumber, Deed)>,
 }
 
 /// Knows what must be.
@@ -114,6 +121,12 @@ pub struct Oracle {
     on_gap: OnGap,
     /// Deployments that were for all tasks: any other was only ever tried.
     current: BTreeSet<DeploymentNumber>,
+    /// Which change brought which deployment.
+    brought: BTreeSet<(u64, DeploymentNumber)>,
+    /// What was undone.
+    undone: Vec<Undone>,
+    /// Of each task, what its history was before a deployment's first commit, by the commit before.
+    befores: Vec<BTreeMap<CommitNumber, History>>,
     /// The bytes that each commit was sent with, as a checksum.
     sent: BTreeMap<(CommitNumber, CommitId), u32>,
     /// What becomes of what logic failed with for the last time, and how often it is tried again.
@@ -126,6 +139,7 @@ pub struct Oracle {
 mod end;
 mod folds;
 mod judge;
+mod rewind;
 mod space;
 mod stored;
 mod system;
@@ -150,6 +164,7 @@ impl Oracle {
         let Shape { big, retention_ms, letters_max, letter_bytes_max, last_straw, retries, on_gap, .. } = *shape;
         let gone = kinesis.shards().filter(|(_, shard)| shard.forgotten);
         let gone_before_start = gone.map(|(key, _)| key).collect();
+        let meta_tasks = meta.tasks.tasks().map(|_| BTreeMap::new()).collect();
         let mut oracle = Self {
             tasks: meta.tasks.tasks().map(|_| History::default()).collect(),
             meta,
@@ -167,6 +182,9 @@ impl Oracle {
             letter_bytes_max,
             on_gap,
             current: BTreeSet::from([DeploymentNumber(1)]),
+            brought: BTreeSet::from([(1, DeploymentNumber(1))]),
+            undone: Vec::new(),
+            befores: meta_tasks,
             sent: BTreeMap::new(),
             last_straw,
             retries,
@@ -217,11 +235,6 @@ impl Oracle {
         }
     }
 
-    /// A deployment is for all tasks.
-    pub fn is_current(&mut self, deployment: DeploymentNumber) {
-        self.current.insert(deployment);
-    }
-
     /// A row was claimed.
     pub fn claimed(&mut self, who: Who, epoch: Epoch) -> Verdict {
         let before = self.claims.insert((who.task, epoch), who);
@@ -270,9 +283,17 @@ impl Oracle {
             (commit.number, commit.id, commit.epoch, commit.kind) == (number, stored.id, epoch, stored.kind),
             "item and commit agree: {number} of task {task}"
         );
+        if commit.kind == CommitKind::Step {
+            self.pinned(task, &commit)?;
+        }
         self.follows(task, &commit)?;
+        if let CommitKind::Rewind(to) = commit.kind {
+            self.rewinds(task, &commit, to)?;
+            return Ok(true);
+        }
         self.note_gaps(task, &commit, kinesis, shown)?;
         self.folds(task, &commit, kinesis)?;
+        self.passes_again(task, &commit)?;
         Ok(true)
     }
 
@@ -292,7 +313,7 @@ impl Oracle {
                 );
                 ensure!(2, commit.writes.is_empty() && commit.invocations.is_empty(), "a fence changes nothing: {at}");
             }
-            CommitKind::Step => {
+            CommitKind::Step | CommitKind::Rewind(_) => {
                 ensure!(
                     2,
                     commit.epoch == last.epoch,

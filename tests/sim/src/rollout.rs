@@ -2,13 +2,13 @@
 
 use pelton_core::id::DeploymentNumber;
 use pelton_core::rollout::{Canary, Rollout};
-use pelton_core::task::{Assignment, Event};
+use pelton_core::task::{Assignment, Event, RefoldedOutputs};
 
 use crate::mutants::Slip;
 use crate::oracle::Who;
 use crate::promise::{Verdict, ensure};
 use crate::trace::trace;
-use crate::world::{Action, World};
+use crate::world::{Action, CLOCK_OFF_MS_MAX, World};
 
 fn canary_is_over(failures: u32) -> Verdict {
     ensure!(10, failures <= FAILURES_MAX, "a canary goes back at its failure {FAILURES_MAX}, not {failures}");
@@ -29,15 +29,16 @@ impl World {
         self.cover.deployments += 1;
         if let Some(rollout) = self.change() {
             self.rollout = rollout;
+            self.brought.insert(self.rollout.revision, self.now);
         }
         trace!(self, "from now on: {:?}", self.rollout);
-        self.oracle.is_current(self.rollout.current);
+        self.oracle.rolled_out(&self.rollout);
         self.tell_assignments();
     }
 
     fn change(&mut self) -> Option<Rollout> {
         let (rng, newest) = (&mut self.rng, &mut self.deployments);
-        match rng.below(6) {
+        match rng.below(9) {
             0 | 1 => {
                 newest.0 += 1 + u64::from(is_flawed(DeploymentNumber(newest.0 + 1)));
                 Some(self.rollout.deploy(*newest))
@@ -45,11 +46,31 @@ impl World {
             2 | 3 => {
                 newest.0 += 1;
                 let some = self.meta.tasks.tasks().filter(|_| rng.chance(5_000)).collect();
-                Some(self.rollout.try_out(Canary { deployment: *newest, tasks: some, failures_max: FAILURES_MAX }))
+                Some(self.rollout.try_out(Canary {
+                    deployment: *newest,
+                    tasks: some,
+                    failures_max: FAILURES_MAX,
+                    since: 0,
+                }))
             }
+            6..=8 => self.undo(),
             4 => self.rollout.promote().filter(|promoted| !is_flawed(promoted.current)),
             _ => Some(self.rollout.deploy(self.rollout.previous?)),
         }
+    }
+
+    /// What was committed since a change is undone, if the change is young enough.
+    fn undo(&mut self) -> Option<Rollout> {
+        let outputs = if self.rng.chance(5_000) { RefoldedOutputs::Again } else { RefoldedOutputs::Withhold };
+        let to = if self.rng.chance(5_000) { self.rollout.previous } else { None };
+        let (to, undone) = self.rollout.undoing(to, outputs)?;
+        let age_ms = self.now - self.brought.get(&undone.since).copied().unwrap_or_default();
+        let reaches = age_ms + 2 * CLOCK_OFF_MS_MAX < self.shape.rewind_window_ms;
+        if !reaches || is_flawed(to) {
+            return None;
+        }
+        self.cover.rewinds += 1;
+        Some(self.rollout.rewind((to, undone)))
     }
 
     /// Every task learns what it is to run, each when its host has it ready.
@@ -68,7 +89,7 @@ impl World {
         if let Some(instance) =
             self.instance(who).filter(|instance| instance.assignment.deployment == assignment.deployment)
         {
-            (instance.assignment, instance.trial_failures) = (assignment, 0);
+            (instance.assignment, instance.trial_failures) = (assignment.clone(), 0);
         }
         self.step(who, Event::Assign(assignment));
     }
@@ -99,6 +120,7 @@ impl World {
         trace!(self, "task {}: canary {} has failed", who.task, deployment.0);
         if let Some(rollout) = self.rollout.without_canary(deployment) {
             self.rollout = rollout;
+            self.oracle.rolled_out(&self.rollout);
             self.tell_assignments();
         }
     }

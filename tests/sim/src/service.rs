@@ -110,7 +110,7 @@ impl World {
                 let stale = items.idle_before.clone().filter(|_| self.goes_wrong(self.faults.stale));
                 let items = &self.table[usize::from(who.task.0)];
                 let found = stale.map_or_else(|| items.idle.values().cloned().collect(), |stale| vec![stale]);
-                let newest = items.log.values().rev().find(|item| item.kind == CommitKind::Step).map(|item| item.id);
+                let newest = items.log.values().rev().find(|item| !item.kind.is_fence()).map(|item| item.id);
                 self.cover.idle_found += u64::from(found.iter().any(|(step, _)| Some(*step) == newest));
                 Event::IdleFound(found)
             }
@@ -158,6 +158,7 @@ impl World {
             self.cover.puts_below_floor += u64::from(!effective);
             self.cover.fences += u64::from(effective && commit.kind == CommitKind::Fence);
             self.cover.late_puts += u64::from(answered);
+            self.cover.tasks_rewound += u64::from(matches!(commit.kind, CommitKind::Rewind(_)));
         } else {
             self.cover.refused_puts += 1;
         }

@@ -70,8 +70,8 @@ pub struct Shape {
     pub fence_ms: u64,
     /// Whether the guest writes values too large for one item.
     pub big: bool,
-    /// Commits kept below a snapshot.
-    pub kept_commits: u64,
+    /// How long after a change it may be undone, milliseconds.
+    pub rewind_window_ms: u64,
     /// What becomes of odd records.
     pub policies: Policies,
     /// Of ten thousand puts, how many are odd.
@@ -138,12 +138,13 @@ impl Shape {
                 seal_invocations: rng.between(1, 20) as usize,
                 snapshot_log_bytes_min: if big { 2 << 20 } else { rng.between(500, 10_000) },
                 snapshot_commits_max: rng.between(2, 60),
+                rewind_grace_ms: 100_000,
             },
             retries: rng.between(1, 5) as u32,
             call_ms: if rng.chance(3_000) { rng.between(100, 4_000) } else { 20 },
             fence_ms: if rng.chance(3_000) { rng.between(100, 20_000) } else { 20 },
             big,
-            kept_commits: rng.below(4) * rng.below(3),
+            rewind_window_ms: [0, 300_000, 1_000_000][rng.below(3) as usize],
             policies: Policies {
                 out_of_range: choice(rng, OutOfRange::NAMES),
                 aggregates: choice(rng, Aggregates::NAMES),
@@ -344,4 +345,8 @@ coverage! {
     swaps,
     /// Canaries that failed for good.
     canaries_failed,
+    /// Changes undone,
+    rewinds,
+    /// and tasks rewound for it.
+    tasks_rewound,
 }

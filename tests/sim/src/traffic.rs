@@ -175,7 +175,7 @@ impl World {
             let all = world.meta.policies.out_of_range == OutOfRange::ReadAll;
             let reads = |task: &TaskId| all || tasks.slice(*task).touches(&range);
             let readers: Vec<TaskId> = tasks.tasks().filter(reads).collect();
-            world.oracle.passed_by_all(key, &readers)
+            world.oracle.passed_by_all(key, &readers, world.shape.rewind_window_ms > 0)
         };
         let gone = self.kinesis.closed().into_iter().find(|key| passed(self, key))?;
         self.kinesis.forget(&gone);
@@ -194,9 +194,9 @@ impl World {
             return;
         }
         let task = TaskId(self.rng.below(u64::from(self.shape.tasks)) as u16);
-        match self.rng.below(14) {
+        match self.rng.below(15) {
             10 | 11 => self.redrive(host, task),
-            12 => self.deploy(),
+            12 | 14 => self.deploy(),
             0..=3 => self.start_task(host, task),
             5 if self.faults.crash > 0 => self.crash(host),
             6 | 7 if self.faults.crash > 0 => {

@@ -107,6 +107,7 @@ impl Upstream {
                     task: self.task,
                     commit: CommitNumber(self.commit),
                     index,
+                    rewind: None,
                 };
                 index += 1;
                 (id, kinesis.payload(&key))

@@ -18,7 +18,7 @@ use pelton_core::rollout::Rollout;
 use pelton_core::shard::ShardMap;
 use pelton_core::slice::TaskCount;
 use pelton_core::snapshot::Manifest;
-use pelton_core::task::{Assignment, Call, Event, Task};
+use pelton_core::task::{Assignment, Call, Event, RewindTo, Task};
 
 use crate::downstream::Downstream;
 use crate::dynamo::{TaskItems, Write};
@@ -63,6 +63,7 @@ pub enum Chore {
     Snapshot { manifest: Manifest, parts: Arc<Vec<Vec<(Bytes, Bytes)>>>, part: u32 },
     Load { manifest: Manifest, part: u32, state: State },
     Trim(CommitNumber),
+    Rewind(RewindTo),
     Call(Call),
 }
 
@@ -155,6 +156,8 @@ pub struct World {
     pub rollout: Rollout,
     /// The newest deployment.
     pub deployments: DeploymentNumber,
+    /// When each change was made of what the tasks run.
+    pub brought: BTreeMap<u64, u64>,
     /// A task whose calls hang, in the end.
     pub hung: Option<TaskId>,
     /// Things that happened.
@@ -228,6 +231,7 @@ impl World {
             instances: 0,
             rollout: Rollout::first(DeploymentNumber(1)),
             deployments: DeploymentNumber(1),
+            brought: BTreeMap::new(),
             hung: None,
             steps: 0,
             cover: Coverage::default(),

@@ -162,6 +162,16 @@ pub struct RolloutView {
     pub canary: Option<CanaryView>,
 }
 
+/// What becomes of outputs of records that are folded again after a rewind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum OutputsView {
+    /// They are not emitted: those of the first time stand.
+    Withhold,
+    /// They are emitted again, under new ids that name the rewind.
+    Again,
+}
+
 /// A deployment that has yet to prove itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct CanaryView {

@@ -42,6 +42,8 @@ pub struct PhaseCounts {
     pub restoring: u32,
     /// Folding records.
     pub running: u32,
+    /// On their way back to an earlier commit.
+    pub rewinding: u32,
     /// Committing and publishing what is left.
     pub draining: u32,
     /// Stopped.
@@ -55,6 +57,7 @@ impl PhaseCounts {
             PhaseName::Claiming => &mut self.claiming,
             PhaseName::Restoring => &mut self.restoring,
             PhaseName::Running => &mut self.running,
+            PhaseName::Rewinding => &mut self.rewinding,
             PhaseName::Draining => &mut self.draining,
             PhaseName::Stopped => &mut self.stopped,
         };

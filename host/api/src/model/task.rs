@@ -37,6 +37,8 @@ pub enum PhaseView {
     Restoring,
     /// Folding records.
     Running,
+    /// On its way back to an earlier commit.
+    Rewinding,
     /// Committing and publishing what is left.
     Draining,
     /// Stopped; the cause says why.
@@ -49,6 +51,7 @@ impl From<PhaseName> for PhaseView {
             PhaseName::Claiming => Self::Claiming,
             PhaseName::Restoring => Self::Restoring,
             PhaseName::Running => Self::Running,
+            PhaseName::Rewinding => Self::Rewinding,
             PhaseName::Draining => Self::Draining,
             PhaseName::Stopped => Self::Stopped,
         }

@@ -27,6 +27,7 @@ pub fn manifest(at: u64, floor: u64) -> Manifest {
         at_id: CommitId([1; 16]),
         at_epoch: Epoch(1),
         last_step_id: CommitId([2; 16]),
+        taken_ms: 0,
         floor: CommitNumber(floor),
         parts: 9,
         entries: 1_000,
@@ -64,7 +65,7 @@ async fn a_number_has_one_author_whatever_is_lost() -> Result<()> {
     assert_eq!(log.read(TASK, CommitNumber(3)).await?.context("it is there")?.id, CommitId([1; 16]));
 
     let tail = log.tail(TASK).await?.context("a tail")?;
-    assert_eq!((tail.number, tail.kind, tail.epoch), (CommitNumber(3), CommitKind::Step, Epoch(3)));
+    assert_eq!((tail.number, tail.is_fence, tail.epoch), (CommitNumber(3), false, Epoch(3)));
     let read = log.read_from(TASK, CommitNumber(2)).await?;
     assert_eq!(read.iter().map(|item| item.number.0).collect::<Vec<_>>(), [2, 3]);
     assert_eq!(read[0].head, "head of 2 by 1");

@@ -18,7 +18,13 @@ use crate::servers::{connections, create_stream, fresh};
 pub fn package(text: &str) -> Package {
     let (output, rest) = text.split_once('/').expect("an output");
     let (key, data) = rest.split_once(':').expect("a key");
-    let id = |index| OutputId { incarnation: Incarnation([9; 16]), task: TaskId(3), commit: CommitNumber(8), index };
+    let id = |index| OutputId {
+        incarnation: Incarnation([9; 16]),
+        task: TaskId(3),
+        commit: CommitNumber(8),
+        index,
+        rewind: None,
+    };
     let entries = data.split('+').enumerate();
     let entries = entries.map(|(index, data)| (id(index as u32), Bytes::from(data.to_owned()))).collect();
     Package { output: output.into(), partition_key: key.into(), entries }

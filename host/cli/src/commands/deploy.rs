@@ -10,7 +10,7 @@ use pelton_api::model::component::ComponentView;
 use pelton_api::model::deployment::{
     CanaryRequest, DeploymentList, DeploymentRequest, DeploymentView, LimitsView, RolloutView,
 };
-use pelton_api::model::task::{PhaseView, TaskList};
+use pelton_api::model::task::{PhaseView, TaskList, TaskView};
 
 use crate::client::{HostArgs, HostClient};
 use crate::config;
@@ -69,7 +69,7 @@ pub struct PromoteArgs {
     pub host: HostArgs,
 }
 
-/// Have every task run an earlier deployment from now on; what later ones did stays done.
+/// Have every task run an earlier deployment from now on. What later ones did stays done, or is undone with --rewind.
 #[derive(Debug, Args)]
 pub struct RollbackArgs {
     /// The job.
@@ -77,9 +77,25 @@ pub struct RollbackArgs {
     /// Which deployment [default: the one before the current].
     #[arg(long, value_name = "N")]
     pub to: Option<u64>,
+    /// Undo what was committed since that deployment was left: each task goes back to its state and positions from before, and
+    /// folds the records since then again [default for --to: the deployment that was left last].
+    #[arg(long)]
+    pub rewind: bool,
+    /// What becomes of outputs of records that are folded again. A job with outputs must be told.
+    #[arg(long, requires = "rewind", value_enum)]
+    pub outputs: Option<Outputs>,
     /// Which host.
     #[command(flatten)]
     pub host: HostArgs,
+}
+
+/// What becomes of outputs of records that are folded again.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+pub enum Outputs {
+    /// Those of the first time stand.
+    Withhold,
+    /// They are emitted again, under new ids that name the rewind.
+    Again,
 }
 
 /// What a deployment is made from, beside its component.
@@ -171,11 +187,16 @@ pub async fn promote(args: &PromoteArgs, json: bool) -> anyhow::Result<Outcome> 
 /// Rolls back.
 ///
 /// # Errors
-/// When there is nothing to go back to, the host does not answer, or tasks take too long.
+/// When there is nothing to go back to, what is to be undone is out of reach, the host does not answer, or tasks take too long.
 pub async fn roll_back(args: &RollbackArgs, json: bool) -> anyhow::Result<Outcome> {
     let host = HostClient::new(&args.host)?;
     let to = args.to.map(|to| to.to_string());
-    let query: Vec<(&str, &str)> = to.iter().map(|to| ("to", to.as_str())).collect();
+    let mut query: Vec<(&str, &str)> = to.iter().map(|to| ("to", to.as_str())).collect();
+    query.extend(args.rewind.then_some(("rewind", "true")));
+    query.extend(args.outputs.map(|outputs| match outputs {
+        Outputs::Withhold => ("outputs", "withhold"),
+        Outputs::Again => ("outputs", "again"),
+    }));
     let rollout: RolloutView = host.post_with(&["v1", "jobs", &args.job, "rollback"], &query).await?;
     told(&host, &args.job, &rollout, json).await
 }
@@ -242,7 +263,10 @@ async fn wait(host: &HostClient, job: &str) -> anyhow::Result<RolloutView> {
             Some(_) | None => deployment == rollout.current,
         };
         let runs = |phase: PhaseView| phase == PhaseView::Running;
-        let late = tasks.iter().filter(|task| runs(task.phase) && !is_there(task.task, task.deployment)).count();
+        let is_late = |task: &TaskView| {
+            task.phase == PhaseView::Rewinding || runs(task.phase) && !is_there(task.task, task.deployment)
+        };
+        let late = tasks.iter().filter(|task| is_late(task)).count();
         if late == 0 {
             let stopped = tasks.iter().filter(|task| task.phase == PhaseView::Stopped).count();
             if stopped > 0 {

@@ -23,6 +23,8 @@ const NAME_CHARS_MAX: usize = 64;
 /// Most input streams of a job.
 const INPUTS_MAX: usize = 64;
 const COMMIT_INTERVAL_MIN: Duration = Duration::from_millis(10);
+/// The longest that Kinesis keeps records: 365 days.
+const REWIND_WINDOW_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
 const COMMIT_INTERVAL_MAX: Duration = Duration::from_secs(60);
 const RETRIES_MAX: u64 = 100;
 
@@ -196,6 +198,10 @@ fn settings(table: &Table<'_>) -> (JobSettings, GuestLimits) {
         let then = on_error.value("then", "\"dead-letter\" or \"stop\"", |value| value::word(value, &words));
         settings.last_straw = then.unwrap_or(settings.last_straw);
     }
+    let window = table.value("rewind-window", "a duration such as \"1h\"", |value| {
+        value::duration_ms(value, Duration::ZERO, REWIND_WINDOW_MAX)
+    });
+    settings.rewind_window_ms = window.unwrap_or(settings.rewind_window_ms);
     let words = [("stop", Some(OnGap::Stop)), ("continue", Some(OnGap::Continue))];
     let on_gap = table.value("on-gap", "\"stop\" or \"continue\"", |value| value::word(value, &words));
     settings.on_gap = on_gap.unwrap_or(settings.on_gap);

@@ -56,6 +56,7 @@ impl TableKind {
                 "out-of-range",
                 "aggregates",
                 "on-gap",
+                "rewind-window",
                 "outputs",
                 "limits",
                 "on-error",

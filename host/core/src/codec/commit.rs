@@ -191,7 +191,9 @@ fn to_wire(commit: &Commit) -> wire::Commit {
         kind: match commit.kind {
             CommitKind::Fence => 0,
             CommitKind::Step => 1,
+            CommitKind::Rewind(_) => 2,
         },
+        rewind_to: if let CommitKind::Rewind(to) = commit.kind { to.0 } else { 0 },
         born: commit.born.0,
         invocations: commit.invocations.iter().map(invocation).collect(),
         // Appended by `append_write`.
@@ -239,6 +241,7 @@ fn from_wire(wire: wire::Commit) -> Result<Commit, DecodeError> {
         kind: match wire.kind {
             0 => CommitKind::Fence,
             1 => CommitKind::Step,
+            2 => CommitKind::Rewind(CommitNumber(wire.rewind_to)),
             kind => return Err(DecodeError::new(format!("unknown kind of commit {kind}"))),
         },
         born: CommitNumber(wire.born),

@@ -29,11 +29,14 @@
 //! | `d`, number as 8 bytes big-endian | [`wire::DeadLetter`] |
 //! | `a` | [`wire::Attempts`]: what the logic fails with, and how often it did |
 //! | `t`, name | when the timer is due, milliseconds since 1970, as 8 bytes big-endian |
+//! | `h` | [`wire::Pins`]: the deployments that its commits were of |
+//! | `w` | [`wire::Refold`]: what had been passed before a rewind, until it is passed again |
 //! | `r`, stream index (2 bytes big-endian), incarnation (16 bytes), task (2 bytes big-endian), first hash key (16 bytes big-endian) | [`wire::Seen`] |
 
 mod commit;
 mod letters;
 mod message;
+mod past;
 mod system;
 pub mod wire;
 
@@ -43,8 +46,10 @@ pub use letters::{
     encode_seen, encode_timer, seen_key, timer_key,
 };
 pub use message::DecodeError;
+pub use past::{encode_pins, encode_refold, pins_key, refold_key};
 pub use system::{
-    SystemEntry, clock_key, decode_system, encode_clock, encode_outputs, encode_position, outbox_key, position_key,
+    SystemEntry, clock_key, decode_system, encode_clock, encode_outputs, encode_position, outbox_key, outlives_rewind,
+    position_key,
 };
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use prost::Message;
 
 use super::message::{DecodeError, as_written, decode_message};
-use super::{letters, wire};
+use super::{letters, past, wire};
 use crate::counts::Counts;
 use crate::dead_letter::{DeadLetter, Timer};
 use crate::id::{CommitNumber, ShardKey, StreamIndex};
@@ -13,7 +13,7 @@ use crate::position::{Position, PositionEntry, RecordPlace};
 use crate::repeats::{Mark, Upstream};
 use crate::sequence::SequenceNumber;
 use crate::slice::{HashKey, HashRange};
-use crate::task::Attempts;
+use crate::task::{Attempts, Pins, Refold};
 use crate::write_set::{SYSTEM_SPACE, StateKey};
 
 const POSITION: u8 = b'p';
@@ -44,6 +44,15 @@ pub enum SystemEntry {
     Timer(Timer),
     /// What was seen of an upstream task, from a hash key on.
     Seen(Upstream, HashKey, Mark),
+    /// The deployments that its commits were of.
+    Pins(Pins),
+    /// What had been passed before a rewind.
+    Refold(Refold),
+}
+
+/// Whether what stands at a key is not brought back by a rewind: it tells of what happened, whatever is undone.
+pub fn outlives_rewind(key: &[u8]) -> bool {
+    matches!(key, [SYSTEM_SPACE, OUTBOX | CLOCK | past::PINS | past::REFOLD, ..])
 }
 
 /// Where a task's position in a shard is kept.
@@ -86,6 +95,7 @@ pub fn encode_outputs(outputs: &[Output]) -> Bytes {
         output: output.output.clone(),
         partition_key: output.partition_key.clone(),
         data: output.data.clone(),
+        rewind: output.rewind.map(|rewind| rewind.0),
     });
     wire::Outputs { outputs: outputs.collect() }.encode_to_vec().into()
 }
@@ -116,6 +126,7 @@ pub fn decode_system(key: &[u8], value: Bytes) -> Result<SystemEntry, DecodeErro
                 output: output.output,
                 partition_key: output.partition_key,
                 data: output.data,
+                rewind: output.rewind.map(CommitNumber),
             });
             let outputs: Vec<Output> = outputs.collect();
             as_written(&value, &encode_outputs(&outputs))?;
@@ -137,6 +148,8 @@ pub fn decode_system(key: &[u8], value: Bytes) -> Result<SystemEntry, DecodeErro
             let bytes = value.as_ref().try_into().map_err(|_| DecodeError::new("a timer has not 8 bytes"))?;
             Ok(SystemEntry::Timer(Timer { due_ms: u64::from_be_bytes(bytes), name }))
         }
+        [SYSTEM_SPACE, past::PINS] => past::decode_pins(value).map(SystemEntry::Pins),
+        [SYSTEM_SPACE, past::REFOLD] => past::decode_refold(value).map(SystemEntry::Refold),
         [SYSTEM_SPACE, SEEN, whose @ ..] => {
             let (upstream, start) = letters::decode_seen_key(whose).ok_or_else(unknown)?;
             let mark = letters::decode_seen(value)?;

@@ -134,7 +134,7 @@ fn what_this_version_does_not_know_is_an_error() {
 
 #[test]
 fn outboxes_stand_in_the_order_of_their_commits() {
-    let output = Output { output: "out".into(), partition_key: "k".into(), data: "d".into() };
+    let output = Output { output: "out".into(), partition_key: "k".into(), data: "d".into(), rewind: None };
     let keys = [1, 9, 10, 255, 256, u64::MAX].map(|number| outbox_key(CommitNumber(number)));
     assert!(keys.is_sorted());
     let expected = Ok(SystemEntry::Outbox(CommitNumber(9), vec![output.clone()]));
@@ -144,7 +144,13 @@ fn outboxes_stand_in_the_order_of_their_commits() {
 
 #[test]
 fn what_is_set_aside_counted_and_awaited_comes_back_as_it_was() {
-    let id = OutputId { incarnation: Incarnation([1; 16]), task: TaskId(2), commit: CommitNumber(3), index: 4 };
+    let id = OutputId {
+        incarnation: Incarnation([1; 16]),
+        task: TaskId(2),
+        commit: CommitNumber(3),
+        index: 4,
+        rewind: None,
+    };
     let place = RecordPlace { sequence: SequenceNumber([1, 2, 3]), sub_sequence: 4 };
     let (partition_key, data) = ("key".to_owned(), Bytes::from("data"));
     let record = Record { place, arrived_ms: 5, partition_key, data, output: Some(Box::new(id)) };

@@ -18,7 +18,7 @@ pub struct Commit {
     /// 0 for a fence.
     #[prost(uint64, tag = "5")]
     pub deployment: u64,
-    /// 0: fence, 1: step.
+    /// 0: fence, 1: step, 2: rewind.
     #[prost(uint32, tag = "6")]
     pub kind: u32,
     /// Number of the commit before which the instance was born.
@@ -30,6 +30,9 @@ pub struct Commit {
     /// In key order.
     #[prost(message, repeated, tag = "9")]
     pub writes: Vec<Write>,
+    /// For 2: the commit whose state and positions are brought back.
+    #[prost(uint64, tag = "10")]
+    pub rewind_to: u64,
 }
 
 /// One guest call.
@@ -144,6 +147,71 @@ pub struct Output {
     /// Its data.
     #[prost(bytes = "bytes", tag = "3")]
     pub data: bytes::Bytes,
+    /// Of a record that was folded before: the commit of the rewind.
+    #[prost(uint64, optional, tag = "4")]
+    pub rewind: Option<u64>,
+}
+
+/// The deployments that a task's commits were of.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Pins {
+    /// Oldest first.
+    #[prost(message, repeated, tag = "1")]
+    pub pins: Vec<Pin>,
+}
+
+/// A deployment that commits were of, from one on.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Pin {
+    /// The change of what the job runs that brought it.
+    #[prost(uint64, tag = "1")]
+    pub revision: u64,
+    /// Which.
+    #[prost(uint64, tag = "2")]
+    pub deployment: u64,
+    /// Its first commit.
+    #[prost(uint64, tag = "3")]
+    pub number: u64,
+    /// Id of the commit before that, 16 bytes.
+    #[prost(bytes = "bytes", tag = "4")]
+    pub previous_id: bytes::Bytes,
+    /// Records unread by the commit before arrived no earlier than this, in milliseconds since 1970.
+    #[prost(fixed64, tag = "5")]
+    pub unread_from_ms: u64,
+    /// When the first was sealed, in milliseconds since 1970.
+    #[prost(fixed64, tag = "6")]
+    pub sealed_ms: u64,
+}
+
+/// What a task had passed before it was rewound.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Refold {
+    /// The commit of the rewind.
+    #[prost(uint64, tag = "1")]
+    pub rewind: u64,
+    /// Whether outputs of what is folded again are emitted again.
+    #[prost(bool, tag = "2")]
+    pub again: bool,
+    /// Timers due up to this time were due before, in milliseconds since 1970.
+    #[prost(fixed64, tag = "3")]
+    pub clock_ms: u64,
+    /// How far it had come, by stream and shard.
+    #[prost(message, repeated, tag = "4")]
+    pub passed: Vec<PassedShard>,
+}
+
+/// How far a task had come in a shard.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct PassedShard {
+    /// Index of the input stream.
+    #[prost(uint32, tag = "1")]
+    pub stream: u32,
+    /// Shard id.
+    #[prost(string, tag = "2")]
+    pub shard: String,
+    /// Up to here.
+    #[prost(message, optional, tag = "3")]
+    pub position: Option<Position>,
 }
 
 /// What became of a task's records.

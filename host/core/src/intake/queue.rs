@@ -7,6 +7,7 @@ use crate::position::{Position, PositionEntry, RecordPlace};
 use crate::record::{Gap, Record, Run};
 use crate::repeats::Repeats;
 use crate::slice::{HashKey, HashRange};
+use crate::task::Refold;
 
 /// The range of a shard of which none is known: the last hash key, which touches next to nothing.
 pub(super) const UNKNOWN_RANGE: HashRange = HashRange { start: HashKey(u128::MAX), end: HashKey(u128::MAX) };
@@ -49,9 +50,11 @@ impl Suspects {
 }
 
 impl Intake {
-    /// Takes runs off the queue for one call: up to the limits of a batch, at least one run; none when the queue is empty.
-    pub fn next_batch(&mut self, bounds: &Bounds) -> Option<Batch> {
+    /// Takes runs off the queue for one call: up to the limits of a batch, at least one run; none when the queue is empty. Records
+    /// that were passed before a rewind are in no batch with others.
+    pub fn next_batch(&mut self, bounds: &Bounds, refold: Option<&Refold>) -> Option<Batch> {
         let mut batch = Batch::default();
+        let mut behind = None;
         let (mut records, mut bytes) = (0, 0);
         while let Some(run) = self.queue.front_mut() {
             if run.gap.is_some() {
@@ -67,10 +70,13 @@ impl Intake {
                 let full = records + take >= bounds.batch_records_max
                     || (bytes > 0 && bytes + record.weight() > bounds.batch_bytes);
                 let suspect = suspects.is_some_and(|suspects| suspects.holds(record));
-                if full || (suspect && records + take > 0) {
-                    alone = suspect;
+                let side = refold.map(|refold| refold.is_behind(run, record));
+                let apart = records + take > 0 && side != behind;
+                if full || apart || (suspect && records + take > 0) {
+                    alone = true;
                     break;
                 }
+                behind = side;
                 bytes += record.weight();
                 take += 1;
                 if suspect {

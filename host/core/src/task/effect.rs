@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::Assignment;
+use super::{Assignment, RewindTo};
 use crate::append::PutReply;
 use crate::cause::StopCause;
 use crate::claim::Tail;
@@ -73,6 +73,8 @@ pub enum Event {
     SnapshotTaken(Option<Manifest>),
     /// To [`Effect::Trim`].
     Trimmed,
+    /// To [`Effect::Rewind`]: what [`difference`](super::difference) says.
+    Rewound(WriteSet),
 }
 
 /// Something to be done. Those that say "at once" are done before the next event is taken, in order.
@@ -125,7 +127,9 @@ pub enum Effect {
         attempt: u32,
     },
     /// Take a snapshot of the local copy as it stands now, store its parts, then its manifest.
-    Snapshot(StateMark, CommitId),
+    Snapshot(NewSnapshot),
+    /// Read what a commit's state was from the snapshots and the log, and say how the local copy differs from it.
+    Rewind(RewindTo),
     /// Delete what is below the floor.
     Trim(CommitNumber),
     /// The instance is not to be used again.
@@ -136,6 +140,19 @@ pub enum Effect {
     TrialFailed(DeploymentNumber, String),
     /// The task stopped.
     Stopped(StopCause),
+}
+
+/// A snapshot to be taken.
+#[derive(Clone, Copy, Debug)]
+pub struct NewSnapshot {
+    /// Where the local copy stands.
+    pub mark: StateMark,
+    /// The snapshot's id.
+    pub id: CommitId,
+    /// When it is taken, milliseconds since 1970.
+    pub taken_ms: u64,
+    /// What of the log is no longer history once it is durable.
+    pub floor: CommitNumber,
 }
 
 /// A commit as the local copy takes it.

@@ -5,6 +5,7 @@
 mod attempts;
 mod effect;
 mod pin;
+mod rewind;
 mod running;
 mod seal;
 
@@ -12,7 +13,7 @@ use std::sync::Arc;
 
 use crate::append::Append;
 use crate::cause::StopCause;
-use crate::claim::{Claim, ClaimNext};
+use crate::claim::{Claim, ClaimNext, Ownership};
 use crate::commit::CommitKind;
 use crate::id::{CommitId, DeploymentNumber, Epoch, ShardKey, TaskId};
 use crate::job::JobMeta;
@@ -21,11 +22,16 @@ use crate::position::PositionEntry;
 use crate::restore::{AfterApply, Restore, RestoreNext};
 use crate::shard::ShardMap;
 use crate::snapshot::StateMark;
+use running::Origin;
+use seal::Snapshots;
 
 pub use attempts::{Attempts, Suspect};
-pub use effect::{Applied, Call, CallOutcome, Effect, Event, Failure, FailureKind, Given, Work};
+pub use effect::{Applied, Call, CallOutcome, Effect, Event, Failure, FailureKind, Given, NewSnapshot, Work};
 pub use pin::{Assignment, Trial};
-pub use running::{LastStraw, OnGap, Running, RunningRules};
+pub use rewind::{
+    PINS_KEPT_MAX, PinnedFrom, Pins, Refold, RefoldedOutputs, RewindTo, Undone, UndoneRevisions, difference,
+};
+pub use running::{LastStraw, OnGap, OutOfReach, Reach, Running, RunningRules};
 
 /// Random ids from one random seed, each used once.
 #[derive(Clone, Debug)]
@@ -82,6 +88,8 @@ pub enum PhaseName {
     Restoring,
     /// Folding records.
     Running,
+    /// On its way back to an earlier commit.
+    Rewinding,
     /// Committing and publishing what is left.
     Draining,
     /// Stopped.
@@ -110,6 +118,7 @@ impl Task {
         match &self.phase {
             Phase::New | Phase::Claiming(_) => PhaseName::Claiming,
             Phase::Restoring(_) | Phase::Loading(_) => PhaseName::Restoring,
+            Phase::Running(running) if running.is_undone() => PhaseName::Rewinding,
             Phase::Running(running) if running.is_draining() => PhaseName::Draining,
             Phase::Running(_) => PhaseName::Running,
             Phase::Stopped => PhaseName::Stopped,
@@ -200,19 +209,17 @@ impl Task {
                 self.restore_next(next, effects);
             }
             (Phase::Loading(restore), Event::SystemLoaded(loaded)) => {
-                let running = Running::new(
-                    self.id,
-                    self.meta.clone(),
-                    (self.rules.clone(), self.bounds),
-                    restore,
-                    loaded,
-                    now_ms,
-                );
+                let Ownership { epoch, manifests, .. } = restore.ownership();
+                let mark = restore.mark();
+                let origin = Origin { epoch: *epoch, mark, snapshots: Snapshots::new(manifests, mark) };
+                let rules = (self.rules.clone(), self.bounds);
+                let running = Running::new(self.id, self.meta.clone(), rules, origin, loaded, now_ms);
                 self.phase = Phase::Running(Box::new(running));
-                effects.extend([Effect::Swap(self.rules.assignment), Effect::Ready]);
+                effects.extend([Effect::Swap(self.rules.assignment.clone()), Effect::Ready]);
             }
+            (Phase::Running(running), Event::SystemLoaded(loaded)) => running.begin_anew(loaded, now_ms, effects),
             (Phase::Running(running), event) => {
-                if let Some(cause) = running.handle(now_ms, event, effects) {
+                if let Some(cause) = running.handle(now_ms, event, &mut self.ids, effects) {
                     self.stop(cause, effects);
                 }
             }
@@ -290,12 +297,9 @@ fn put(append: &Append, attempt: u32) -> Effect {
     Effect::Put { commit: append.commit.clone(), epoch: append.epoch, attempt }
 }
 
-/// Whether a step of the logic, so that idle positions refer to it.
+/// What idle positions refer to: the newest commit that changed anything.
 fn step_id(kind: CommitKind, id: CommitId, before: &StateMark) -> CommitId {
-    match kind {
-        CommitKind::Fence => before.last_step_id,
-        CommitKind::Step => id,
-    }
+    if kind.is_fence() { before.last_step_id } else { id }
 }
 
 fn unasked(event: &Event) {

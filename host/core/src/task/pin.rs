@@ -3,12 +3,17 @@
 
 use crate::id::DeploymentNumber;
 use crate::mutant::{Mutant, wrong};
+use crate::task::rewind::UndoneRevisions;
 
 /// What a task is to run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Assignment {
     /// Which deployment.
     pub deployment: DeploymentNumber,
+    /// The change of what the job runs that brought it.
+    pub revision: u64,
+    /// What was undone.
+    pub undone: UndoneRevisions,
     /// Where it has yet to prove itself: a canary.
     pub trial: Option<Trial>,
 }
@@ -24,7 +29,7 @@ pub struct Trial {
 
 impl From<DeploymentNumber> for Assignment {
     fn from(deployment: DeploymentNumber) -> Self {
-        Self { deployment, trial: None }
+        Self { deployment, revision: 0, undone: UndoneRevisions::default(), trial: None }
     }
 }
 
@@ -46,6 +51,11 @@ impl Pin {
 
     pub fn deployment(&self) -> DeploymentNumber {
         self.now.deployment
+    }
+
+    /// The change of what the job runs that brought it.
+    pub fn revision(&self) -> u64 {
+        self.now.revision
     }
 
     /// Another assignment was made; the same deployment may have become a canary, or have proved itself.
@@ -93,7 +103,7 @@ impl Pin {
     /// The pin changes, if it is to.
     pub fn change(&mut self) -> Option<Assignment> {
         let next = self.next.take()?;
-        *self = Self::new(next);
+        *self = Self::new(next.clone());
         Some(next)
     }
 }

@@ -4,6 +4,9 @@ mod aside;
 mod calls;
 mod commits;
 mod look;
+mod rewinds;
+
+pub use rewinds::{OutOfReach, Reach};
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -11,6 +14,7 @@ use std::sync::Arc;
 use super::attempts::Attempts;
 use super::effect::{Effect, Event, Work};
 use super::pin::{Assignment, Pin};
+use super::rewind::{Pins, Refold};
 use super::seal::{Open, Sealed, Snapshots};
 use super::{IdSeed, Suspect, unasked};
 use crate::append::PutReply;
@@ -26,7 +30,6 @@ use crate::mutant::{Mutant, wrong};
 use crate::outbox::{Outbox, Round};
 use crate::position::{Position, PositionEntry};
 use crate::record::Run;
-use crate::restore::Restore;
 use crate::shard::ShardMap;
 use crate::snapshot::StateMark;
 use crate::timers::Timers;
@@ -50,6 +53,8 @@ pub struct RunningRules {
     pub assignment: Assignment,
     /// Positions are committed alone when those in the log are this old, in milliseconds: an eighth of retention.
     pub positions_age_max_ms: u64,
+    /// How long after a change of deployment a rewind must reach behind it, in milliseconds.
+    pub rewind_window_ms: u64,
 }
 
 /// What becomes of a record with which the logic failed for the last time.
@@ -97,6 +102,35 @@ enum Saved {
     Durable,
 }
 
+/// What a task stops calling its logic for.
+#[derive(Debug)]
+enum Draining {
+    /// To stop, for this.
+    Stop(StopCause),
+    /// To be rewound.
+    Rewind(Rewinding),
+}
+
+/// How far a rewind has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Rewinding {
+    /// What is begun is being committed and published.
+    Drained,
+    /// The state that it leads to is being read.
+    Asked,
+    /// Its commit is being appended.
+    Sealed,
+    /// It is durable, and the task begins anew with it.
+    Loading,
+}
+
+/// Where a running task begins.
+pub(super) struct Origin {
+    pub epoch: Epoch,
+    pub mark: StateMark,
+    pub snapshots: Snapshots,
+}
+
 /// A task that owns its log and whose state is restored.
 #[derive(Debug)]
 pub struct Running {
@@ -132,7 +166,13 @@ pub struct Running {
     /// Time of the newest invocation.
     clock_ms: u64,
     positions_logged_ms: u64,
-    draining: Option<StopCause>,
+    draining: Option<Draining>,
+    /// The deployments of its commits.
+    pins: Pins,
+    /// What it had passed before it was rewound.
+    refold: Option<Refold>,
+    /// Records that the log has no positions for arrived no earlier than this, in milliseconds since 1970.
+    unlogged_from_ms: u64,
     records_folded: u64,
     failed_batches: u64,
 }
@@ -142,7 +182,7 @@ impl Running {
         task: TaskId,
         meta: Arc<JobMeta>,
         (rules, bounds): (RunningRules, Bounds),
-        restore: &Restore,
+        origin: Origin,
         system: Vec<SystemEntry>,
         now_ms: u64,
     ) -> Self {
@@ -152,6 +192,7 @@ impl Running {
         let (mut timers, mut letters, mut counts) = (Timers::default(), DeadLetters::default(), Counts::default());
         let mut attempts = None;
         let mut clock_ms = 0;
+        let (mut pins, mut refold) = (Pins::default(), None);
         for entry in system {
             match entry {
                 SystemEntry::Position(shard, entry) => positions.push((shard, entry)),
@@ -165,31 +206,35 @@ impl Running {
                 SystemEntry::Timer(_) if wrong(Mutant::TimersForgotten) => {}
                 SystemEntry::Timer(timer) => timers.change(timer.name, Some(timer.due_ms)),
                 SystemEntry::Seen(upstream, start, mark) => seen.push((upstream, start, mark)),
+                SystemEntry::Pins(stored) => pins = stored,
+                SystemEntry::Refold(_) if wrong(Mutant::RefoldForgotten) => {}
+                SystemEntry::Refold(stored) => refold = Some(stored),
             }
         }
         // Positions are as old as the oldest that is still short of its shard's end; a start makes them no younger.
         let unfinished =
             positions.iter().filter(|(_, entry): &&(_, PositionEntry)| entry.position != Position::ShardEnd);
         let positions_logged_ms = unfinished.map(|(_, entry)| entry.unread_from_ms).min().unwrap_or(now_ms).min(now_ms);
-        let manifest = restore.ownership().manifests.iter().max_by_key(|manifest| manifest.at);
         let mut intake = Intake::new(intake_rules(task, &meta, &rules), positions, seen);
         if let Some(Attempts { suspect: Suspect::Record(shard, place), .. }) = &attempts {
             intake.suspect(shard, *place);
         }
+        let unlogged_from_ms = unlogged_from_ms(&intake, &meta);
+        let undone = pins.rewind_to(&rules.assignment.undone).is_some();
         Self {
             task,
             intake,
             meta,
             bounds,
-            epoch: restore.ownership().epoch,
-            mark: restore.mark(),
+            epoch: origin.epoch,
+            mark: origin.mark,
             outbox,
             timers,
             letters,
             redrives: VecDeque::new(),
             counts,
             counts_changed: false,
-            pin: Pin::new(rules.assignment),
+            pin: Pin::new(rules.assignment.clone()),
             calling: Calling::Idle,
             failures: attempts.as_ref().map_or(0, |attempts| attempts.attempts),
             fault: attempts.as_ref().map(|attempts| attempts.message.clone()),
@@ -198,11 +243,14 @@ impl Running {
             attempts_saved: Saved::Durable,
             open: Open::default(),
             sealed: None,
-            snapshots: Snapshots::new(manifest, restore.mark()),
+            snapshots: origin.snapshots,
             born: None,
             clock_ms,
             positions_logged_ms,
-            draining: None,
+            draining: undone.then_some(Draining::Rewind(Rewinding::Drained)),
+            pins,
+            refold,
+            unlogged_from_ms,
             records_folded: 0,
             failed_batches: 0,
             rules,
@@ -210,7 +258,13 @@ impl Running {
     }
 
     /// Takes an event; a cause means that the task stops now, with nothing more to be done.
-    pub(super) fn handle(&mut self, now_ms: u64, event: Event, effects: &mut Vec<Effect>) -> Option<StopCause> {
+    pub(super) fn handle(
+        &mut self,
+        now_ms: u64,
+        event: Event,
+        ids: &mut IdSeed,
+        effects: &mut Vec<Effect>,
+    ) -> Option<StopCause> {
         match event {
             Event::Run(run) => self.take(run, effects),
             Event::Lost(shard, gap) => {
@@ -219,26 +273,29 @@ impl Running {
                     effects.push(Effect::LookForShards);
                 }
             }
+            Event::Redrive(..) | Event::Forget(..) if self.is_rewinding() => {}
             Event::Redrive(number, letter) => self.redrive(number, letter),
             Event::Forget(number, seen) => self.forget(now_ms, number, &seen),
             Event::Called(outcome) => self.called(now_ms, outcome, effects),
             Event::Put(PutReply::Unknown) if wrong(Mutant::LostReplyIsFailure) => self.sealed = None,
             Event::Put(reply) => {
                 let next = self.sealed.as_mut().expect("a put is answered while a commit is sealed").append.put(reply);
-                return self.appended(next, effects);
+                return self.appended(now_ms, next, effects);
             }
             Event::ItemRead(standing) => {
                 let sealed = self.sealed.as_mut().expect("a read is answered while a commit is sealed");
                 let next = sealed.append.read(standing);
-                return self.appended(next, effects);
+                return self.appended(now_ms, next, effects);
             }
             Event::Published(acknowledged) => match self.outbox.answered(&acknowledged) {
                 Round::More => {}
                 Round::Complete(commit) => self.open.published(now_ms, commit),
             },
             Event::IdleFound(found) => {
-                let believed = found.into_iter().filter(|(step, _)| *step == self.mark.last_step_id);
-                believed.for_each(|(_, entries)| self.intake.advance(entries));
+                let believed = found.into_iter();
+                let follows = |step| step == self.mark.last_step_id || wrong(Mutant::IdleAfterCommit);
+                let believed: Vec<_> = believed.filter(|(step, _)| follows(*step)).collect();
+                believed.into_iter().for_each(|(_, entries)| self.intake.advance(entries));
             }
             Event::SnapshotTaken(manifest) => {
                 if let Some(floor) = self.snapshots.taken(manifest) {
@@ -246,7 +303,8 @@ impl Running {
                 }
             }
             Event::Trimmed => self.snapshots.trimmed(),
-            Event::Assign(assignment) => self.pin.assign(assignment),
+            Event::Assign(assignment) => self.assign(assignment),
+            Event::Rewound(writes) => self.seal_rewind(writes, ids, effects),
             Event::Stop => self.drain(StopCause::Asked),
             Event::Tick => {}
             event => unasked(&event),
@@ -271,11 +329,19 @@ impl Running {
         }
         let quiet = matches!(self.calling, Calling::Idle | Calling::Paused(_));
         let drained = quiet && self.sealed.is_none() && self.open.is_empty() && self.outbox.is_empty();
-        self.draining.take_if(|_| drained)
+        match self.draining.take_if(|_| drained)? {
+            Draining::Stop(cause) => Some(cause),
+            Draining::Rewind(rewinding) => {
+                self.rewind(rewinding, effects);
+                None
+            }
+        }
     }
 
     fn drain(&mut self, cause: StopCause) {
-        self.draining.get_or_insert(cause);
+        if !matches!(self.draining, Some(Draining::Stop(_))) {
+            self.draining = Some(Draining::Stop(cause));
+        }
     }
 
     fn take(&mut self, run: Run, effects: &mut Vec<Effect>) {
@@ -326,6 +392,13 @@ impl Running {
     pub fn epoch(&self) -> Epoch {
         self.epoch
     }
+}
+
+/// Records that no position passes yet arrived no earlier than this, in milliseconds since 1970: those of the shards that are read,
+/// or all since the job was created.
+fn unlogged_from_ms(intake: &Intake, meta: &JobMeta) -> u64 {
+    let unfinished = intake.positions().filter(|(_, entry)| entry.position != Position::ShardEnd);
+    unfinished.map(|(_, entry)| entry.unread_from_ms).min().unwrap_or(meta.created_ms)
 }
 
 fn intake_rules(task: TaskId, meta: &JobMeta, rules: &RunningRules) -> IntakeRules {

@@ -4,12 +4,14 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::effect::NewSnapshot;
 use super::step_id;
 use crate::append::Append;
 use crate::codec;
 use crate::commit::{Commit, CommitKind, Invocation};
 use crate::id::{CommitId, CommitNumber, DeploymentNumber, Epoch, ShardKey};
 use crate::limits::{Bounds, OUTBOX_CLEAR_MS, SNAPSHOT_LOG_MULTIPLE};
+use crate::mutant::{Mutant, wrong};
 use crate::output::Output;
 use crate::position::PositionEntry;
 use crate::snapshot::{Manifest, StateMark};
@@ -52,6 +54,20 @@ pub(super) struct Sealed {
 }
 
 impl Sealed {
+    /// A commit to be appended behind another.
+    pub fn new(commit: Commit, outputs: Vec<Output>, before: &StateMark) -> Self {
+        assert_eq!(before.number.next(), commit.number, "one append in flight");
+        let mark = StateMark {
+            log_bytes: before.log_bytes,
+            number: commit.number,
+            id: commit.id,
+            epoch: commit.epoch,
+            last_step_id: step_id(commit.kind, commit.id, before),
+        };
+        let (writes, epoch) = (commit.writes.clone(), commit.epoch);
+        Self { append: Append::new(commit, epoch), writes, outputs, mark }
+    }
+
     /// The id of a snapshot taken at this commit: as random as the commit's, and another.
     pub fn snapshot_id(&self) -> CommitId {
         CommitId(self.mark.id.0.map(|byte| !byte))
@@ -154,16 +170,7 @@ impl Open {
             invocations: open.invocations,
             writes: Arc::new(writes),
         };
-        assert_eq!(header.before.number.next(), commit.number, "one append in flight");
-        let mark = StateMark {
-            log_bytes: header.before.log_bytes,
-            number: commit.number,
-            id: commit.id,
-            epoch: commit.epoch,
-            last_step_id: step_id(commit.kind, commit.id, &header.before),
-        };
-        let writes = commit.writes.clone();
-        Sealed { append: Append::new(commit, header.epoch), writes, outputs: open.outputs, mark }
+        Sealed::new(commit, open.outputs, &header.before)
     }
 }
 
@@ -175,14 +182,30 @@ pub(super) struct Snapshots {
     log_commits: u64,
     under_way: Option<(u64, u64)>,
     trimming: bool,
+    /// Of those that stand, the commit and when it was taken, milliseconds since 1970.
+    standing: Vec<(CommitNumber, u64)>,
+    floor: CommitNumber,
 }
 
 impl Snapshots {
     /// Bytes of log come with the local copy and what was read; commits are counted from the newest snapshot.
-    pub fn new(manifest: Option<&Manifest>, newest: StateMark) -> Self {
+    pub fn new(manifests: &[Manifest], newest: StateMark) -> Self {
+        let manifest = manifests.iter().max_by_key(|manifest| manifest.at);
         let (last_bytes, at) = manifest.map_or((0, 0), |manifest| (manifest.state_bytes, manifest.at.0));
-        let log_commits = newest.number.0.saturating_sub(at);
-        Self { last_bytes, log_bytes: newest.log_bytes, log_commits, under_way: None, trimming: false }
+        Self {
+            last_bytes,
+            log_bytes: newest.log_bytes,
+            log_commits: newest.number.0.saturating_sub(at),
+            under_way: None,
+            trimming: false,
+            standing: manifests.iter().map(|manifest| (manifest.at, manifest.taken_ms)).collect(),
+            floor: manifests.iter().map(|manifest| manifest.floor).max().unwrap_or_default(),
+        }
+    }
+
+    /// The number below which the log is no longer history.
+    pub fn floor(&self) -> CommitNumber {
+        self.floor
     }
 
     pub fn appended(&mut self, sealed: &Sealed) {
@@ -191,20 +214,32 @@ impl Snapshots {
     }
 
     /// Whether a snapshot at this mark is due; it counts as under way then.
-    pub fn due(&mut self, mark: StateMark, bounds: &Bounds) -> Option<StateMark> {
+    pub fn due(&mut self, sealed: &Sealed, now_ms: u64, window_ms: u64, bounds: &Bounds) -> Option<NewSnapshot> {
         let bytes_max = (self.last_bytes * SNAPSHOT_LOG_MULTIPLE).max(bounds.snapshot_log_bytes_min);
         let due = self.log_bytes >= bytes_max || self.log_commits >= bounds.snapshot_commits_max;
         if !due || self.under_way.is_some() || self.trimming {
             return None;
         }
         self.under_way = Some((self.log_bytes, self.log_commits));
-        Some(mark)
+        let mark = StateMark { log_bytes: self.log_bytes, ..sealed.mark };
+        self.standing.push((mark.number, now_ms));
+        // What a rewind may reach is kept: the newest snapshot from before the window, and the log from there on.
+        let kept_ms = if window_ms == 0 { 0 } else { window_ms + bounds.rewind_grace_ms };
+        let before = self.standing.iter().filter(|(_, taken_ms)| taken_ms + kept_ms <= now_ms);
+        let floor = before.map(|(at, _)| *at).max().unwrap_or_default().max(self.floor);
+        let floor = if wrong(Mutant::WindowForgotten) { mark.number } else { floor };
+        Some(NewSnapshot { mark, id: sealed.snapshot_id(), taken_ms: now_ms, floor })
     }
 
     /// A snapshot is durable, or failed. Says what may be trimmed.
     pub fn taken(&mut self, manifest: Option<Manifest>) -> Option<CommitNumber> {
         let (bytes, commits) = self.under_way.take().expect("a snapshot is under way");
-        let manifest = manifest?;
+        let Some(manifest) = manifest else {
+            self.standing.pop();
+            return None;
+        };
+        self.floor = manifest.floor;
+        self.standing.retain(|(at, _)| *at >= manifest.floor);
         self.log_bytes -= bytes;
         self.log_commits -= commits;
         self.last_bytes = manifest.state_bytes;

@@ -101,6 +101,7 @@ impl HostState {
             output: output.clone(),
             partition_key: message.partition_key,
             data: Bytes::from(message.data),
+            rewind: None,
         }));
         Ok(())
     }

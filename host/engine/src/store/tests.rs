@@ -59,6 +59,7 @@ fn snapshot(store: &LocalStore) -> (Vec<Bytes>, Manifest) {
         at_id: CommitId([5; 16]),
         at_epoch: Epoch(1),
         last_step_id: CommitId([5; 16]),
+        taken_ms: 0,
         floor: CommitNumber(5),
         parts: parts.len() as u32,
         entries: totals.entries,

@@ -13,7 +13,7 @@ use pelton_core::record::Record;
 use pelton_core::repeats::{Indexes, Mark, Upstream};
 use pelton_core::sequence::SequenceNumber;
 use pelton_core::slice::{HashKey, HashRange};
-use pelton_core::task::{Attempts, Suspect};
+use pelton_core::task::{Attempts, PinnedFrom, Pins, Refold, RefoldedOutputs, Suspect};
 use pelton_core::write_set::user_key;
 
 use crate::entry::stored;
@@ -37,7 +37,13 @@ fn letter(cause: LetterCause, content: Content) -> SystemEntry {
 }
 
 fn system() -> Vec<(&'static str, SystemEntry)> {
-    let id = OutputId { incarnation: Incarnation([1; 16]), task: TaskId(2), commit: CommitNumber(3), index: 4 };
+    let id = OutputId {
+        incarnation: Incarnation([1; 16]),
+        task: TaskId(2),
+        commit: CommitNumber(3),
+        index: 4,
+        rewind: None,
+    };
     let output = Some(Box::new(id));
     let record = Record { place: place(), arrived_ms: 5, partition_key: "key".into(), data: "data".into(), output };
     let plain = Record { output: None, ..record.clone() };
@@ -50,7 +56,18 @@ fn system() -> Vec<(&'static str, SystemEntry)> {
         output: "out".into(),
         partition_key: "k".into(),
         data: Bytes::copy_from_slice(data.as_bytes()),
+        rewind: (!data.is_empty()).then_some(CommitNumber(8)),
     };
+    let pin = |number| PinnedFrom {
+        revision: 2,
+        deployment: DeploymentNumber(3),
+        number: CommitNumber(number),
+        sealed_ms: 4,
+        previous_id: CommitId([5; 16]),
+        unread_from_ms: 6,
+    };
+    let positions = [(shard(), Position::After(place()))].into();
+    let refold = Refold { rewind: CommitNumber(7), outputs: RefoldedOutputs::Again, clock_ms: 8, positions };
     let upstream = Upstream { stream: StreamIndex(1), incarnation: Incarnation([11; 16]), task: TaskId(12) };
     let indexes = Indexes::new(vec![0..=0, 2..=5, 1_000..=u32::MAX]).unwrap();
     let mark = Mark { end: HashKey(1 << 100), commit: CommitNumber(14), indexes };
@@ -70,6 +87,8 @@ fn system() -> Vec<(&'static str, SystemEntry)> {
         ("attempts-record", attempts(Suspect::Record(shard(), place()))),
         ("attempts-timer", attempts(Suspect::Timer(timer()))),
         ("timer", SystemEntry::Timer(timer())),
+        ("pins", SystemEntry::Pins(Pins(vec![pin(1), pin(9)]))),
+        ("refold", SystemEntry::Refold(refold)),
         ("seen", SystemEntry::Seen(upstream, HashKey(15), mark)),
     ]
 }
@@ -102,6 +121,7 @@ fn commit(kind: CommitKind) -> Commit {
         |kind| Invocation { time_ms: 13, failed_attempts: 14, born: true, kind, runs: vec![run.clone(), run.clone()] };
     let (invocations, writes) = match kind {
         CommitKind::Fence => (Vec::new(), Vec::new()),
+        CommitKind::Rewind(_) => (Vec::new(), writes()),
         CommitKind::Step => (kinds.into_iter().map(invocation).collect(), writes()),
     };
     Commit {
@@ -126,7 +146,9 @@ fn writes() -> Vec<(Bytes, Option<Bytes>)> {
 }
 
 pub fn commits() -> Vec<(&'static str, Vec<u8>)> {
-    let (fence, step) = (codec::encode(&commit(CommitKind::Fence)), codec::encode(&commit(CommitKind::Step)));
+    let stored = |kind| codec::encode(&commit(kind));
+    let (fence, step) = (stored(CommitKind::Fence), stored(CommitKind::Step));
+    let rewind = stored(CommitKind::Rewind(CommitNumber(3)));
     let (fence_body, step_body) = (packing::body(&fence.head, &[]), packing::body(&step.head, &[]));
     let mut format = fence.head.to_vec();
     format[4] = 2;
@@ -137,6 +159,7 @@ pub fn commits() -> Vec<(&'static str, Vec<u8>)> {
     vec![
         ("fence.head", fence.head.to_vec()),
         ("step.head", step.head.to_vec()),
+        ("rewind.head", rewind.head.to_vec()),
         ("staged.head", packing::staged_head(&step_body, 2).0),
         ("many-parts.head", many_parts),
         ("newer-format.head", format),

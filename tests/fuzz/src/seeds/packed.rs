@@ -21,7 +21,13 @@ fn aggregate(keys: &[&str], chosen: &[&str], records: Vec<UserRecord>) -> Vec<u8
 }
 
 pub fn aggregates() -> Vec<(&'static str, Vec<u8>)> {
-    let id = OutputId { incarnation: Incarnation([7; 16]), task: TaskId(3), commit: CommitNumber(9), index: 1 };
+    let id = OutputId {
+        incarnation: Incarnation([7; 16]),
+        task: TaskId(3),
+        commit: CommitNumber(9),
+        index: 1,
+        rewind: None,
+    };
     let entries = vec![(id, "one".into()), (OutputId { index: 2, ..id }, "two".into())];
     let outputs = pack(&Package { output: "out".into(), partition_key: "k".into(), entries }).to_vec();
     let tagged = |key: &str, value: Option<&str>| {

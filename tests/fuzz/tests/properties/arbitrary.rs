@@ -15,7 +15,7 @@ use pelton_core::record::Record;
 use pelton_core::repeats::{Indexes, Mark, Upstream};
 use pelton_core::sequence::SequenceNumber;
 use pelton_core::slice::{HashKey, HashRange, TaskCount};
-use pelton_core::task::{Attempts, Suspect};
+use pelton_core::task::{Attempts, PinnedFrom, Pins, Refold, RefoldedOutputs, Suspect};
 use proptest::collection::{btree_map, btree_set, vec};
 use proptest::option;
 use proptest::prelude::*;
@@ -74,16 +74,48 @@ pub fn timer() -> impl Strategy<Value = Timer> {
 }
 
 pub fn output_id() -> impl Strategy<Value = OutputId> {
-    (any::<[u8; 16]>(), any::<u16>(), number(), any::<u32>()).prop_map(|(incarnation, task, commit, index)| OutputId {
-        incarnation: Incarnation(incarnation),
-        task: TaskId(task),
-        commit: CommitNumber(commit),
-        index,
-    })
+    (any::<[u8; 16]>(), any::<u16>(), number(), any::<u32>(), rewind()).prop_map(
+        |(incarnation, task, commit, index, rewind)| OutputId {
+            incarnation: Incarnation(incarnation),
+            task: TaskId(task),
+            commit: CommitNumber(commit),
+            index,
+            rewind,
+        },
+    )
+}
+
+fn pin() -> impl Strategy<Value = PinnedFrom> {
+    (proptest::array::uniform5(1..u64::MAX), any::<[u8; 16]>()).prop_map(
+        |([revision, deployment, number, sealed_ms, unread_from_ms], previous_id)| PinnedFrom {
+            revision,
+            deployment: DeploymentNumber(deployment),
+            number: CommitNumber(number),
+            sealed_ms,
+            previous_id: CommitId(previous_id),
+            unread_from_ms,
+        },
+    )
+}
+
+fn refold() -> impl Strategy<Value = Refold> {
+    let outputs = select(vec![RefoldedOutputs::Withhold, RefoldedOutputs::Again]);
+    (number(), outputs, number(), btree_map(shard(), position(), 0..4)).prop_map(
+        |(rewind, outputs, clock_ms, positions)| Refold { rewind: CommitNumber(rewind), outputs, clock_ms, positions },
+    )
+}
+
+fn rewind() -> impl Strategy<Value = Option<CommitNumber>> {
+    option::of(number().prop_map(CommitNumber))
 }
 
 fn output() -> impl Strategy<Value = Output> {
-    (text(), text(), bytes(20)).prop_map(|(output, partition_key, data)| Output { output, partition_key, data })
+    (text(), text(), bytes(20), rewind()).prop_map(|(output, partition_key, data, rewind)| Output {
+        output,
+        partition_key,
+        data,
+        rewind,
+    })
 }
 
 pub fn record() -> impl Strategy<Value = Record> {
@@ -180,6 +212,8 @@ pub fn system_entry() -> impl Strategy<Value = SystemEntry> {
         (number(), dead_letter()).prop_map(|(number, letter)| SystemEntry::DeadLetter(number, 0, Box::new(letter))),
         attempts.prop_map(SystemEntry::Attempts),
         timer().prop_map(SystemEntry::Timer),
+        vec(pin(), 0..4).prop_map(|pins| SystemEntry::Pins(Pins(pins))),
+        refold().prop_map(SystemEntry::Refold),
         seen(),
     ]
 }
@@ -206,7 +240,7 @@ fn invocation() -> impl Strategy<Value = Invocation> {
 pub fn commit() -> impl Strategy<Value = Commit> {
     let writes = btree_map(bytes(12), option::of(bytes(40)), 0..20);
     let ids = (any::<[u8; 16]>(), any::<[u8; 16]>());
-    let kind = select(vec![CommitKind::Fence, CommitKind::Step]);
+    let kind = select(vec![CommitKind::Fence, CommitKind::Step, CommitKind::Rewind(CommitNumber(7))]);
     let numbers = proptest::array::uniform4(number());
     (numbers, ids, kind, vec(invocation(), 0..5), writes).prop_map(
         |([number, epoch, deployment, born], (id, previous_id), kind, invocations, writes)| Commit {

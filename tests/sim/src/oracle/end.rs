@@ -23,6 +23,9 @@ impl Oracle {
         if accounted < expected {
             return Some(format!("{accounted} of {expected} records of task {task} are accounted for"));
         }
+        if let Some((to, _)) = self.undoes(task) {
+            return Some(format!("task {task} has yet to go back to commit {to}"));
+        }
         let unpublished = outputs.iter().find(|(_, emitted)| !emitted.published);
         unpublished
             .map(|((commit, index), _)| format!("output {index} of commit {commit} of task {task} is unpublished"))
@@ -89,11 +92,13 @@ impl Oracle {
         Ok(())
     }
 
-    /// How many shards all tasks' logged positions say are passed to their end.
-    pub fn passed_by_all(&self, shard: &ShardKey, readers: &[TaskId]) -> bool {
+    /// Whether a shard is passed to its end by all logged positions of these tasks, those that a rewind may bring back included.
+    pub fn passed_by_all(&self, shard: &ShardKey, readers: &[TaskId], may_rewind: bool) -> bool {
+        let ended =
+            |history: &History| history.positions.get(shard).is_some_and(|entry| entry.position == Position::ShardEnd);
         let passed = |task: &TaskId| {
-            let entry = self.tasks[usize::from(task.0)].positions.get(shard);
-            entry.is_some_and(|entry| entry.position == Position::ShardEnd)
+            let at = usize::from(task.0);
+            ended(&self.tasks[at]) && (!may_rewind || self.befores[at].values().all(ended))
         };
         readers.iter().all(passed)
     }

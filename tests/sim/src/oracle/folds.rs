@@ -11,6 +11,7 @@ use pelton_core::position::Position;
 use pelton_core::record::Record;
 use pelton_core::write_set::{SYSTEM_SPACE, USER_SPACE};
 
+use super::rewind::Deed;
 use super::space::is_passed;
 use super::stored::Entry;
 use super::system::Step;
@@ -144,10 +145,13 @@ impl Oracle {
     ) -> Verdict {
         let at = usize::from(task.0);
         let time_ms = invocation.time_ms;
+        let emitted = step.done.outputs.len();
+        let mut sides = Vec::new();
         match &invocation.kind {
             InvocationKind::Records => {
                 for run in &invocation.runs {
                     for record in self.due(task, run, kinesis)? {
+                        sides.push(self.was_passed(task, &run.shard, record.place));
                         self.fold(task, &record, (logic, time_ms), &mut step.done)?;
                     }
                 }
@@ -160,7 +164,10 @@ impl Oracle {
                 }
                 ensure!(7, given.len() == 1, "one record at a time is set aside: {given:?}");
                 if let Some(Content::Record(_, record)) = given.first() {
-                    self.not_due.insert(put_of(record));
+                    let (key, count) = put_of(record);
+                    if self.not_due.insert((key.clone(), count)) {
+                        self.does(task, Deed::SetAside(key, count));
+                    }
                 }
                 step.set_aside.extend(given);
             }
@@ -170,6 +177,7 @@ impl Oracle {
             }
             InvocationKind::Timers(timers) => {
                 self.fires(task, timers, time_ms)?;
+                sides.extend(timers.iter().map(|timer| self.was_due(task, timer)));
                 timers.iter().for_each(|timer| logic.fire(timer, &self.tasks[at].model, &mut step.done));
                 self.tasks[at].counts.timers_fired += timers.len() as u64;
             }
@@ -189,6 +197,7 @@ impl Oracle {
                 self.tasks[at].counts.redriven += 1;
             }
         }
+        self.emits(task, &sides, &mut step.done.outputs, emitted)?;
         for (name, due_ms) in std::mem::take(&mut step.done.timers) {
             match due_ms {
                 Some(due_ms) => drop(self.tasks[at].timers.insert(name, due_ms)),
@@ -259,6 +268,7 @@ impl Oracle {
         ensure!(4, count >= *next, "each record once: {key}#{count} was folded where {key}#{next} was due");
         ensure!(5, count == *next, "each record in order: {key}#{count} was folded where {key}#{next} was due");
         *next += 1;
+        self.does(task, Deed::Folded(key, count));
         let history = &mut self.tasks[usize::from(task.0)];
         history.accounted += 1;
         history.counts.folded += 1;

@@ -34,9 +34,16 @@ pub enum Entry {
     Attempts(Attempts),
     /// A timer.
     Timer(Timer),
+    /// The deployments of the task's commits: revision, deployment, first commit, id of the one before.
+    Pins(Vec<Pinned>),
+    /// Of a task that was rewound: the rewind, whether outputs are emitted again, and the time up to which timers were due before.
+    Refold(CommitNumber, bool, u64),
     /// Something the oracle has no opinion of.
     Other,
 }
+
+/// A deployment of commits from one on: revision, deployment, number of the first, id of the commit before.
+pub type Pinned = (u64, DeploymentNumber, CommitNumber, CommitId);
 
 /// What cannot be read, and why.
 type Read<T> = Result<T, &'static str>;
@@ -187,7 +194,12 @@ pub fn commit(stored: &StoredCommit) -> Read<Commit> {
         previous_id: body.id(3)?,
         epoch: Epoch(body.number(4)),
         deployment: DeploymentNumber(body.number(5)),
-        kind: if body.number(6) == 0 { CommitKind::Fence } else { CommitKind::Step },
+        kind: match body.number(6) {
+            0 => CommitKind::Fence,
+            1 => CommitKind::Step,
+            2 => CommitKind::Rewind(CommitNumber(body.number(10))),
+            _ => return Err("an unknown kind of commit"),
+        },
         born: CommitNumber(body.number(7)),
         invocations: body.messages(8).map(|message| invocation(&message?)).collect::<Read<_>>()?,
         writes: Arc::new(body.messages(9).map(write).collect::<Read<Vec<_>>>()?.into_iter().collect()),
@@ -236,7 +248,8 @@ pub fn entry(key: &[u8], value: &Bytes) -> Read<Entry> {
         }
         (b'o', key) => {
             let output = |output: Message| {
-                Ok(Output { output: output.text(1)?, partition_key: output.text(2)?, data: output.bytes(3) })
+                let rewind = output.0.contains_key(&4).then(|| CommitNumber(output.number(4)));
+                Ok(Output { output: output.text(1)?, partition_key: output.text(2)?, data: output.bytes(3), rewind })
             };
             let outputs = message()?.messages(1).map(|message| output(message?)).collect::<Read<_>>()?;
             Ok(Entry::Outbox(CommitNumber(number(key)?), outputs))
@@ -250,6 +263,16 @@ pub fn entry(key: &[u8], value: &Bytes) -> Read<Entry> {
                 None => Suspect::Timer(message.message(6)?.timer()?),
             };
             Ok(Entry::Attempts(Attempts { suspect, attempts: message.number(1) as u32, message: message.text(2)? }))
+        }
+        (b'h', _) => {
+            let pin = |pin: Message| {
+                Ok((pin.number(1), DeploymentNumber(pin.number(2)), CommitNumber(pin.number(3)), pin.id(4)?))
+            };
+            Ok(Entry::Pins(message()?.messages(1).map(|message| pin(message?)).collect::<Read<_>>()?))
+        }
+        (b'w', _) => {
+            let message = message()?;
+            Ok(Entry::Refold(CommitNumber(message.number(1)), message.number(2) == 1, message.number(3)))
         }
         (b't', key) => {
             let name = String::from_utf8(key.to_vec()).map_err(|_| "a timer's name is not UTF-8")?;
@@ -317,12 +340,15 @@ fn record(message: &Message) -> Read<Record> {
 /// An output's name: incarnation in hexadecimal digits, task, commit and index, with slashes between.
 fn output_id(name: &str) -> Read<OutputId> {
     let wrong = "an output's name is no name";
-    let [incarnation, task, commit, index] = name.split('/').collect::<Vec<_>>()[..] else { return Err(wrong) };
+    let mut parts = name.split('/').collect::<Vec<_>>();
+    let rewind = if parts.len() > 4 { parts.pop() } else { None };
+    let [incarnation, task, commit, index] = parts[..] else { return Err(wrong) };
     let incarnation = u128::from_str_radix(incarnation, 16).map_err(|_| wrong)?.to_be_bytes();
     Ok(OutputId {
         incarnation: Incarnation(incarnation),
         task: TaskId(task.parse().map_err(|_| wrong)?),
         commit: CommitNumber(commit.parse().map_err(|_| wrong)?),
         index: index.parse().map_err(|_| wrong)?,
+        rewind: rewind.map(str::parse).transpose().map_err(|_| wrong)?.map(CommitNumber),
     })
 }

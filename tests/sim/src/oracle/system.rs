@@ -12,6 +12,7 @@ use pelton_core::record::Record;
 use pelton_core::task::{LastStraw, OnGap};
 use pelton_core::write_set::USER_SPACE;
 
+use super::rewind::Deed;
 use super::space::{is_passed, opening};
 use super::stored::Entry;
 use super::{Emitted, Oracle, put_of, read};
@@ -83,7 +84,7 @@ impl Oracle {
                         attempts.suspect
                     );
                 }
-                Entry::Other => {}
+                Entry::Pins(_) | Entry::Refold(..) | Entry::Other => {}
             }
         }
         // Gaps excuse what is missing, so they come first.
@@ -366,6 +367,7 @@ impl Oracle {
         if self.gone.insert((key.to_owned(), count)) {
             self.not_due.insert((key.to_owned(), count));
             self.tasks[usize::from(task.0)].accounted += 1;
+            self.does(task, Deed::Lost(key.to_owned(), count));
         }
     }
 }

@@ -161,7 +161,7 @@ impl Running {
             super::Calling::Under(work, _) => matches!(work.as_ref(), Work::Redrive(called, ..) if *called == number),
             super::Calling::Idle | super::Calling::Paused(_) => false,
         };
-        if self.draining.is_none() && !is_called && self.letters.is_as_seen(number, seen) {
+        if self.draining.is_none() && !is_called && self.letters.is_as_seen(number, &seen.content) {
             self.remove_letter(now_ms, number);
         }
     }
@@ -169,7 +169,7 @@ impl Running {
     pub(super) fn next_redrive(&mut self) -> Option<Work> {
         loop {
             let (number, letter) = self.redrives.pop_front()?;
-            if !self.letters.contains(number) {
+            if !self.letters.is_as_seen(number, &letter.content) {
                 continue;
             }
             let given = match &letter.content {

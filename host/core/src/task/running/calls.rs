@@ -58,13 +58,16 @@ impl Running {
             if self.timers_alone {
                 due.truncate(1);
             }
+            if let Some(refold) = &self.refold {
+                refold.split(&mut due);
+            }
             return Some(Work::Timers(due));
         }
         if let Some(work) = self.next_redrive() {
             return Some(work);
         }
         loop {
-            let batch = self.intake.next_batch(&self.bounds)?;
+            let batch = self.intake.next_batch(&self.bounds, self.refold.as_ref())?;
             if let Some(what) = self.lacks_room(&batch) {
                 self.intake.put_back(&batch);
                 self.letters_full(what);
@@ -126,6 +129,10 @@ impl Running {
         };
         let runs: &[_] = if let Work::Records(batch) = work { &batch.runs } else { &[] };
         let invocation = self.invocation(invoked, kind, runs.iter().map(invoked_run).collect());
+        let outputs = match &self.refold {
+            Some(refold) => refold.outputs(work, outputs),
+            None => outputs,
+        };
         self.open.fold(now_ms, invocation, writes, outputs);
         self.counts_changed = true;
         match work {

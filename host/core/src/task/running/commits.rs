@@ -13,8 +13,8 @@ use crate::write_set::WriteSet;
 
 impl Running {
     pub(super) fn seal_is_due(&self, now_ms: u64) -> bool {
-        // Positions and state are sealed as one, so never in the midst of a call.
-        if matches!(self.calling, Calling::Under(..)) {
+        // Positions and state are sealed as one, so never in the midst of a call; and a rewind follows what it was read beside.
+        if matches!(self.calling, Calling::Under(..)) || self.is_rewinding() {
             return false;
         }
         let positions_old = now_ms >= self.positions_logged_ms + self.rules.positions_age_max_ms;
@@ -49,6 +49,8 @@ impl Running {
             before: self.mark,
         };
         let mut system = WriteSet::default();
+        self.note_pin(now_ms, &header, &mut system);
+        self.settle_refold(&mut system);
         if std::mem::take(&mut self.counts_changed) {
             system.insert(codec::counts_key(), Some(codec::encode_counts(&self.counts)));
         }
@@ -64,7 +66,7 @@ impl Running {
         self.sealed = Some(sealed);
     }
 
-    pub(super) fn appended(&mut self, next: AppendNext, effects: &mut Vec<Effect>) -> Option<StopCause> {
+    pub(super) fn appended(&mut self, now_ms: u64, next: AppendNext, effects: &mut Vec<Effect>) -> Option<StopCause> {
         let sealed = self.sealed.as_ref().expect("an append is under way");
         match next {
             AppendNext::Put(attempt) => effects.push(put(&sealed.append, attempt)),
@@ -77,15 +79,15 @@ impl Running {
                 self.snapshots.appended(&sealed);
                 self.mark = StateMark { log_bytes: self.snapshots.log_bytes(), ..sealed.mark };
                 effects.push(Effect::Apply(Applied { writes: sealed.writes.clone(), mark: self.mark }));
-                if let Some(mark) = self.snapshots.due(self.mark, &self.bounds) {
-                    effects.push(Effect::Snapshot(mark, sealed.snapshot_id()));
-                }
+                let window_ms = self.rules.rewind_window_ms;
+                effects.extend(self.snapshots.due(&sealed, now_ms, window_ms, &self.bounds).map(Effect::Snapshot));
                 if !sealed.outputs.is_empty() {
                     self.outbox.push(self.mark.number, sealed.outputs);
                 }
                 if self.attempts_saved == Saved::Sealed {
                     self.attempts_saved = Saved::Durable;
                 }
+                self.rewound(effects);
             }
         }
         None

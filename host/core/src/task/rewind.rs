@@ -1,0 +1,279 @@
+//! Rewind: one appended commit that brings back the state and the positions of an earlier one. It holds what differs between the
+//! two, so that to whoever restores it is a commit like any other. From there the records since are folded again.
+
+use std::cmp::Ordering;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::codec;
+use crate::dead_letter::Timer;
+use crate::id::{CommitId, CommitNumber, DeploymentNumber, ShardKey};
+use crate::limits::REWIND_BYTES_MAX;
+use crate::mutant::{Mutant, wrong};
+use crate::output::Output;
+use crate::position::Position;
+use crate::record::{Record, Run};
+use crate::task::effect::Work;
+use crate::timers::Timers;
+use crate::write_set::WriteSet;
+
+/// Pins that a task keeps, the newest of them. A rewind reaches no further back.
+pub const PINS_KEPT_MAX: usize = 32;
+
+/// A deployment that a task's commits were of, from one of them on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PinnedFrom {
+    /// The change of what the job runs that brought it.
+    pub revision: u64,
+    /// Which.
+    pub deployment: DeploymentNumber,
+    /// Its first commit.
+    pub number: CommitNumber,
+    /// When that was sealed, milliseconds since 1970 by its host.
+    pub sealed_ms: u64,
+    /// Id of the commit before.
+    pub previous_id: CommitId,
+    /// The records unread by the commit before arrived no earlier than this, in milliseconds since 1970.
+    pub unread_from_ms: u64,
+}
+
+/// The deployments that a task's commits were of, oldest first.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Pins(pub Vec<PinnedFrom>);
+
+/// Revisions that were undone: what was committed under them is to be taken back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Undone {
+    /// The first.
+    pub since: u64,
+    /// The one that undid them, itself not undone.
+    pub until: u64,
+    /// What becomes of outputs.
+    pub outputs: RefoldedOutputs,
+}
+
+/// What becomes of outputs of records that are folded again, and of timers that were due before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RefoldedOutputs {
+    /// They are not emitted: those of the first time stand.
+    Withhold,
+    /// They are emitted again, under new ids that name the rewind.
+    Again,
+}
+
+/// Where a rewind leads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RewindTo {
+    /// To the state after this commit; 0 for the beginning.
+    pub number: CommitNumber,
+    /// Its id.
+    pub id: CommitId,
+    /// What becomes of outputs.
+    pub outputs: RefoldedOutputs,
+}
+
+/// What a task that was rewound has passed before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refold {
+    /// The rewind.
+    pub rewind: CommitNumber,
+    /// What becomes of outputs.
+    pub outputs: RefoldedOutputs,
+    /// Timers due up to this time were due before, in milliseconds since 1970.
+    pub clock_ms: u64,
+    /// How far each shard had been passed.
+    pub positions: BTreeMap<ShardKey, Position>,
+}
+
+impl Undone {
+    fn holds(&self, revision: u64) -> bool {
+        (self.since..self.until).contains(&revision)
+    }
+}
+
+impl Pins {
+    /// Notes the deployment of a commit that is about to be sealed. Returns whether it is another than before.
+    pub fn note(&mut self, pin: PinnedFrom) -> bool {
+        let changes = self.0.last().is_none_or(|last| last.deployment != pin.deployment);
+        if changes {
+            self.0.push(pin);
+            let over = self.0.len().saturating_sub(PINS_KEPT_MAX);
+            self.0.drain(..over);
+        }
+        changes
+    }
+
+    /// Where what was undone leads: to before the first commit under it; none where there is none.
+    pub fn rewind_to(&self, undone: &[Undone]) -> Option<(&PinnedFrom, RewindTo)> {
+        let (pin, undone) = self.0.iter().find_map(|pin| {
+            let undone = undone.iter().rfind(|undone| undone.holds(pin.revision))?;
+            Some((pin, undone))
+        })?;
+        let number = CommitNumber(pin.number.0 - 1);
+        Some((pin, RewindTo { number, id: pin.previous_id, outputs: undone.outputs }))
+    }
+
+    /// The pins as they were at a commit.
+    #[must_use]
+    pub fn at(&self, number: CommitNumber) -> Self {
+        Self(self.0.iter().filter(|pin| pin.number <= number).cloned().collect())
+    }
+}
+
+impl Refold {
+    /// What a task has passed when it is rewound; what it had passed before an earlier rewind, and not again since, is part of it.
+    pub fn new(
+        rewind: CommitNumber,
+        outputs: RefoldedOutputs,
+        (passed, clock_ms): (impl Iterator<Item = (ShardKey, Position)>, u64),
+        before: Option<&Self>,
+    ) -> Self {
+        let mut positions: BTreeMap<_, _> = before.map(|before| before.positions.clone()).unwrap_or_default();
+        for (shard, position) in passed.filter(|(_, position)| !position.is_start()) {
+            let furthest = positions.entry(shard).or_insert(position);
+            *furthest = (*furthest).max(position);
+        }
+        let clock_ms = before.map_or(0, |before| before.clock_ms).max(clock_ms);
+        Self { rewind, outputs, clock_ms, positions }
+    }
+
+    fn has_passed(&self, run: &Run, record: &Record) -> bool {
+        self.positions.get(&run.shard).is_some_and(|position| position.covers(record.place))
+    }
+
+    /// Whether a record was passed before. One call is given records that were, or others.
+    pub fn is_behind(&self, run: &Run, record: &Record) -> bool {
+        !wrong(Mutant::RefoldUnsplit) && self.has_passed(run, record)
+    }
+
+    /// Of the timers that are due, in their order, those that were due before, if there are any.
+    pub fn split(&self, due: &mut Vec<Timer>) {
+        let before = due.iter().take_while(|timer| timer.due_ms <= self.clock_ms).count();
+        if before > 0 && !wrong(Mutant::RefoldUnsplit) {
+            due.truncate(before);
+        }
+    }
+
+    fn is_again(&self, work: &Work) -> bool {
+        match work {
+            Work::Records(batch) => {
+                let first = batch.runs.iter().find_map(|run| Some((run, run.records().next()?)));
+                first.is_some_and(|(run, record)| self.has_passed(run, record))
+            }
+            Work::Timers(timers) => timers.first().is_some_and(|timer| timer.due_ms <= self.clock_ms),
+            Work::Redrive(..) => false,
+        }
+    }
+
+    /// What of a call's outputs is emitted, and how.
+    pub fn outputs(&self, work: &Work, outputs: Vec<Output>) -> Vec<Output> {
+        if !self.is_again(work) {
+            return outputs;
+        }
+        match self.outputs {
+            RefoldedOutputs::Withhold if wrong(Mutant::NothingWithheld) => outputs,
+            RefoldedOutputs::Withhold => Vec::new(),
+            RefoldedOutputs::Again => {
+                outputs.into_iter().map(|output| Output { rewind: Some(self.rewind), ..output }).collect()
+            }
+        }
+    }
+
+    /// Whether all is folded again that was folded before.
+    pub fn is_over(&self, passed: impl Fn(&ShardKey) -> Option<Position>, timers: &Timers, clock_ms: u64) -> bool {
+        clock_ms >= self.clock_ms
+            && timers.next_ms().is_none_or(|due_ms| due_ms > self.clock_ms)
+            && self.positions.iter().all(|(shard, before)| passed(shard).is_some_and(|position| position >= *before))
+    }
+}
+
+/// An entry of a state, or why it could not be read.
+pub type Read<E> = Result<(Bytes, Bytes), E>;
+
+/// What a rewind writes: all in which the state at one commit differs from the state now, both in key order. What tells of the
+/// task's own past stays as it is now: outputs on their way, the clock, the pins. None where it is more than a commit holds.
+///
+/// # Errors
+/// When either state cannot be read.
+pub fn difference<E>(
+    then: impl Iterator<Item = Read<E>>,
+    now: impl Iterator<Item = Read<E>>,
+) -> Result<Option<WriteSet>, E> {
+    let mut writes = WriteSet::default();
+    let (mut then, mut now) = (then, now);
+    let (mut before, mut after) = (then.next().transpose()?, now.next().transpose()?);
+    while before.is_some() || after.is_some() {
+        let order = match (&before, &after) {
+            (Some((before, _)), Some((after, _))) => before.cmp(after),
+            (None, _) => Ordering::Greater,
+            (_, None) => Ordering::Less,
+        };
+        let was = if order.is_le() { std::mem::replace(&mut before, then.next().transpose()?) } else { None };
+        let is = if order.is_ge() { std::mem::replace(&mut after, now.next().transpose()?) } else { None };
+        let key = was.as_ref().or(is.as_ref()).map(|(key, _)| key.clone()).expect("one of them is there");
+        let (was, is) = (was.map(|(_, value)| value), is.map(|(_, value)| value));
+        if was != is && !codec::outlives_rewind(&key) {
+            writes.insert(key, was);
+        }
+        if writes.bytes() > REWIND_BYTES_MAX {
+            return Ok(None);
+        }
+    }
+    Ok(Some(writes))
+}
+
+/// The undone revisions that an assignment carries: none for most.
+pub type UndoneRevisions = Arc<[Undone]>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::write_set::user_key;
+
+    fn state(text: &str) -> Vec<(Bytes, Bytes)> {
+        let entries = text.split_whitespace().map(|entry| entry.split_once('=').expect("key=value"));
+        entries.map(|(key, value)| (user_key(key.as_bytes()), Bytes::copy_from_slice(value.as_bytes()))).collect()
+    }
+
+    fn brought_back(then: &str, now: &str) -> Vec<(Bytes, Option<Bytes>)> {
+        let read = |text| state(text).into_iter().map(Ok::<_, ()>);
+        let writes = difference(read(then), read(now)).expect("both are read").expect("they are small");
+        writes.iter().map(|(key, value)| (key.clone(), value.clone())).collect()
+    }
+
+    #[test]
+    fn a_rewind_writes_what_differs() {
+        let value = |text: &str| Some(Bytes::copy_from_slice(text.as_bytes()));
+        let key = |text: &str| user_key(text.as_bytes());
+        let expected = [(key("b"), value("2")), (key("c"), None), (key("e"), value("5"))];
+        assert_eq!(brought_back("a=1 b=2 d=4 e=5", "a=1 b=3 c=9 d=4"), expected);
+        assert_eq!(brought_back("", "a=1"), [(key("a"), None)]);
+        assert_eq!(brought_back("a=1", ""), [(key("a"), value("1"))]);
+        assert_eq!(brought_back("a=1", "a=1"), []);
+    }
+
+    fn pins(text: &[(u64, u64, u64)]) -> Pins {
+        let pin = |(revision, deployment, number): &(u64, u64, u64)| PinnedFrom {
+            revision: *revision,
+            deployment: DeploymentNumber(*deployment),
+            number: CommitNumber(*number),
+            sealed_ms: 0,
+            previous_id: CommitId([*number as u8; 16]),
+            unread_from_ms: 0,
+        };
+        Pins(text.iter().map(pin).collect())
+    }
+
+    #[test]
+    fn a_task_goes_back_to_before_the_first_of_what_was_undone() {
+        let undone = |since, until| Undone { since, until, outputs: RefoldedOutputs::Withhold };
+        let pins = pins(&[(1, 1, 2), (3, 2, 10), (1, 1, 20)]);
+        let to = |undone: &[Undone]| pins.rewind_to(undone).map(|(_, to)| to.number.0);
+        assert_eq!(to(&[undone(3, 5)]), Some(9));
+        assert_eq!(to(&[undone(2, 3)]), None);
+        assert_eq!(to(&[undone(3, 4), undone(1, 6)]), Some(1));
+        assert_eq!(pins.at(CommitNumber(9)).0.len(), 1);
+    }
+}

@@ -1,0 +1,209 @@
+//! How a task is rewound: what is begun is committed and published, then the commit that brings back an earlier state is appended,
+//! and the task begins anew with that.
+
+use std::sync::Arc;
+
+use super::{Draining, Origin, Rewinding, Running, unlogged_from_ms};
+use crate::codec::{self, SystemEntry};
+use crate::commit::{Commit, CommitKind};
+use crate::id::CommitNumber;
+use crate::intake::gap;
+use crate::mutant::{Mutant, wrong};
+use crate::position::Position;
+use crate::task::effect::Effect;
+use crate::task::rewind::{PinnedFrom, Pins, Refold, RewindTo, Undone};
+use crate::task::seal::{Header, Sealed, Snapshots};
+use crate::task::{Assignment, IdSeed};
+use crate::write_set::WriteSet;
+
+/// Why a task cannot be rewound.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum OutOfReach {
+    /// The log is no longer kept for it.
+    #[error("it changed {ago_ms} ms ago, and its changelog is kept for rewind-window = {window_ms} ms")]
+    Window {
+        /// When the first commit was that is to be undone, in milliseconds before now.
+        ago_ms: u64,
+        /// How long it may be.
+        window_ms: u64,
+    },
+    /// The log does not go back so far: what is kept of it was another when it changed.
+    #[error("its changelog begins at commit {floor}, after commit {to} that it would go back to")]
+    Log {
+        /// Where it would go back to.
+        to: CommitNumber,
+        /// Where its history begins.
+        floor: CommitNumber,
+    },
+    /// The records since may be gone.
+    #[error("records that it would fold again are older than its streams keep them, by {gone_ms} ms")]
+    Records {
+        /// By how much, in milliseconds.
+        gone_ms: u64,
+    },
+}
+
+/// How far back a rewind may go.
+#[derive(Clone, Copy, Debug)]
+pub struct Reach {
+    /// Now, milliseconds since 1970.
+    pub now_ms: u64,
+    /// How long the log is kept for it, in milliseconds.
+    pub window_ms: u64,
+    /// How long the streams keep records, in milliseconds.
+    pub retention_ms: u64,
+}
+
+impl Reach {
+    /// Whether a task whose commits were of these deployments can be brought back to before what is to be undone, its log being
+    /// history from a number on.
+    ///
+    /// # Errors
+    /// Where it cannot.
+    pub fn check(self, pins: &Pins, undone: Undone, floor: CommitNumber) -> Result<(), OutOfReach> {
+        let Some((pin, to)) = pins.rewind_to(&[undone]) else { return Ok(()) };
+        let ago_ms = self.now_ms.saturating_sub(pin.sealed_ms);
+        if ago_ms > self.window_ms {
+            return Err(OutOfReach::Window { ago_ms, window_ms: self.window_ms });
+        }
+        if to.number < floor {
+            return Err(OutOfReach::Log { to: to.number, floor });
+        }
+        if gap(pin.unread_from_ms, self.now_ms, self.retention_ms).is_some() {
+            let kept_from_ms = self.now_ms.saturating_sub(self.retention_ms);
+            return Err(OutOfReach::Records { gone_ms: kept_from_ms.saturating_sub(pin.unread_from_ms) });
+        }
+        Ok(())
+    }
+}
+
+impl Running {
+    /// What the task is to run, and what of its past is undone.
+    pub(super) fn assign(&mut self, assignment: Assignment) {
+        self.rules.assignment = assignment.clone();
+        self.pin.assign(assignment);
+        self.undo();
+    }
+
+    /// Sets out to be rewound where a commit is to be undone.
+    fn undo(&mut self) {
+        let undone = self.pins.rewind_to(&self.rules.assignment.undone).is_some();
+        if undone && self.draining.is_none() && !wrong(Mutant::RewindSkipped) {
+            self.draining = Some(Draining::Rewind(Rewinding::Drained));
+        }
+    }
+
+    /// Whether the log and the streams reach back to before what is to be undone.
+    ///
+    /// # Errors
+    /// Where they do not: the task would stop, or have a gap.
+    pub fn reaches(&self, undone: Undone, reach: Reach) -> Result<(), OutOfReach> {
+        reach.check(&self.pins, undone, self.snapshots.floor())
+    }
+
+    /// Whether the task was told of something that was undone.
+    pub fn knows_of(&self, undone: &Undone) -> bool {
+        self.rules.assignment.undone.contains(undone)
+    }
+
+    /// Whether the task is on its way back.
+    pub fn is_undone(&self) -> bool {
+        matches!(self.draining, Some(Draining::Rewind(_)))
+    }
+
+    /// Whether the rewind goes by how the state stands now.
+    pub(super) fn is_rewinding(&self) -> bool {
+        matches!(&self.draining, Some(Draining::Rewind(rewinding)) if *rewinding != Rewinding::Drained)
+    }
+
+    /// What is begun is committed and published: the rewind takes its next step.
+    pub(super) fn rewind(&mut self, rewinding: Rewinding, effects: &mut Vec<Effect>) {
+        let rewinding = match rewinding {
+            Rewinding::Drained => match self.pins.rewind_to(&self.rules.assignment.undone) {
+                Some((_, to)) => {
+                    effects.push(Effect::Rewind(to));
+                    Rewinding::Asked
+                }
+                None => return,
+            },
+            begun => begun,
+        };
+        self.draining = Some(Draining::Rewind(rewinding));
+    }
+
+    /// The state that a rewind leads to is read: its commit is made of what differs.
+    pub(super) fn seal_rewind(&mut self, mut writes: WriteSet, ids: &mut IdSeed, effects: &mut Vec<Effect>) {
+        let (_, RewindTo { number: to, outputs, .. }) =
+            self.pins.rewind_to(&self.rules.assignment.undone).expect("what was undone stays undone");
+        let number = self.next_number();
+        let passed = self.intake.positions().map(|(shard, entry)| (shard.clone(), entry.position));
+        let refold = Refold::new(number, outputs, (passed, self.clock_ms), self.refold.as_ref());
+        writes.insert(codec::pins_key(), Some(codec::encode_pins(&self.pins.at(to))));
+        writes.insert(codec::refold_key(), Some(codec::encode_refold(&refold)));
+        let commit = Commit {
+            number,
+            id: ids.next(),
+            previous_id: self.mark.id,
+            epoch: self.epoch,
+            deployment: self.rules.assignment.deployment,
+            kind: CommitKind::Rewind(to),
+            born: number,
+            invocations: Vec::new(),
+            writes: Arc::new(writes),
+        };
+        let sealed = Sealed::new(commit, Vec::new(), &self.mark);
+        effects.push(crate::task::put(&sealed.append, 0));
+        self.sealed = Some(sealed);
+        self.draining = Some(Draining::Rewind(Rewinding::Sealed));
+    }
+
+    /// A commit is durable: if it is the rewind, the task begins anew.
+    pub(super) fn rewound(&mut self, effects: &mut Vec<Effect>) {
+        if let Some(Draining::Rewind(rewinding @ Rewinding::Sealed)) = &mut self.draining {
+            *rewinding = Rewinding::Loading;
+            effects.push(Effect::LoadSystem(self.mark));
+        }
+    }
+
+    /// The task begins anew with the state that it was brought back to.
+    pub(in crate::task) fn begin_anew(&mut self, system: Vec<SystemEntry>, now_ms: u64, effects: &mut Vec<Effect>) {
+        let nothing = Snapshots::new(&[], self.mark);
+        let snapshots = std::mem::replace(&mut self.snapshots, nothing);
+        let origin = Origin { epoch: self.epoch, mark: self.mark, snapshots };
+        let rules = (self.rules.clone(), self.bounds);
+        let anew = Self::new(self.task, self.meta.clone(), rules, origin, system, now_ms);
+        let (records_folded, failed_batches) = (self.records_folded, self.failed_batches);
+        *self = Self { records_folded, failed_batches, ..anew };
+        effects.extend([Effect::Swap(self.rules.assignment.clone()), Effect::Ready]);
+    }
+
+    /// Notes in a commit that it is the first of a deployment.
+    pub(super) fn note_pin(&mut self, now_ms: u64, header: &Header, system: &mut WriteSet) {
+        let pin = PinnedFrom {
+            revision: self.pin.revision(),
+            deployment: header.deployment,
+            number: header.number,
+            sealed_ms: now_ms,
+            previous_id: header.before.id,
+            unread_from_ms: self.unlogged_from_ms,
+        };
+        if self.pins.note(pin) {
+            system.insert(codec::pins_key(), Some(codec::encode_pins(&self.pins)));
+            // What was begun before it was undone is committed after.
+            self.undo();
+        }
+        self.unlogged_from_ms = unlogged_from_ms(&self.intake, &self.meta);
+    }
+
+    /// Forgets with a commit what was passed before a rewind, if with it all of that is passed again.
+    pub(super) fn settle_refold(&mut self, system: &mut WriteSet) {
+        let Some(refold) = &self.refold else { return };
+        let passed = |shard: &_| -> Option<Position> {
+            self.intake.positions().find(|(of, _)| *of == shard).map(|(_, entry)| entry.position)
+        };
+        if refold.is_over(passed, &self.timers, self.clock_ms) {
+            self.refold = None;
+            system.insert(codec::refold_key(), None);
+        }
+    }
+}

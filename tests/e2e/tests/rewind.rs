@@ -1,0 +1,246 @@
+//! What a bad version did is undone on a running job: state, positions and what a job downstream sees are those of the old logic
+//! alone, with kills and reshards in between.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use pelton_e2e::api::Api;
+use pelton_e2e::host::HostFiles;
+use pelton_e2e::process::{Process, component, wait_for};
+use pelton_e2e::stage::{Stage, entry};
+use pelton_e2e::streams;
+use serde_json::{Value, json};
+
+const JOB: &str = "undoing";
+/// Folds what [`JOB`] emits, each output once.
+const DOWN: &str = "downstream";
+const LIMIT: Duration = Duration::from_secs(60);
+const TASKS: u64 = 16;
+const KEYS: u64 = 60;
+
+/// A job, one downstream of it, and what was put into the first.
+struct World {
+    stage: Stage,
+    host: HostFiles,
+    process: Process,
+    api: Api,
+    put: BTreeMap<String, u64>,
+    next: u64,
+    /// Whether it has outputs.
+    emits: bool,
+}
+
+impl World {
+    fn start() -> Result<Self> {
+        let stage = Stage::set(&[("in", 3), ("out", 2)])?;
+        let ledger = component("ledger")?;
+        let job = |name: &str, inputs: &str, tasks: u64, more: &str| {
+            format!(
+                "[jobs.{name}]\ninputs = {inputs}\ntasks = {tasks}\ncomponent = {ledger:?}\ncommit-interval = \"50ms\"\n{more}"
+            )
+        };
+        let upstream = job(
+            JOB,
+            "[\"in\"]",
+            TASKS,
+            &format!(
+                "[jobs.{JOB}.outputs.out]\nstream = \"out\"\n[jobs.{JOB}.config]\nversion = 1\noutput = \"out\"\n"
+            ),
+        );
+        let downstream = job(DOWN, &format!("[{{ stream = \"out\", from-job = \"{JOB}\" }}]"), 4, "");
+        let host = stage.host("host", &format!("{upstream}{downstream}"))?;
+        let (process, api) = (host.start(&[])?, host.api()?);
+        Ok(Self { stage, host, process, api, put: BTreeMap::new(), next: 0, emits: true })
+    }
+
+    fn put(&mut self, records: u64) -> Result<()> {
+        let mut entries = Vec::new();
+        for _ in 0..records {
+            self.next = (self.next + 7) % KEYS;
+            let key = format!("key{}", self.next);
+            let number = self.put.entry(key.clone()).or_default();
+            *number += 1;
+            entries.push(entry(&key, &number.to_string()));
+        }
+        self.stage.put("in", &entries)
+    }
+
+    fn total(&self) -> u64 {
+        self.put.values().sum()
+    }
+
+    /// Waits until a job has folded so many records, and gives its state.
+    fn folded(&self, job: &str, records: u64) -> Result<BTreeMap<Vec<u8>, u64>> {
+        let mut seen = 0;
+        let state = wait_for("the records to be folded", LIMIT, || {
+            let state = self.api.counts(job).unwrap_or_default();
+            let counts = state.iter().filter(|(key, _)| key.starts_with(b"n/"));
+            seen = counts.map(|(_, count)| *count).sum();
+            Ok((seen >= records).then_some(state))
+        });
+        state.with_context(|| {
+            format!("{job} has folded {seen} of {records}: {}", self.process.said().unwrap_or_default())
+        })
+    }
+
+    /// Deploys another version, and waits until every task runs it.
+    fn deploy(&self, version: u64, canary: &Value) -> Result<u64> {
+        let (_, job) = self.api.get(&format!("/v1/jobs/{JOB}"))?;
+        let mut config = json!({ "version": version.to_string() });
+        if self.emits {
+            config["output"] = json!("out");
+        }
+        let body = json!({ "component": job["component"], "config": config, "canary": canary });
+        let (status, made) = self.ask("POST", "deployments", &body)?;
+        ensure!(status == 201, "{made}");
+        made["deployment"].as_u64().context("a deployment")
+    }
+
+    fn ask(&self, method: &str, path: &str, body: &Value) -> Result<(u16, Value)> {
+        let answer = self.api.ask(method, &format!("/v1/jobs/{JOB}/{path}"), &[], body.to_string().as_bytes())?;
+        Ok((answer.status, serde_json::from_slice(&answer.body)?))
+    }
+
+    fn run_by(&self, deployment: u64, tasks: usize) -> Result<()> {
+        wait_for("tasks to run a deployment", LIMIT, || {
+            let tasks_of = self.api.tasks(JOB)?;
+            let there = tasks_of.iter().filter(|task| task["deployment"] == deployment && task["phase"] == "running");
+            Ok((there.count() == tasks).then_some(()))
+        })
+    }
+
+    fn end(mut self) -> Result<()> {
+        self.process.terminate()?;
+        ensure!(self.process.wait(LIMIT)?.success(), "{}", self.process.said()?);
+        Ok(())
+    }
+}
+
+fn versions(state: &BTreeMap<Vec<u8>, u64>) -> BTreeMap<u64, u64> {
+    let mut versions = BTreeMap::new();
+    for version in state.iter().filter(|(key, _)| key.starts_with(b"v/")).map(|(_, version)| *version) {
+        *versions.entry(version).or_default() += 1;
+    }
+    versions
+}
+
+fn check(world: &World, state: &BTreeMap<Vec<u8>, u64>) -> Result<()> {
+    ensure!(!state.keys().any(|key| key.starts_with(b"d/")), "records came out of order");
+    for (key, numbers) in &world.put {
+        let (count, last) = (state.get(format!("n/{key}").as_bytes()), state.get(format!("l/{key}").as_bytes()));
+        ensure!(count == Some(numbers) && last == Some(numbers), "{key}: {count:?} up to {last:?} of {numbers}");
+    }
+    Ok(())
+}
+
+/// The first version folds some, the second more; then all that the second did is undone.
+fn undo(outputs: &str) -> Result<(World, u64)> {
+    let mut world = World::start()?;
+    world.put(1_500)?;
+    world.folded(JOB, 1_500)?;
+    world.deploy(2, &Value::Null)?;
+    world.put(400)?;
+    world.stage.run(streams::split(&world.stage.kinesis, "in", 0))?;
+    world.put(400)?;
+    world.stage.run(streams::merge(&world.stage.kinesis, "in", 1))?;
+    world.put(400)?;
+    let state = world.folded(JOB, world.total())?;
+    ensure!(versions(&state).contains_key(&2), "the second version folded some: {:?}", versions(&state));
+
+    let (status, problem) = world.ask("POST", "rollback?rewind=true", &Value::Null)?;
+    let detail = problem["detail"].as_str().unwrap_or_default();
+    ensure!(status == 400 && detail.contains("withhold or emitted again") || detail.contains("--outputs"), "{problem}");
+    let undone = versions(&state)[&2];
+    let (status, rollout) = world.ask("POST", &format!("rollback?rewind=true&outputs={outputs}"), &Value::Null)?;
+    ensure!(status == 200 && rollout["current"] == 1, "{rollout}");
+    // In the midst of it.
+    world.process.kill()?;
+    world.process = world.host.start(&[])?;
+    wait_for("the host to answer", LIMIT, || Ok(world.api.tasks(JOB).ok()))?;
+    world.run_by(1, TASKS as usize)?;
+    world.put(600)?;
+    let state = wait_for("the state to be that of the first version alone", LIMIT, || {
+        let state = world.folded(JOB, world.total())?;
+        Ok((versions(&state) == BTreeMap::from([(1, world.total())])).then_some(state))
+    })?;
+    check(&world, &state)?;
+    ensure!(world.api.dead_letters(JOB)?.is_empty(), "dead letters");
+    Ok((world, undone))
+}
+
+#[test]
+fn a_rewind_leaves_the_fold_of_the_old_logic_and_withheld_outputs_are_not_seen_twice() -> Result<()> {
+    let (world, _) = undo("withhold")?;
+    let downstream = world.folded(DOWN, world.total())?;
+    check(&world, &downstream).context("downstream")?;
+    world.end()
+}
+
+#[test]
+fn a_rewind_that_emits_again_is_seen_by_who_is_downstream() -> Result<()> {
+    let (world, undone) = undo("again")?;
+    let downstream = world.folded(DOWN, world.total() + undone)?;
+    let counts = downstream.iter().filter(|(key, _)| key.starts_with(b"n/"));
+    let folded: u64 = counts.map(|(_, count)| *count).sum();
+    ensure!(folded == world.total() + undone, "{folded} folded of {} and {undone} again", world.total());
+    // The first that comes again of each key is out of order.
+    let again = downstream.keys().filter(|key| key.starts_with(b"d/")).count() as u64;
+    ensure!(again == KEYS, "{again} of {KEYS} keys came again");
+    world.end()
+}
+
+#[test]
+fn what_a_canary_did_is_undone_in_its_tasks_alone() -> Result<()> {
+    let mut world = World::start()?;
+    world.put(800)?;
+    world.folded(JOB, 800)?;
+    let canary = world.deploy(2, &json!({ "tasks": [2, 5, 9] }))?;
+    world.run_by(canary, 3)?;
+    world.put(800)?;
+    let state = world.folded(JOB, world.total())?;
+    ensure!(versions(&state).contains_key(&2), "the canary folded some");
+    let commits = |world: &World| -> Result<Vec<u64>> {
+        let tasks = world.api.tasks(JOB)?;
+        Ok(tasks.iter().map(|task| task["commit"].as_u64().unwrap_or_default()).collect())
+    };
+    let (status, rollout) = world.ask("POST", "rollback?rewind=true&outputs=withhold", &Value::Null)?;
+    ensure!(status == 200 && rollout["current"] == 1 && rollout["canary"].is_null(), "{rollout}");
+    let state = wait_for("the state to be that of the first version alone", LIMIT, || {
+        let state = world.folded(JOB, world.total())?;
+        Ok((versions(&state) == BTreeMap::from([(1, world.total())])).then_some(state))
+    })?;
+    check(&world, &state)?;
+    ensure!(commits(&world)?.len() == TASKS as usize);
+
+    // There is nothing more to undo.
+    let (status, problem) = world.ask("POST", "rollback?rewind=true&outputs=withhold", &Value::Null)?;
+    ensure!(status == 409 && problem["detail"].as_str().unwrap_or_default().contains("ever left"), "{problem}");
+    check(&world, &world.folded(DOWN, world.total())?).context("downstream")?;
+    world.end()
+}
+
+#[test]
+fn a_rewind_past_its_window_is_refused_and_changes_nothing() -> Result<()> {
+    let stage = Stage::set(&[("in", 1)])?;
+    let ledger = component("ledger")?;
+    let host = stage.host(
+        "host",
+        &format!(
+            "[jobs.{JOB}]\ninputs = [\"in\"]\ntasks = 2\ncomponent = {ledger:?}\ncommit-interval = \"50ms\"\n\
+             rewind-window = \"1ms\"\n[jobs.{JOB}.config]\nversion = 1\n"
+        ),
+    )?;
+    let (process, api) = (host.start(&[])?, host.api()?);
+    let mut world = World { stage, host, process, api, put: BTreeMap::new(), next: 0, emits: false };
+    world.put(100)?;
+    world.folded(JOB, 100)?;
+    let second = world.deploy(2, &Value::Null)?;
+    world.put(100)?;
+    world.folded(JOB, 200)?;
+    let (status, problem) = world.ask("POST", "rollback?rewind=true", &Value::Null)?;
+    let detail = problem["detail"].as_str().unwrap_or_default();
+    ensure!(status == 409 && detail.contains("rewind-window") && detail.contains("nothing is changed"), "{problem}");
+    world.run_by(second, 2)?;
+    world.end()
+}

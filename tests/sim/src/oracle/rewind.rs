@@ -1,0 +1,218 @@
+//! Rewinds by the oracle's own account: what a task's history was before each change of its pin, where what was undone leads, and
+//! what of its outputs is withheld, or emitted again, until it has come as far as before.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use pelton_core::commit::Commit;
+use pelton_core::dead_letter::Timer;
+use pelton_core::id::{CommitNumber, ShardKey, TaskId};
+use pelton_core::output::Output;
+use pelton_core::position::{Position, RecordPlace};
+use pelton_core::rollout::Rollout;
+use pelton_core::task::{PINS_KEPT_MAX, RefoldedOutputs};
+use pelton_core::write_set::SYSTEM_SPACE;
+
+use super::space::is_passed;
+use super::stored::Entry;
+use super::{History, Oracle, read};
+use crate::promise::{Verdict, Wrong, ensure};
+use crate::store::{State, write};
+
+const PINS: &[u8] = &[SYSTEM_SPACE, b'h'];
+const REFOLD: &[u8] = &[SYSTEM_SPACE, b'w'];
+
+/// What a task had passed before it was rewound.
+#[derive(Clone, Debug)]
+pub(super) struct Refold {
+    rewind: CommitNumber,
+    again: bool,
+    clock_ms: u64,
+    positions: BTreeMap<ShardKey, Position>,
+}
+
+/// What a commit did to what is known of keys.
+#[derive(Clone, Debug)]
+pub(super) enum Deed {
+    Folded(String, u32),
+    SetAside(String, u32),
+    Lost(String, u32),
+}
+
+/// Whether what stands at a key stays whatever is undone: outputs on their way, the clock, and what tells of pins and rewinds.
+fn stays(key: &[u8]) -> bool {
+    key[0] == SYSTEM_SPACE && b"ochw".contains(&key[1])
+}
+
+fn brought_back(state: &State) -> Vec<(&Bytes, &Bytes)> {
+    state.iter().filter(|(key, _)| !stays(key)).collect()
+}
+
+impl Oracle {
+    /// What the tasks are to run has changed.
+    pub fn rolled_out(&mut self, rollout: &Rollout) {
+        self.current.insert(rollout.current);
+        self.brought.insert((rollout.since, rollout.current));
+        self.brought.extend(rollout.canary.iter().map(|canary| (canary.since, canary.deployment)));
+        self.undone = rollout.undone.to_vec();
+    }
+
+    /// Where what was undone leads a task, and whether outputs are emitted again; none where it has nothing of it.
+    pub(super) fn undoes(&self, task: TaskId) -> Option<(CommitNumber, bool)> {
+        self.tasks[usize::from(task.0)].pins.iter().find_map(|(revision, _, number, _)| {
+            let undone =
+                self.undone.iter().rev().find(|undone| undone.since <= *revision && *revision < undone.until)?;
+            Some((CommitNumber(number.0 - 1), undone.outputs == RefoldedOutputs::Again))
+        })
+    }
+
+    /// The first commit of a deployment says so, and no other does.
+    pub(super) fn pinned(&mut self, task: TaskId, commit: &Commit) -> Verdict {
+        let at = usize::from(task.0);
+        let key = Bytes::from_static(PINS);
+        let written = match commit.writes.get(&key) {
+            Some(Some(value)) => match read(&key, value)? {
+                Entry::Pins(pins) => Some(pins),
+                other => return Err(Wrong::invariant(10, format!("these are no pins: {other:?}"))),
+            },
+            _ => None,
+        };
+        let history = &self.tasks[at];
+        let changes = history.pins.last().is_none_or(|(_, deployment, ..)| *deployment != commit.deployment);
+        let Some(pins) = written else {
+            ensure!(10, !changes, "a pin is noted where it changes: commit {} of task {task}", commit.number);
+            return Ok(());
+        };
+        let mut expected = history.pins.clone();
+        let revision = pins.last().map_or(0, |(revision, ..)| *revision);
+        expected.push((revision, commit.deployment, commit.number, commit.previous_id));
+        expected.drain(..expected.len().saturating_sub(PINS_KEPT_MAX));
+        ensure!(10, changes && pins == expected, "pins are noted as they change: {pins:?}, not {expected:?}");
+        let brought = revision == 0 || self.brought.contains(&(revision, commit.deployment));
+        ensure!(10, brought, "a pin is of a change that brought it: {revision} {}", commit.deployment.0);
+        self.befores[at].insert(CommitNumber(commit.number.0 - 1), history.clone());
+        self.tasks[at].pins = pins;
+        Ok(())
+    }
+
+    /// A commit brings back an earlier one: all of its state, but for what tells of the task's own past.
+    pub(super) fn rewinds(&mut self, task: TaskId, commit: &Commit, to: CommitNumber) -> Verdict {
+        let at = usize::from(task.0);
+        let due = self.undoes(task);
+        ensure!(
+            4,
+            due.is_some_and(|(due, _)| due == to),
+            "a rewind leads to before what was undone: {to}, not {due:?}"
+        );
+        ensure!(4, commit.invocations.is_empty(), "a rewind calls nothing: {}", commit.number);
+        let before = self.befores[at][&to].clone();
+        let history = &mut self.tasks[at];
+        let waits = history.outputs.values().any(|emitted| !emitted.published);
+        ensure!(6, !waits, "all outputs are published before a rewind: commit {} of task {task}", commit.number);
+        write(&mut history.state, commit.writes.iter());
+        let (now, then) = (brought_back(&history.state), brought_back(&before.state));
+        ensure!(4, now == then, "a rewind brings back the state of {to}: {now:?}, not {then:?}");
+
+        let mut positions = history.refold.take().map(|refold| refold.positions).unwrap_or_default();
+        for (shard, entry) in history.positions.iter().filter(|(_, entry)| !entry.position.is_start()) {
+            let furthest = positions.entry(shard.clone()).or_insert(entry.position);
+            *furthest = (*furthest).max(entry.position);
+        }
+        let key = Bytes::from_static(REFOLD);
+        let refold = commit.writes.get(&key).flatten().map(|value| read(&key, value)).transpose()?;
+        let Some(Entry::Refold(rewind, again, clock_ms)) = refold else {
+            return Err(Wrong::invariant(6, format!("a rewind says what was passed before: {}", commit.number)));
+        };
+        let policy = due.map(|(_, again)| again);
+        ensure!(6, policy == Some(again) && rewind == commit.number, "outputs go as was asked for: {rewind} {again}");
+        ensure!(6, clock_ms >= history.clock_ms, "timers were due up to the clock: {clock_ms} < {}", history.clock_ms);
+
+        let undone: Vec<Deed> =
+            history.deeds.iter().filter(|(number, _)| *number > to).map(|(_, deed)| deed.clone()).collect();
+        let History {
+            commits,
+            outputs,
+            delivered,
+            newest_published,
+            to_forget,
+            expected,
+            clock_ms: time_ms,
+            state,
+            ..
+        } = std::mem::take(history);
+        *history = History {
+            commits,
+            outputs,
+            delivered,
+            newest_published,
+            to_forget,
+            expected,
+            clock_ms: time_ms,
+            state,
+            refold: Some(Refold { rewind, again, clock_ms, positions }),
+            ..before
+        };
+        for deed in undone {
+            let (Deed::Folded(key, count) | Deed::SetAside(key, count) | Deed::Lost(key, count)) = &deed;
+            if !matches!(deed, Deed::Folded(..)) {
+                self.not_due.remove(&(key.clone(), *count));
+                self.gone.remove(&(key.clone(), *count));
+            }
+            let next = self.next.entry(key.clone()).or_default();
+            *next = (*next).min(*count);
+        }
+        Ok(())
+    }
+
+    /// A commit of a task did something that a rewind would undo.
+    pub(super) fn does(&mut self, task: TaskId, deed: Deed) {
+        let history = &mut self.tasks[usize::from(task.0)];
+        history.deeds.push((CommitNumber(history.commits.len() as u64), deed));
+    }
+
+    /// Whether a record was passed before the task was rewound.
+    pub(super) fn was_passed(&self, task: TaskId, shard: &ShardKey, place: RecordPlace) -> bool {
+        let refold = self.tasks[usize::from(task.0)].refold.as_ref();
+        refold.and_then(|refold| refold.positions.get(shard)).is_some_and(|position| is_passed(*position, place))
+    }
+
+    /// Whether a timer was due before the task was rewound.
+    pub(super) fn was_due(&self, task: TaskId, timer: &Timer) -> bool {
+        self.tasks[usize::from(task.0)].refold.as_ref().is_some_and(|refold| timer.due_ms <= refold.clock_ms)
+    }
+
+    /// What a call is to emit of its outputs, which are those from an index on.
+    pub(super) fn emits(&self, task: TaskId, sides: &[bool], outputs: &mut Vec<Output>, from: usize) -> Verdict {
+        let Some(refold) = &self.tasks[usize::from(task.0)].refold else { return Ok(()) };
+        let before = sides.first().copied().unwrap_or_default();
+        let apart = sides.iter().all(|side| *side == before);
+        ensure!(6, apart, "no call has what was passed before a rewind and what was not: {sides:?} of task {task}");
+        if !before {
+            return Ok(());
+        }
+        match refold.again {
+            false => outputs.truncate(from),
+            true => outputs[from..].iter_mut().for_each(|output| output.rewind = Some(refold.rewind)),
+        }
+        Ok(())
+    }
+
+    /// What was passed before a rewind is forgotten once all of it is passed again.
+    pub(super) fn passes_again(&mut self, task: TaskId, commit: &Commit) -> Verdict {
+        let history = &mut self.tasks[usize::from(task.0)];
+        if commit.writes.get(&Bytes::from_static(REFOLD)).is_none() {
+            return Ok(());
+        }
+        let Some(refold) = history.refold.take() else {
+            return Err(Wrong::invariant(6, format!("nothing was rewound: commit {} of task {task}", commit.number)));
+        };
+        let short = refold
+            .positions
+            .iter()
+            .find(|(shard, before)| history.positions.get(*shard).is_none_or(|entry| entry.position < **before));
+        ensure!(6, short.is_none(), "a task knows what it passed until it has passed it again: {short:?}");
+        let due = history.timers.values().any(|due_ms| *due_ms <= refold.clock_ms);
+        ensure!(6, !due, "timers that were due before a rewind are known: commit {} of task {task}", commit.number);
+        Ok(())
+    }
+}

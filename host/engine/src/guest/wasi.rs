@@ -122,7 +122,9 @@ pub fn context(ambient: &Arc<Ambient>, log: Arc<GuestLog>, hash_seed: u128, gran
         .insecure_random(Seeded(ambient.clone()))
         .insecure_random_seed(hash_seed)
         .max_random_size(RANDOM_BYTES_MAX);
-    grants.env.iter().for_each(|(name, value)| drop(builder.env(name, value)));
+    for (name, value) in &grants.env {
+        builder.env(name, value);
+    }
     builder.build()
 }
 

@@ -36,6 +36,7 @@ impl Task for Caller {
             "spin" => calls::spin(of),
             "leave" => calls::leave(of),
             "hoard" => calls::hoard(),
+            "fields" => calls::fields(),
             _ => return Err(Failure::poison("nobody knows how")),
         };
         call.put(text.as_bytes(), came.as_bytes())

@@ -81,9 +81,6 @@ fn what_is_said_is_taken() {
         currency = "EUR"
         limit = 1_000
         strict = true
-        [jobs.orders.grants]
-        env = { MODE = "strict", WORKERS = 4 }
-        http = ["api.example.com", "*.example.org:8443", "http://127.0.0.1:8080"]
     "#;
     let config = resolve(Path::new("pelton.toml"), text).unwrap();
     assert_eq!((config.host.listen.to_string().as_str(), config.host.name.as_str()), ("127.0.0.1:0", "a"));
@@ -108,14 +105,21 @@ fn what_is_said_is_taken() {
     assert_eq!(job.limits, limits);
     let told: Vec<(&str, &str)> = job.config.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
     assert_eq!(told, [("currency", "EUR"), ("limit", "1000"), ("strict", "true")]);
-    let env: Vec<(&str, &str)> = job.grants.env.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-    assert_eq!(env, [("MODE", "strict"), ("WORKERS", "4")]);
-    let http: Vec<String> = job.grants.http.iter().map(ToString::to_string).collect();
-    assert_eq!(http, ["http://127.0.0.1:8080", "api.example.com", "*.example.org:8443"]);
 }
 
 #[test]
-fn what_cannot_be_granted_is_told() {
+fn what_is_granted_is_taken_and_what_cannot_be_is_told() {
+    let text = r#"
+        [jobs.orders.grants]
+        env = { MODE = "strict", WORKERS = 4 }
+        http = ["api.example.com", "*.example.org:8443", "http://127.0.0.1:8080"]
+    "#;
+    let grants = &resolve(Path::new("pelton.toml"), &format!("{JOB}{text}")).unwrap().jobs["orders"].grants;
+    let env: Vec<(&str, &str)> = grants.env.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    assert_eq!(env, [("MODE", "strict"), ("WORKERS", "4")]);
+    let http: Vec<String> = grants.http.iter().map(ToString::to_string).collect();
+    assert_eq!(http, ["http://127.0.0.1:8080", "api.example.com", "*.example.org:8443"]);
+
     check_job("[jobs.orders.grants]\nhttps = []", "[jobs.orders.grants] unknown key `https`; did you mean `http`?");
     check_job("[jobs.orders.grants]\nfiles = []", "unknown key `files`; known here: env, http");
     check_job("[jobs.orders.grants]\nhttp = \"a\"", "`http` is the text \"a\"; expected a list of hosts");

@@ -19,7 +19,9 @@ use tokio::time::{Instant, Sleep, timeout_at};
 use wasmtime::StoreContextMut;
 use wasmtime::component::{Linker, Resource};
 use wasmtime_wasi_http::io::TokioIo;
-use wasmtime_wasi_http::p2::bindings::http::types::{ErrorCode, HostOutgoingRequest as _, Method, OutgoingRequest};
+use wasmtime_wasi_http::p2::bindings::http::types::{
+    ErrorCode, Host as _, HostOutgoingRequest as _, IoError, Method, OutgoingRequest,
+};
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpCtx, WasiHttpCtxView, WasiHttpHooks, WasiHttpView};
 
 use super::grants::{Addresses, Denial, Granted, Protocol};
@@ -83,6 +85,16 @@ impl Outbound {
         Err(Error::HttpRequestDenied)
     }
 
+    /// What an error is called with which the body of an answer ends.
+    fn code_of(&mut self, error: &Error) -> Option<ErrorCode> {
+        match error {
+            Error::Hyper(error) => Some(self.p2_error_from_hyper(error)),
+            Error::HttpResponseBodySize(bytes) => Some(ErrorCode::HttpResponseBodySize(*bytes)),
+            Error::ConnectionReadTimeout => Some(ErrorCode::ConnectionReadTimeout),
+            _ => None,
+        }
+    }
+
     fn refused(&self, what: &str) {
         if self.granted.is_news(what) {
             self.log.refused(what);
@@ -100,7 +112,8 @@ impl WasiHttpView for HostState {
     }
 }
 
-/// Links `wasi:http` for those who call. Two of its functions would keep texts of any length, and are given bounds.
+/// Links `wasi:http` for those who call. Two of its functions would keep texts of any length, and are given bounds; a third knows
+/// no error of a body that is read as a stream.
 pub fn link(linker: &mut Linker<HostState>) -> wasmtime::Result<()> {
     wasmtime_wasi_http::p2::add_only_http_to_linker_sync(linker)?;
     linker.allow_shadowing(true);
@@ -117,6 +130,14 @@ pub fn link(linker: &mut Linker<HostState>) -> wasmtime::Result<()> {
         |mut caller: StoreContextMut<'_, HostState>, (request, name): (Resource<OutgoingRequest>, Option<String>)| {
             let fits = name.as_ref().is_none_or(|name| name.len() <= HTTP_FIELDS_BYTES_MAX);
             Ok((if fits { caller.data_mut().http().set_authority(request, name)? } else { Err(()) },))
+        },
+    )?;
+    types.func_wrap(
+        "http-error-code",
+        |mut caller: StoreContextMut<'_, HostState>, (error,): (Resource<IoError>,)| {
+            let HostState { resources, outbound, .. } = caller.data_mut();
+            let of_body = resources.get(&error)?.downcast_ref().and_then(|error| outbound.code_of(error));
+            Ok((of_body.map_or_else(|| caller.data_mut().http().http_error_code(error), |code| Ok(Some(code)))?,))
         },
     )?;
     linker.allow_shadowing(false);

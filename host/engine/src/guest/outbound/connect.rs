@@ -129,6 +129,24 @@ fn is_public_v4(address: Ipv4Addr) -> bool {
 mod tests {
     use super::*;
 
+    #[tokio::test]
+    async fn what_is_found_for_a_name_is_judged_before_it_is_called() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let port = listener.local_addr().expect("an address").port();
+        for (addresses, host, is_called) in [
+            (Addresses::All, "localhost", true),
+            (Addresses::All, "127.0.0.1", true),
+            (Addresses::Public, "localhost", false),
+            (Addresses::Public, "127.0.0.1", false),
+        ] {
+            let destination = Destination { protocol: Protocol::Http, host: host.to_owned(), port, addresses };
+            let called = connect(&destination).await;
+            let expected =
+                if is_called { called.is_ok() } else { matches!(called, Err(Error::DestinationIpProhibited)) };
+            assert!(expected, "{host} with {addresses:?}: {:?}", called.err());
+        }
+    }
+
     #[test]
     fn addresses_of_the_internet_are_told_from_others() {
         let public = ["8.8.8.8", "100.63.0.1", "172.32.0.1", "2600::1", "2001:4860:4860::8888", "::ffff:8.8.8.8"];

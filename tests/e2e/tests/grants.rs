@@ -213,7 +213,9 @@ fn config_limits_and_grants_are_those_of_each_deployment() -> Result<()> {
     ensure!(asked.came("variable NAME")? == SECRET);
     ensure!(asked.came("variable OTHER")? == "absent");
     ensure!(asked.came(&format!("get {hello}"))? == "200 hello");
-    ensure!(asked.came(&format!("get {encrypted}"))?.contains("HttpRequestDenied"));
+    for url in [encrypted.clone(), format!("{encrypted}?once-more")] {
+        ensure!(asked.came(&format!("get {url}"))?.contains("HttpRequestDenied"));
+    }
     stage.put("in", &[entry("key", "memory 32")])?;
     wait_for("a dead letter", LIMIT, || Ok((!asked.api.dead_letters("job")?.is_empty()).then_some(())))?;
     let letters = asked.api.dead_letters("job")?;

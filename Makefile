@@ -1,7 +1,7 @@
 # The two commands a newcomer needs. Both need Rust (rustup), a C compiler and make, and nothing else.
 
 CARGO ?= cargo
-GUESTS := word-count join-orders sessionize misbehaving stores ledger bench-guest
+GUESTS := word-count join-orders sessionize misbehaving stores caller ledger bench-guest
 GUEST_FLAGS := $(addprefix -p ,$(GUESTS)) --target wasm32-wasip2 --profile guest
 
 .PHONY: demo test sim mutants bench build guests target

@@ -10,13 +10,13 @@ use axum::http::StatusCode;
 use pelton_core::id::{DeploymentNumber, TaskId};
 use pelton_core::rollout::some_tasks;
 use pelton_core::task::RefoldedOutputs;
-use pelton_engine::{Audience, DeployError, DeploymentContent, GuestLimits, Job};
+use pelton_engine::{Audience, DeployError, DeploymentContent, Grants, GuestLimits, Job};
 
 use crate::components::digest_of;
 use crate::context::Context;
 use crate::document::{DeployProblems, DeploymentProblems, RolloutProblems};
 use crate::model::deployment::{
-    CanaryRequest, DeploymentList, DeploymentRequest, DeploymentView, OutputsView, RolloutView,
+    CanaryRequest, DeploymentList, DeploymentRequest, DeploymentView, GrantsRequest, OutputsView, RolloutView,
 };
 use crate::paging::{ListLimit, cut};
 use crate::parameters::Parameters;
@@ -69,6 +69,17 @@ fn audience(job: &Job, request: &CanaryRequest) -> Result<Audience, Refusal> {
     Ok(Audience::Canary { tasks, failures_max })
 }
 
+async fn grants(job: &Job, request: GrantsRequest, of: Option<u64>) -> Result<Grants, Refusal> {
+    let Some(of) = of.map(DeploymentNumber) else {
+        return request.try_into().map_err(|what| invalid(format!("grants: {what}")));
+    };
+    if request != GrantsRequest::default() {
+        return Err(invalid("there are both grants and grants_of".into()));
+    }
+    let known = job.deployments().await?.into_iter().find(|deployment| deployment.number == of);
+    Ok(known.ok_or(DeployError::NoDeployment(of))?.content.grants)
+}
+
 /// Makes a deployment and has tasks run it.
 ///
 /// An instance of it is tried first, on the state of one task and without consequence; one that cannot begin is refused, and
@@ -98,7 +109,8 @@ pub async fn deploy(
     limits.check().map_err(|what| invalid(format!("limits: {what}")))?;
     let component = digest_of(&request.component)?;
     let audience = request.canary.map_or(Ok(Audience::All), |canary| audience(&job, &canary))?;
-    let content = DeploymentContent { component, config: request.config, limits };
+    let grants = grants(&job, request.grants, request.grants_of).await?;
+    let content = DeploymentContent { component, config: request.config, limits, grants };
     let deployment = job.deploy(content, audience).await?;
     Ok((StatusCode::CREATED, Json(deployment.into())))
 }

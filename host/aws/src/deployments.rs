@@ -2,6 +2,7 @@
 //! format 1, then a protobuf message. Unknown fields are an error of the reader.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -9,7 +10,7 @@ use pelton_core::id::{DeploymentNumber, Digest, Incarnation, TaskId};
 use pelton_core::rollout::{Canary, Rollout};
 use pelton_core::task::{RefoldedOutputs, Undone};
 use pelton_engine::ports::{Clock as _, Deployments, PortError, PutOutcome};
-use pelton_engine::{Deployment, DeploymentContent, GuestLimits};
+use pelton_engine::{Deployment, DeploymentContent, Grants, GuestLimits};
 
 use crate::clock::ServiceClock;
 use crate::error::persist;
@@ -36,6 +37,36 @@ struct DeploymentWire {
     /// Random: tells our own put from another host's at the same number.
     #[prost(bytes = "vec", tag = "6")]
     token: Vec<u8>,
+    /// None where nothing is granted.
+    #[prost(message, optional, tag = "7")]
+    grants: Option<GrantsWire>,
+}
+
+/// Kept as given, the values of variables too: who may read the table may read them.
+#[derive(Clone, PartialEq, prost::Message)]
+#[prost(skip_debug)]
+struct GrantsWire {
+    #[prost(btree_map = "string, string", tag = "1")]
+    env: BTreeMap<String, String>,
+    #[prost(string, repeated, tag = "2")]
+    http: Vec<String>,
+}
+
+impl fmt::Debug for GrantsWire {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GrantsWire").field("env", &self.env.keys()).field("http", &self.http).finish()
+    }
+}
+
+impl GrantsWire {
+    fn of(grants: &Grants) -> Option<Self> {
+        let http = grants.http.iter().map(ToString::to_string).collect();
+        (*grants != Grants::default()).then(|| Self { env: grants.env.clone(), http })
+    }
+
+    fn grants(self) -> Result<Grants, String> {
+        Ok(Grants { env: self.env, http: self.http.iter().map(|host| host.parse()).collect::<Result<_, _>>()? })
+    }
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -228,17 +259,16 @@ impl DynamoDeployments {
 
     fn deployment(&self, wire: DeploymentWire) -> Result<Deployment, PortError> {
         let number = DeploymentNumber(wire.number);
-        let damaged = |_| {
-            let table = &self.table.name;
-            PortError::Stop(format!("table {table}: the component of deployment {number} is not named by 32 bytes"))
-        };
+        let damaged = |what: &str| PortError::Stop(format!("table {}: {what} of deployment {number}", self.table.name));
+        let unnamed = |_| damaged("no 32 bytes name the component");
         Ok(Deployment {
             number,
             created_ms: wire.created_ms,
             content: DeploymentContent {
-                component: wire.component.try_into().map(Digest).map_err(damaged)?,
+                component: wire.component.try_into().map(Digest).map_err(unnamed)?,
                 config: wire.config,
                 limits: wire.limits.into(),
+                grants: wire.grants.map_or(Ok(Grants::default()), GrantsWire::grants).map_err(|why| damaged(&why))?,
             },
         })
     }
@@ -265,6 +295,7 @@ impl Deployments for DynamoDeployments {
             config: content.config.clone(),
             limits: content.limits.into(),
             token: pelton_engine::random()?.into(),
+            grants: GrantsWire::of(&content.grants),
         };
         loop {
             let number = DeploymentNumber(persist(|| self.newest()).await?.0 + 1);

@@ -185,6 +185,7 @@ impl Running {
                 component: opened.component,
                 config: config.config.clone(),
                 limits: config.limits,
+                grants: config.grants.clone(),
             },
             outputs: config.outputs.keys().cloned().collect(),
             settings: config.settings.clone(),

@@ -77,7 +77,8 @@ impl Watched {
             return Ok(None);
         }
         self.components.put(component, bytes).await?;
-        let content = DeploymentContent { component, config: self.config.config.clone(), limits: self.config.limits };
+        let JobConfig { config, limits, grants, .. } = self.config.clone();
+        let content = DeploymentContent { component, config, limits, grants };
         Ok(Some(self.job.deploy(content, Audience::All).await?.number.to_string()))
     }
 }

@@ -251,7 +251,7 @@ impl TaskCell {
                 }
             }
             match work.put_off.take() {
-                Some(call) if calls == 0 || began.elapsed() < QUANTUM => {
+                Some(call) if (calls == 0 || began.elapsed() < QUANTUM) && self.turn.may_call() => {
                     calls += 1;
                     let called = Instant::now();
                     let outcome = self.call(work, call);
@@ -318,7 +318,9 @@ impl TaskCell {
         let prepared = lock(&self.prepared).take_if(|(number, _)| *number == assignment.deployment);
         work.guest = None;
         work.unborn = prepared.map(|(_, unborn)| unborn);
-        let before = work.deployed.replace(self.job.fleet.deployed(assignment.deployment));
+        let deployed = self.job.fleet.deployed(assignment.deployment);
+        self.turn.waits_for_others(!deployed.deployment.content.grants.http.is_empty());
+        let before = work.deployed.replace(deployed);
         if before.is_some() {
             work.swapping = Some(Duration::ZERO);
             self.tell_of(Happening::Swapped { task: self.id, deployment: assignment.deployment });

@@ -141,7 +141,7 @@ impl Job {
     /// When it cannot run, which changes nothing, or a service fails.
     pub async fn deploy(&self, content: DeploymentContent, audience: Audience) -> Result<Deployment, DeployError> {
         let shared = &self.shared;
-        let program = shared.fleet.program(content.component).await?;
+        let program = shared.fleet.program(&content).await?;
         let tried = Deployment { number: DeploymentNumber(0), created_ms: 0, content: content.clone() };
         self.try_to_begin(Deployed::new(tried, program, &shared.spec)).await?;
         let deployment = shared.fleet.deployments.add(&content).await?;

@@ -47,7 +47,9 @@ pub mod store;
 
 pub use deploy::{Audience, DeployError, RolloutStatus};
 pub use events::EventLog;
-pub use guest::{ComponentError, ComponentReport, GuestLimits, GuestRuntime, Program, RuntimeError, digest_of};
+pub use guest::{
+    ComponentError, ComponentReport, Grants, GuestLimits, GuestRuntime, HttpHost, Program, RuntimeError, digest_of,
+};
 pub use host::Host;
 pub use job::{Job, Ports, random};
 pub use recover::{RecoverError, RecoveredTask, Recovery};

@@ -34,6 +34,10 @@ pub trait Runnable: Send + Sync {
 pub struct TurnState {
     standing: AtomicU8,
     slow: AtomicBool,
+    /// Its calls may wait for others, so that all its turns begin in the slow lane.
+    waits: AtomicBool,
+    /// Whether its present turn began there.
+    begun_slow: AtomicBool,
 }
 
 const IDLE: u8 = 0;
@@ -45,6 +49,16 @@ impl TurnState {
     /// A call went on and on: from now on its turns begin in the slow lane.
     fn begins_slow(&self) {
         self.slow.store(true, Ordering::Relaxed);
+    }
+
+    /// Its calls may wait for others from now on, or no more.
+    pub fn waits_for_others(&self, waits: bool) {
+        self.waits.store(waits, Ordering::Relaxed);
+    }
+
+    /// Whether its logic may be called in the present turn. What may wait must not hold a place of the fast lane.
+    pub fn may_call(&self) -> bool {
+        self.begun_slow.load(Ordering::Relaxed) || !self.waits.load(Ordering::Relaxed)
     }
 
     /// Its logic was called, and took so long. One that was slow and is no more is treated as the others are.
@@ -140,7 +154,11 @@ impl Scheduler {
         }
         loop {
             match lanes.take(thread, Instant::now()) {
-                Take::Run(runnable) => return Some(runnable),
+                Take::Run(runnable) => {
+                    let slow = lanes.seat(thread) == Seat::Slow;
+                    runnable.turn_state().begun_slow.store(slow, Ordering::Relaxed);
+                    return Some(runnable);
+                }
                 Take::Leave => return None,
                 Take::Wait => lanes = self.ready.wait(lanes).unwrap_or_else(PoisonError::into_inner),
             }
@@ -178,7 +196,8 @@ impl Scheduler {
 
 /// Queues what is ready, and says for whom.
 fn push(lanes: &mut Lanes, runnable: Arc<dyn Runnable>) -> Seat {
-    let slow = runnable.turn_state().slow.load(Ordering::Relaxed);
+    let state = runnable.turn_state();
+    let slow = state.slow.load(Ordering::Relaxed) || state.waits.load(Ordering::Relaxed);
     let seat = if slow { Seat::Slow } else { Seat::Fast };
     lanes.push(runnable, seat);
     seat

@@ -8,7 +8,7 @@ use pelton_core::id::{DeploymentNumber, Digest, HostId};
 use pelton_core::job::JobMeta;
 use pelton_core::task::{LastStraw, OnGap};
 
-use crate::guest::GuestLimits;
+use crate::guest::{Grants, GuestLimits};
 
 /// A job to run on this host.
 #[derive(Clone, Debug)]
@@ -38,6 +38,8 @@ pub struct DeploymentContent {
     pub config: BTreeMap<String, String>,
     /// What its instances may use.
     pub limits: GuestLimits,
+    /// What its instances are granted beside their own task.
+    pub grants: Grants,
 }
 
 /// A deployment of a job.

@@ -11,9 +11,9 @@ use pelton_core::position::{Position, RecordPlace};
 use pelton_core::record::{Fetch, Record, Run};
 use pelton_core::sequence::SequenceNumber;
 use pelton_core::slice::TaskCount;
-use pelton_engine::guest::{CallEffects, Guest, GuestFault, GuestLog, Identity, Invocation, View};
+use pelton_engine::guest::{CallEffects, Granted, Guest, GuestFault, GuestLog, Identity, Invocation, View};
 use pelton_engine::store::LocalStore;
-use pelton_engine::{GuestLimits, GuestRuntime, Program, digest_of};
+use pelton_engine::{Grants, GuestLimits, GuestRuntime, Program, digest_of};
 use tempfile::TempDir;
 
 use crate::process::component;
@@ -51,6 +51,7 @@ impl Instance {
             outputs: Arc::new(["out".to_owned()].into()),
             incarnation: Incarnation::default(),
             limits: GuestLimits { batch_timeout_ms: 20_000, ..limits },
+            granted: Arc::new(Granted::new(Grants::default())),
             log: Arc::new(GuestLog::new("test".into(), limits.log_lines_max)),
         };
         Ok(Self { identity, program, store, _folder: folder })

@@ -21,3 +21,4 @@ pub mod later;
 
 pub mod kinesis_local;
 pub mod load;
+pub mod web;

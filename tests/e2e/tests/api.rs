@@ -91,6 +91,9 @@ fn every_deployment(api: &Api, contract: &mut Contract, digest: &str) -> Result<
     deploy(api, contract, 201, json!({ "component": digest, "canary": { "tasks": [1] }, "config": { "a": "b" } }))?;
     call(api, contract, "200 POST /v1/jobs/{job=other}/canary/promote", b"")?;
     deploy(api, contract, 201, json!({ "component": digest, "limits": { "log_lines": 5 } }))?;
+    deploy(api, contract, 201, json!({ "component": digest, "grants": { "env": { "a": "b" }, "http": ["a.b"] } }))?;
+    deploy(api, contract, 201, json!({ "component": digest, "grants_of": 4 }))?;
+    deploy(api, contract, 400, json!({ "component": digest, "grants": { "http": ["a.b"] }, "grants_of": 4 }))?;
     call(api, contract, "200 GET /v1/jobs/{job=other}/rollout", b"")?;
     call(api, contract, "200 POST /v1/jobs/{job=other}/rollback", b"")?;
     call(api, contract, "200 POST /v1/jobs/{job=other}/rollback?to=1", b"")?;

@@ -1,9 +1,10 @@
 //! Deployments of a job, and which of them its tasks are to run.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use pelton_core::rollout::{Canary, Rollout};
-use pelton_engine::{Deployment, GuestLimits};
+use pelton_engine::{Deployment, Grants, GuestLimits};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -68,6 +69,55 @@ impl From<LimitsView> for GuestLimits {
     }
 }
 
+/// What each instance is granted beside its own task: nothing where this is left out.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct GrantsRequest {
+    /// Variables of its environment. The host keeps the values in its table, and tells them to nobody but the instances.
+    pub env: BTreeMap<String, String>,
+    /// Whom it may call by wasi:http: `[http://][*.]HOST[:PORT]`, https where no protocol is said.
+    pub http: Vec<String>,
+}
+
+impl fmt::Debug for GrantsRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<&String> = self.env.keys().collect();
+        f.debug_struct("GrantsRequest").field("env", &names).field("http", &self.http).finish()
+    }
+}
+
+impl From<Grants> for GrantsRequest {
+    fn from(grants: Grants) -> Self {
+        Self { env: grants.env, http: grants.http.iter().map(ToString::to_string).collect() }
+    }
+}
+
+impl TryFrom<GrantsRequest> for Grants {
+    type Error = String;
+
+    fn try_from(request: GrantsRequest) -> Result<Self, String> {
+        let host = |host: &String| host.parse().map_err(|why| format!("http: {why}"));
+        let grants = Self { env: request.env, http: request.http.iter().map(host).collect::<Result<_, String>>()? };
+        grants.check().map(|()| grants)
+    }
+}
+
+/// What each instance is granted beside its own task.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct GrantsView {
+    /// Names of the variables of its environment. Their values are told to nobody.
+    pub env: Vec<String>,
+    /// Whom it may call by wasi:http.
+    pub http: Vec<String>,
+}
+
+impl From<Grants> for GrantsView {
+    fn from(grants: Grants) -> Self {
+        let http = grants.http.iter().map(ToString::to_string).collect();
+        Self { env: grants.env.into_keys().collect(), http }
+    }
+}
+
 /// A deployment to make.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -80,6 +130,12 @@ pub struct DeploymentRequest {
     /// What its instances may use.
     #[serde(default)]
     pub limits: LimitsView,
+    /// What its instances are granted.
+    #[serde(default)]
+    pub grants: GrantsRequest,
+    /// A deployment of the job with whose grants it is made, in place of `grants`.
+    #[serde(default)]
+    pub grants_of: Option<u64>,
     /// Who tries it first; every task runs it where this is left out.
     #[serde(default)]
     pub canary: Option<CanaryRequest>,
@@ -117,6 +173,8 @@ pub struct DeploymentView {
     pub config: BTreeMap<String, String>,
     /// What its instances may use.
     pub limits: LimitsView,
+    /// What its instances are granted.
+    pub grants: GrantsView,
 }
 
 impl From<Deployment> for DeploymentView {
@@ -127,6 +185,7 @@ impl From<Deployment> for DeploymentView {
             component: digest_text(deployment.content.component),
             config: deployment.content.config,
             limits: deployment.content.limits.into(),
+            grants: deployment.content.grants.into(),
         }
     }
 }

@@ -13,6 +13,7 @@ mod servers;
 
 mod changelog;
 mod components;
+mod deployments;
 mod fan_out;
 mod jobs;
 mod sink;

@@ -8,7 +8,7 @@ use anyhow::{Context as _, bail};
 use clap::Args;
 use pelton_api::model::component::ComponentView;
 use pelton_api::model::deployment::{
-    CanaryRequest, DeploymentList, DeploymentRequest, DeploymentView, LimitsView, RolloutView,
+    CanaryRequest, DeploymentList, DeploymentRequest, DeploymentView, GrantsRequest, LimitsView, RolloutView,
 };
 use pelton_api::model::task::{PhaseView, TaskList, TaskView};
 
@@ -103,6 +103,9 @@ struct Basis {
     component: Option<PathBuf>,
     config: BTreeMap<String, String>,
     limits: LimitsView,
+    grants: GrantsRequest,
+    /// The deployment whose grants are taken, since no host tells the values of its variables.
+    grants_of: Option<u64>,
 }
 
 /// Deploys.
@@ -113,13 +116,14 @@ pub async fn deploy(args: DeployArgs, json: bool) -> anyhow::Result<Outcome> {
     let canary = args.canary.as_deref().map(|text| canary(text, args.failures)).transpose()?;
     let host = HostClient::new(&args.host)?;
     let basis = basis(&args, &host).await?;
-    let component = match (&args.component, basis.component) {
+    let component = match (&args.component, &basis.component) {
         (Some(text), _) if is_digest(text) => text.clone(),
         (Some(file), _) => push(&host, Path::new(file)).await?,
-        (None, Some(file)) => push(&host, &file).await?,
+        (None, Some(file)) => push(&host, file).await?,
         (None, None) => return Err(usage("no component: name one with --component, or the configuration with -c")),
     };
-    let request = DeploymentRequest { component, config: basis.config, limits: basis.limits, canary };
+    let Basis { config, limits, grants, grants_of, .. } = basis;
+    let request = DeploymentRequest { component, config, limits, grants, grants_of, canary };
     let path = ["v1", "jobs", &args.job, "deployments"];
     let made: DeploymentView = host.post_json(&path, &request).await?;
     if !args.no_wait {
@@ -220,14 +224,16 @@ async fn basis(args: &DeployArgs, host: &HostClient) -> anyhow::Result<Basis> {
         let file = config.file.display().to_string();
         let known = || usage(format!("{file} has no [jobs.{}]", args.job));
         let job = config.jobs.remove(&args.job).ok_or_else(known)?;
-        return Ok(Basis { component: Some(job.component), config: job.config, limits: job.limits.into() });
+        let (component, limits, grants) = (Some(job.component), job.limits.into(), job.grants.into());
+        return Ok(Basis { component, config: job.config, limits, grants, grants_of: None });
     }
-    let current = host.get::<RolloutView>(&["v1", "jobs", &args.job, "rollout"], &[]).await?.current;
+    let number = host.get::<RolloutView>(&["v1", "jobs", &args.job, "rollout"], &[]).await?.current;
     let path = ["v1", "jobs", &args.job, "deployments"];
     let deployments = host.list::<DeploymentList>(&path, usize::MAX).await?;
-    let current = deployments.into_iter().find(|deployment| deployment.deployment == current);
+    let current = deployments.into_iter().find(|deployment| deployment.deployment == number);
     let current = current.context("the host does not list what the job runs")?;
-    Ok(Basis { component: None, config: current.config, limits: current.limits })
+    let (grants, grants_of) = (GrantsRequest::default(), Some(number));
+    Ok(Basis { component: None, config: current.config, limits: current.limits, grants, grants_of })
 }
 
 fn is_digest(text: &str) -> bool {

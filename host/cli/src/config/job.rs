@@ -8,13 +8,13 @@ use pelton_aws::{OutputFormat, OutputStream, StartRequest};
 use pelton_core::policy::{Aggregates, OutOfRange, Policies};
 use pelton_core::slice::TaskCount;
 use pelton_core::task::{LastStraw, OnGap};
-use pelton_engine::{Consumer, GuestLimits, JobSettings};
+use pelton_engine::{Consumer, Grants, GuestLimits, JobSettings};
 use toml::Spanned;
 use toml::de::DeValue;
 
 use super::document::{Document, Table, Wrong, found};
 use super::keys::TableKind;
-use super::{limits, value};
+use super::{grants, limits, value};
 
 /// Tasks when nothing is said.
 const TASKS: u32 = 256;
@@ -49,6 +49,8 @@ pub struct JobConfig {
     pub config: BTreeMap<String, String>,
     /// What their instances may use by it.
     pub limits: GuestLimits,
+    /// What they are granted by it.
+    pub grants: Grants,
 }
 
 /// Resolves a job; none when something in it is wrong, which is noted there.
@@ -80,7 +82,8 @@ pub fn resolve(name: &str, table: &Table<'_>, document: &Document<'_>) -> Option
         settings: JobSettings { from_job, ..settings },
         limits,
         policies: policies(table),
-        config: guest_config(table),
+        config: texts(table, "config"),
+        grants: grants::resolve(table),
     })
 }
 
@@ -211,9 +214,10 @@ fn settings(table: &Table<'_>) -> (JobSettings, GuestLimits) {
     (settings, limits)
 }
 
-fn guest_config(table: &Table<'_>) -> BTreeMap<String, String> {
-    let mut config = BTreeMap::new();
-    let Some(given) = table.child("config", TableKind::Named) else { return config };
+/// The table below a key, whose values are for guests: text, or what is written like one.
+pub fn texts(table: &Table<'_>, key: &str) -> BTreeMap<String, String> {
+    let mut texts = BTreeMap::new();
+    let Some(given) = table.child(key, TableKind::Named) else { return texts };
     for (key, value) in given.entries() {
         let text = match value.get_ref() {
             DeValue::String(text) => text.to_string(),
@@ -227,7 +231,7 @@ fn guest_config(table: &Table<'_>) -> BTreeMap<String, String> {
                 continue;
             }
         };
-        config.insert(key.to_owned(), text);
+        texts.insert(key.to_owned(), text);
     }
-    config
+    texts
 }

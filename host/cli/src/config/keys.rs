@@ -20,7 +20,9 @@ pub enum TableKind {
     Limits,
     /// `[jobs.NAME.on-error]`
     OnError,
-    /// A table whose keys are the user's: `[jobs]`, `[jobs.NAME.outputs]`, `[jobs.NAME.config]`.
+    /// `[jobs.NAME.grants]`
+    Grants,
+    /// A table whose keys are the user's: `[jobs]`, `[jobs.NAME.outputs]`, `[jobs.NAME.config]`, `[jobs.NAME.grants.env]`.
     Named,
 }
 
@@ -28,7 +30,7 @@ pub enum TableKind {
 const SUGGESTION_SIMILARITY_MIN: f64 = 0.75;
 
 impl TableKind {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::Root,
         Self::Host,
         Self::Aws,
@@ -37,6 +39,7 @@ impl TableKind {
         Self::Output,
         Self::Limits,
         Self::OnError,
+        Self::Grants,
         Self::Named,
     ];
 
@@ -61,6 +64,7 @@ impl TableKind {
                 "limits",
                 "on-error",
                 "config",
+                "grants",
             ]),
             Self::Input => Some(&["stream", "from-job"]),
             Self::Output => Some(&["stream", "format"]),
@@ -77,6 +81,7 @@ impl TableKind {
                 "dead-letter-bytes",
             ]),
             Self::OnError => Some(&["retries", "then"]),
+            Self::Grants => Some(&["env", "http"]),
             Self::Named => None,
         }
     }
@@ -92,6 +97,7 @@ impl TableKind {
             | Self::Output
             | Self::Limits
             | Self::OnError
+            | Self::Grants
             | Self::Named => &[],
         }
     }
@@ -107,6 +113,7 @@ impl TableKind {
             Self::Output => "[jobs.NAME.outputs.X]",
             Self::Limits => "[jobs.NAME.limits]",
             Self::OnError => "[jobs.NAME.on-error]",
+            Self::Grants => "[jobs.NAME.grants]",
             Self::Named => "[jobs]",
         }
     }

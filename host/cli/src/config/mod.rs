@@ -6,6 +6,7 @@ mod errors;
 mod value;
 
 mod aws;
+mod grants;
 mod host;
 mod job;
 mod keys;

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use pelton_aws::{OutputFormat, StartRequest};
-use pelton_engine::{Consumer, GuestLimits};
+use pelton_engine::{Consumer, Grants, GuestLimits};
 
 use super::resolve;
 
@@ -37,6 +37,7 @@ fn what_is_not_said_has_defaults() {
     let settings = &job.settings;
     assert_eq!((settings.commit_interval_ms, job.limits.batch_timeout_ms), (500, 5_000));
     assert_eq!((job.limits.memory_bytes_max, settings.retries), (64 << 20, 3));
+    assert_eq!(job.grants, Grants::default());
 }
 
 #[test]
@@ -104,6 +105,31 @@ fn what_is_said_is_taken() {
     assert_eq!(job.limits, limits);
     let told: Vec<(&str, &str)> = job.config.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
     assert_eq!(told, [("currency", "EUR"), ("limit", "1000"), ("strict", "true")]);
+}
+
+#[test]
+fn what_is_granted_is_taken_and_what_cannot_be_is_told() {
+    let text = r#"
+        [jobs.orders.grants]
+        env = { MODE = "strict", WORKERS = 4 }
+        http = ["api.example.com", "*.example.org:8443", "http://127.0.0.1:8080"]
+    "#;
+    let grants = &resolve(Path::new("pelton.toml"), &format!("{JOB}{text}")).unwrap().jobs["orders"].grants;
+    let env: Vec<(&str, &str)> = grants.env.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    assert_eq!(env, [("MODE", "strict"), ("WORKERS", "4")]);
+    let http: Vec<String> = grants.http.iter().map(ToString::to_string).collect();
+    assert_eq!(http, ["http://127.0.0.1:8080", "api.example.com", "*.example.org:8443"]);
+
+    check_job("[jobs.orders.grants]\nhttps = []", "[jobs.orders.grants] unknown key `https`; did you mean `http`?");
+    check_job("[jobs.orders.grants]\nfiles = []", "unknown key `files`; known here: env, http");
+    check_job("[jobs.orders.grants]\nhttp = \"a\"", "`http` is the text \"a\"; expected a list of hosts");
+    check_job("[jobs.orders.grants]\nhttp = [1]", "`http` has the number 1; expected a host");
+    check_job("[jobs.orders.grants]\nhttp = [\"https://a.b\"]", "https is what \"a.b\" means");
+    check_job("[jobs.orders.grants]\nhttp = [\"a.b\", \"A.b:443\"]", "`http` has \"A.b:443\" twice");
+    check_job("[jobs.orders.grants]\nenv = [\"A=b\"]", "`env` is an array; expected a table");
+    check_job("[jobs.orders.grants.env]\n\"A=b\" = \"c\"", "env: \"A=b\" is not a variable's name");
+    check_job("grants = 1", "`grants` is the number 1; expected a table");
+    check_job("env = {}", "[jobs.orders] unknown key `env`; it belongs in [jobs.NAME.grants]");
 }
 
 #[test]

@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use pelton_core::id::{DeploymentNumber, Digest, TaskId};
+use pelton_core::id::{DeploymentNumber, TaskId};
 use pelton_core::rollout::Rollout;
 
 use super::DeployError;
 use crate::cell::lock;
-use crate::guest::{GuestLog, GuestRuntime, Identity, Program};
+use crate::guest::{Granted, GuestLog, GuestRuntime, Identity, Program};
 use crate::ports::{ComponentStore, Deployments, PortError, PutOutcome};
-use crate::spec::{Deployment, JobSpec};
+use crate::spec::{Deployment, DeploymentContent, JobSpec};
 
 /// How often a change is tried that others get ahead of.
 const CHANGES_TRIED_MAX: usize = 20;
@@ -42,7 +42,7 @@ impl Deployed {
         let content = &deployment.content;
         let (config, outputs) = (Arc::new(content.config.clone()), Arc::new(spec.outputs.clone()));
         let job: Arc<str> = spec.meta.name.as_str().into();
-        let number = deployment.number;
+        let (number, granted) = (deployment.number, Arc::new(Granted::new(content.grants.clone())));
         let identity = |task| Identity {
             job: job.clone(),
             task,
@@ -53,6 +53,7 @@ impl Deployed {
             outputs: outputs.clone(),
             incarnation: spec.meta.incarnation,
             limits: content.limits,
+            granted: granted.clone(),
             log: Arc::new(GuestLog::new(
                 format!("job {job} task {task} deployment {number}"),
                 content.limits.log_lines_max,
@@ -78,6 +79,8 @@ impl Fleet {
         let rollout = match deployments.rollout().await? {
             Some(rollout) => rollout,
             None => {
+                let first = Self::load(&guests, components.as_ref(), &spec.first).await;
+                first.map_err(|error| PortError::Stop(error.to_string()))?;
                 let first = deployments.add(&spec.first).await?;
                 deployments.set_rollout(&Rollout::first(first.number)).await?;
                 let gone = || PortError::Retry("what the job runs was written and is gone".into());
@@ -146,20 +149,36 @@ impl Fleet {
             return Ok(known.clone());
         }
         let deployment = self.deployments.get(number).await?.ok_or(DeployError::NoDeployment(number))?;
-        let program = self.program(deployment.content.component).await?;
+        let program = self.program(&deployment.content).await?;
         let deployed = Arc::new(Deployed::new(deployment, program, spec));
         lock(&self.ready).insert(number, deployed.clone());
         Ok(deployed)
     }
 
-    pub(super) async fn program(&self, component: Digest) -> Result<Arc<Program>, DeployError> {
+    /// The component of a deployment, compiled, which is granted what it needs.
+    pub(super) async fn program(&self, content: &DeploymentContent) -> Result<Arc<Program>, DeployError> {
+        let component = content.component;
         let known = lock(&self.ready).values().find(|known| known.program.digest() == component).cloned();
         if let Some(known) = known {
-            return Ok(known.program.clone());
+            let granted = known.program.granted_by(&content.grants);
+            return granted.map(|()| known.program.clone()).map_err(|error| DeployError::Component(component, error));
         }
-        let bytes = self.components.get(component).await?.ok_or(DeployError::NoComponent(component))?;
-        let guests = self.guests.clone();
-        let loaded = tokio::task::spawn_blocking(move || guests.load(component, &bytes)).await;
+        Self::load(&self.guests, self.components.as_ref(), content).await
+    }
+
+    async fn load(
+        guests: &Arc<GuestRuntime>,
+        components: &dyn ComponentStore,
+        content: &DeploymentContent,
+    ) -> Result<Arc<Program>, DeployError> {
+        let component = content.component;
+        let bytes = components.get(component).await?.ok_or(DeployError::NoComponent(component))?;
+        let (guests, grants) = (guests.clone(), content.grants.clone());
+        let loaded = tokio::task::spawn_blocking(move || {
+            let program = guests.load(component, &bytes)?;
+            program.granted_by(&grants).map(|()| program)
+        });
+        let loaded = loaded.await;
         let loaded = loaded.map_err(|error| PortError::Stop(format!("compiling a component failed: {error}")))?;
         loaded.map_err(|error| DeployError::Component(component, error))
     }

@@ -1,23 +1,35 @@
 //! What a guest observes of time and chance: its invocation's time, and random numbers from its seed. Neither depends on the
-//! machine, so a stretch of calls can be made again with the same outcome. Nobody waits here.
+//! machine, so a stretch of calls can be made again with the same outcome. Nobody waits here, but for who calls others.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, sleep_until};
 use wasmtime::component::Resource;
 use wasmtime_wasi::p2::bindings::clocks::monotonic_clock;
 use wasmtime_wasi::p2::{DynPollable, Pollable, subscribe};
 use wasmtime_wasi::{HostMonotonicClock, HostWallClock};
 
 use super::instance::HostState;
+use super::limits::HTTP_CALLS_MAX;
 
 /// What changes with each invocation.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Ambient {
     time_ms: AtomicU64,
     monotonic_ns: AtomicU64,
     random: AtomicU64,
+    /// Room for outbound calls; one under way has taken its place.
+    pub(super) calls: Arc<Semaphore>,
+}
+
+impl Default for Ambient {
+    fn default() -> Self {
+        let (time_ms, monotonic_ns, random) = Default::default();
+        Self { time_ms, monotonic_ns, random, calls: Arc::new(Semaphore::new(HTTP_CALLS_MAX)) }
+    }
 }
 
 impl Ambient {
@@ -90,15 +102,22 @@ impl rand_core::TryRng for Seeded {
     }
 }
 
-/// A time that a guest waits for. It comes by being waited for: the guest's clock jumps there, and no thread sleeps.
+/// A time that a guest waits for. It comes by being waited for: the guest's clock jumps there, and no thread sleeps. Only with
+/// an outbound call under way does it come no sooner than by the machine's clock, or no answer would ever be in time.
 struct Moment {
     ambient: Arc<Ambient>,
     due_ns: u64,
+    /// When it comes by the machine's clock, since it was first waited for beside a call.
+    comes: Option<Instant>,
 }
 
 #[wasmtime_wasi::async_trait]
 impl Pollable for Moment {
     async fn ready(&mut self) {
+        if self.ambient.calls.available_permits() < HTTP_CALLS_MAX {
+            let left_ns = self.due_ns.saturating_sub(self.ambient.monotonic_ns.load(Ordering::Relaxed));
+            sleep_until(*self.comes.get_or_insert_with(|| Instant::now() + Duration::from_nanos(left_ns))).await;
+        }
         self.ambient.monotonic_ns.fetch_max(self.due_ns, Ordering::Relaxed);
     }
 }
@@ -113,7 +132,7 @@ impl monotonic_clock::Host for HostState {
     }
 
     fn subscribe_instant(&mut self, when: u64) -> wasmtime::Result<Resource<DynPollable>> {
-        let moment = self.resources.push(Moment { ambient: self.ambient.clone(), due_ns: when })?;
+        let moment = self.resources.push(Moment { ambient: self.ambient.clone(), due_ns: when, comes: None })?;
         subscribe(&mut self.resources, moment)
     }
 

@@ -11,7 +11,9 @@ use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{Component, InstancePre};
 
 use super::bindings::{flat, list, timed};
+use super::grants::Grants;
 use super::instance::HostState;
+use super::outbound::HANDLER;
 use super::runtime::GuestRuntime;
 
 /// The export of a task that takes lists of records.
@@ -41,14 +43,28 @@ pub enum ComponentError {
     #[error("the component exports neither {PROCESSOR} nor {BATCH_PROCESSOR} but {0}; build it with a guest SDK")]
     NoProcessor(String),
     /// It needs what no task is given.
-    #[error("the component imports {0}, which tasks are not given; see wit/task.wit for what they are")]
+    #[error("the component imports {0}, which tasks are not given; see wit/task.wit for what they are{hint}", hint = instead(.0))]
     UnknownImport(String),
+    /// It needs what its deployment is not granted.
+    #[error(
+        "the component imports {0}, which this deployment is not granted: name whom it may call as `http` in \
+         [jobs.NAME.grants], such as http = [\"api.example.com\"]"
+    )]
+    NotGranted(String),
     /// It could set timers that nothing would fire.
     #[error("the component imports {TIMERS} and does not export {TIMER_HANDLER}, which its timers would be fired at")]
     NoTimerHandler,
     /// It has the right names but not the right types, or does not compile.
     #[error("the component cannot be used: {0}")]
     Unusable(String),
+}
+
+/// What there is in place of an interface that nobody is given.
+fn instead(name: &str) -> &'static str {
+    match name.split(['/', '@']).next() {
+        Some("wasi:sockets") => "; a deployment can be granted calls by wasi:http, and no sockets",
+        Some(_) | None => "",
+    }
 }
 
 /// What a component is like.
@@ -72,6 +88,8 @@ pub struct Program {
     pub(super) digest: Digest,
     pub(super) kind: ProgramKind,
     pub(super) timer_handler: Option<timed::TimerTaskIndices>,
+    /// The import by which it calls others, where it does.
+    calls_by: Option<String>,
 }
 
 pub(super) enum ProgramKind {
@@ -83,6 +101,17 @@ impl Program {
     /// The digest of its component.
     pub fn digest(&self) -> Digest {
         self.digest
+    }
+
+    /// Makes sure that a deployment is granted what the component needs of it.
+    ///
+    /// # Errors
+    /// Names what is not.
+    pub fn granted_by(&self, grants: &Grants) -> Result<(), ComponentError> {
+        match &self.calls_by {
+            Some(import) if grants.http.is_empty() => Err(ComponentError::NotGranted(import.clone())),
+            Some(_) | None => Ok(()),
+        }
     }
 }
 
@@ -169,6 +198,8 @@ impl GuestRuntime {
             linked => linked,
         };
         let instance = instance.map_err(unusable)?;
+        let calls_others = |name: &&str| name.split('@').next() == Some(HANDLER);
+        let calls_by = kind.imports(&self.engine).map(|(name, _)| name).find(calls_others).map(str::to_owned);
         let handles = exports.contains(TIMER_HANDLER);
         let timer_handler = handles.then(|| timed::TimerTaskIndices::new(&instance)).transpose().map_err(unusable)?;
         let kind = if flat {
@@ -178,12 +209,12 @@ impl GuestRuntime {
             let indices = list::TaskIndices::new(&instance).map_err(unusable)?;
             ProgramKind::List(instance, indices)
         };
-        Ok(Program { runtime: self.clone(), digest, kind, timer_handler })
+        Ok(Program { runtime: self.clone(), digest, kind, timer_handler, calls_by })
     }
 
     /// Whether an interface of this name is given to tasks, in this version or one it is compatible with.
     fn is_linked(&self, name: &str) -> bool {
-        const GIVEN: [&str; 17] = [
+        const GIVEN: [&str; 19] = [
             "wasi:io/error",
             "wasi:io/poll",
             "wasi:io/streams",
@@ -201,6 +232,9 @@ impl GuestRuntime {
             "wasi:cli/terminal-output",
             "wasi:filesystem/types",
             "wasi:filesystem/preopens",
+            "wasi:http/types",
+            // Linked for all, and instantiated where it is granted.
+            HANDLER,
         ];
         // Prereleases are compatible with nothing but themselves.
         const DRAFTS: [&str; 8] = [

@@ -13,6 +13,7 @@ use pelton_core::write_set::WriteSet;
 use wasmtime::component::ResourceTable;
 use wasmtime::{Store, Trap};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+use wasmtime_wasi_http::WasiHttpCtx;
 
 use super::arena;
 use super::bindings::flat::BatchTask;
@@ -22,12 +23,14 @@ use super::bindings::list::pelton::task::types;
 use super::bindings::timed::TimerTask;
 use super::bindings::timed::exports::pelton::task::timer_handler::DueTimer;
 use super::clock::Ambient;
-use super::component::{Program, ProgramKind};
+use super::component::{ComponentError, Program, ProgramKind};
+use super::grants::Granted;
 use super::growth::Growth;
 use super::limits::{
     CALL_BYTES_MAX, EPOCH_MS, GuestLimits, HANDLES_MAX, Limit, MESSAGE_BYTES_MAX, RESOURCES_MAX, Refused,
 };
 use super::log::GuestLog;
+use super::outbound::{self, Outbound};
 use super::state::LayeredState;
 use super::timers::CallTimers;
 use super::wasi;
@@ -56,6 +59,8 @@ pub struct Identity {
     pub incarnation: Incarnation,
     /// What it may use.
     pub limits: GuestLimits,
+    /// What it is granted beside its own task; [`Granted::for_shadow`] where it must have no consequence.
+    pub granted: Arc<Granted>,
     /// Where its lines go.
     pub log: Arc<GuestLog>,
 }
@@ -106,6 +111,9 @@ pub enum GuestFault {
         /// What it was refused before.
         refused: Option<Refused>,
     },
+    /// It needs what its deployment is not granted.
+    #[error(transparent)]
+    NotGranted(#[from] ComponentError),
     /// Its `init` says that it cannot begin.
     #[error("its init failed: {0}")]
     Init(String),
@@ -154,6 +162,8 @@ pub struct HostState {
     pub(super) cursors: Vec<Vec<u8>>,
     pub(super) ambient: Arc<Ambient>,
     wasi: WasiCtx,
+    pub(super) http: WasiHttpCtx,
+    pub(super) outbound: Outbound,
     pub(super) resources: ResourceTable,
 }
 
@@ -187,6 +197,7 @@ impl Program {
     /// # Errors
     /// When it traps, takes longer than this many milliseconds, or needs more than it may have.
     pub fn prepare(&self, identity: &Identity, timeout_ms: u64) -> Result<Unborn, GuestFault> {
+        self.granted_by(identity.granted.grants())?;
         let ambient = Arc::new(Ambient::default());
         let seed = u128::from_be_bytes(identity.incarnation.0) ^ u128::from(identity.task.0);
         let mut resources = ResourceTable::new();
@@ -200,7 +211,9 @@ impl Program {
             read_only: true,
             growth: Growth::new(identity.limits),
             cursors: Vec::new(),
-            wasi: wasi::context(&ambient, identity.log.clone(), seed),
+            wasi: wasi::context(&ambient, identity.log.clone(), seed, identity.granted.grants()),
+            http: outbound::context(),
+            outbound: Outbound::new(identity.granted.clone(), identity.log.clone(), ambient.calls.clone()),
             ambient: ambient.clone(),
             resources,
         };
@@ -208,7 +221,7 @@ impl Program {
         store.limiter(|state| &mut state.growth);
         store.set_hostcall_fuel(CALL_BYTES_MAX);
         store.set_max_component_handles(HANDLES_MAX);
-        deadline(&mut store, timeout_ms.min(identity.limits.batch_timeout_ms));
+        deadline(&mut store, timeout_ms.min(identity.limits.batch_timeout_ms), false);
         let (exports, timer_handler) = self.instantiate(&mut store).map_err(|error| unstarted(&store, &error))?;
         Ok(Unborn { guest: Guest { store, exports, timer_handler, ambient } })
     }
@@ -331,7 +344,7 @@ impl Guest {
 fn begin(store: &mut Store<HostState>, ambient: &Ambient, view: View, invocation: Invocation, read_only: bool) {
     ambient.begin(invocation.time_ms, invocation.seed);
     let timeout_ms = store.data().identity.limits.batch_timeout_ms;
-    deadline(store, timeout_ms);
+    deadline(store, timeout_ms, !read_only);
     let state = store.data_mut();
     state.state.begin(view, &state.identity.limits, read_only);
     state.outputs.clear();
@@ -341,7 +354,8 @@ fn begin(store: &mut Store<HostState>, ambient: &Ambient, view: View, invocation
     state.cursors.clear();
 }
 
-fn deadline(store: &mut Store<HostState>, timeout_ms: u64) {
+fn deadline(store: &mut Store<HostState>, timeout_ms: u64, may_call_others: bool) {
+    store.data_mut().outbound.begin(timeout_ms, may_call_others);
     // One tick more, because the present one is partly over.
     store.set_epoch_deadline(timeout_ms.div_ceil(EPOCH_MS) + 1);
 }

@@ -44,6 +44,22 @@ pub const RANDOM_BYTES_MAX: u64 = 1024 * 1024;
 pub const STDIO_WRITE_BYTES_MAX: usize = 64 * 1024;
 /// Cursors of listed keys that are remembered during a call, for guests whose cursors are numbers.
 pub const CURSORS_MAX: usize = 10_000;
+/// Names and values of the variables that a deployment may grant, all together.
+pub const ENV_BYTES_MAX: usize = 64 * 1024;
+/// Hosts that a deployment may grant.
+pub const HTTP_HOSTS_MAX: usize = 100;
+/// Refusals of outbound calls that are told in the log, of each deployment.
+pub const REFUSALS_TOLD_MAX: usize = 100;
+/// Outbound calls of an instance at a time; one lasts until its answer was read or dropped.
+pub const HTTP_CALLS_MAX: usize = 8;
+/// Bytes that the body of one answer may have.
+pub const HTTP_ANSWER_BYTES_MAX: u64 = 16 * 1024 * 1024;
+/// Bytes that the head of an answer may have.
+pub const HTTP_HEAD_BYTES_MAX: usize = 16 * 1024;
+/// Bytes that the header fields of a request may have, and its method and its authority, each.
+pub const HTTP_FIELDS_BYTES_MAX: usize = 16 * 1024;
+/// Bytes of a request's body that are taken at once. The host keeps two such chunks for each body that a guest holds.
+pub const HTTP_CHUNK_BYTES: usize = 16 * 1024;
 /// The engine's epoch moves on this often; deadlines are counted in it.
 pub const EPOCH_MS: u64 = 5;
 

@@ -77,6 +77,11 @@ impl GuestLog {
         }
     }
 
+    /// Logs what the host refused a guest, which is no line of the guest's own.
+    pub(super) fn refused(&self, what: &str) {
+        tracing::warn!(target: "pelton::guest", "{}: {}", self.whose, cut(what));
+    }
+
     /// Says how many lines were dropped since it was last said.
     pub(crate) fn settle(&self) {
         let dropped = std::mem::take(&mut self.window.lock().unwrap_or_else(PoisonError::into_inner).dropped);

@@ -1,6 +1,7 @@
 //! Guests: components compiled once and run as isolated instances. A guest sees its own task's state and context, the time
-//! of its invocation, and nothing else.
+//! of its invocation, what its deployment is granted, and nothing else.
 
+pub mod grants;
 pub mod limits;
 
 mod bucket;
@@ -10,9 +11,11 @@ mod interfaces;
 mod keyvalue_draft;
 mod keyvalue_draft2;
 mod log;
+mod outbound;
 mod settings;
 mod state;
 mod timers;
+mod waiting;
 mod wasi;
 
 mod arena;
@@ -21,6 +24,7 @@ mod instance;
 mod runtime;
 
 pub use component::{ComponentError, ComponentReport, Program, digest_of};
+pub use grants::{Granted, Grants, HttpHost};
 pub use instance::{CallEffects, FailureKind, Guest, GuestFault, Identity, Invocation, Unborn, View};
 pub use limits::{GuestLimits, Limit, Refused};
 pub use log::GuestLog;

@@ -10,7 +10,7 @@ use wasmtime::{Config, Engine, InstanceAllocationStrategy, PoolingAllocationConf
 
 use super::instance::HostState;
 use super::limits::{CORE_PARTS_MAX, EPOCH_MS, MEMORY_BYTES_MAX, TABLE_ELEMENTS_MAX};
-use super::{bindings, keyvalue_draft2, wasi};
+use super::{bindings, keyvalue_draft2, outbound, waiting, wasi};
 
 /// The wasm engine of a process.
 pub struct GuestRuntime {
@@ -45,6 +45,8 @@ impl GuestRuntime {
         let engine = Engine::new(&config(instances_max)).map_err(RuntimeError::of)?;
         let mut linker = Linker::new(&engine);
         wasi::link(&mut linker).map_err(RuntimeError::of)?;
+        outbound::link(&mut linker).map_err(RuntimeError::of)?;
+        waiting::link(&mut linker).map_err(RuntimeError::of)?;
         bindings::timed::TimerTask::add_to_linker::<_, wasmtime::component::HasSelf<_>>(&mut linker, |state| state)
             .map_err(RuntimeError::of)?;
         bindings::list::Task::add_to_linker::<_, wasmtime::component::HasSelf<_>>(&mut linker, |state| state)

@@ -1,5 +1,5 @@
 //! The part of WASI 0.2 that a guest gets, and none of it leads outside: the clocks and random numbers of its invocation,
-//! standard output and error to the log. There are no files, sockets, arguments or variables.
+//! standard output and error to the log, the variables it is granted. There are no files, sockets or arguments.
 
 use std::io;
 use std::pin::Pin;
@@ -14,6 +14,7 @@ use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiView};
 
 use super::bindings::stores::wasi::logging::logging::Level;
 use super::clock::{Ambient, Clock, Seeded};
+use super::grants::Grants;
 use super::instance::HostState;
 use super::limits::{LOG_LINE_BYTES_MAX, RANDOM_BYTES_MAX, STDIO_WRITE_BYTES_MAX};
 use super::log::GuestLog;
@@ -109,7 +110,7 @@ impl wasmtime_wasi::p2::OutputStream for LogWriter {
 }
 
 /// A guest's context: `hash_seed` is the same for all instances of a task.
-pub fn context(ambient: &Arc<Ambient>, log: Arc<GuestLog>, hash_seed: u128) -> WasiCtx {
+pub fn context(ambient: &Arc<Ambient>, log: Arc<GuestLog>, hash_seed: u128, grants: &Grants) -> WasiCtx {
     let log = LogStream { log };
     let mut builder = WasiCtxBuilder::new();
     builder
@@ -121,6 +122,9 @@ pub fn context(ambient: &Arc<Ambient>, log: Arc<GuestLog>, hash_seed: u128) -> W
         .insecure_random(Seeded(ambient.clone()))
         .insecure_random_seed(hash_seed)
         .max_random_size(RANDOM_BYTES_MAX);
+    for (name, value) in &grants.env {
+        builder.env(name, value);
+    }
     builder.build()
 }
 

@@ -40,6 +40,34 @@ impl Piece {
     }
 }
 
+/// Something that calls only where it may, and has more to do until then.
+#[derive(Default)]
+struct Caller {
+    turn: TurnState,
+    calls: AtomicU64,
+    held: Mutex<Option<mpsc::Receiver<()>>>,
+}
+
+impl Runnable for Caller {
+    fn turn_state(&self) -> &TurnState {
+        &self.turn
+    }
+
+    fn turn(&self) -> bool {
+        let may_call = self.turn.may_call();
+        if may_call {
+            if let Some(held) = self.held.lock().unwrap().take() {
+                let _ = held.recv();
+            }
+            self.turn.called(Duration::ZERO);
+            self.calls.fetch_add(1, Ordering::Relaxed);
+        }
+        !may_call
+    }
+
+    fn panicked(&self) {}
+}
+
 impl Runnable for Piece {
     fn turn_state(&self) -> &TurnState {
         &self.turn
@@ -237,4 +265,44 @@ fn time_on_a_core_is_told_of_threads_that_work() {
     }
     assert!(began.elapsed() >= Duration::from_millis(40), "{:?}", began.elapsed());
     assert_eq!(core_time(u32::MAX), None);
+}
+
+#[test]
+fn what_may_wait_for_others_never_does_so_in_the_fast_lane() {
+    let scheduler = Scheduler::start(1).unwrap();
+    let quick = Piece::quick();
+    let callers: Vec<_> = (0..SLOW_STARTS_MAX + 8)
+        .map(|_| {
+            let (let_go, held) = mpsc::channel();
+            let caller = Arc::new(Caller { held: Mutex::new(Some(held)), ..Caller::default() });
+            caller.turn.waits_for_others(true);
+            (caller, let_go)
+        })
+        .collect();
+    for round in 1..=2 {
+        for (caller, _) in &callers {
+            let runnable: Arc<dyn Runnable> = caller.clone();
+            scheduler.notify(&runnable);
+        }
+        // The one place of the fast lane is free, however many wait.
+        for turn in 1..=20 {
+            notify(&scheduler, &quick);
+            wait("a quick turn", || quick.turns() == (round - 1) * 20 + turn);
+        }
+        if round == 1 {
+            assert!(callers.iter().all(|(caller, _)| caller.calls.load(Ordering::Relaxed) == 0));
+            callers.iter().for_each(|(_, let_go)| let_go.send(()).unwrap());
+        }
+        wait("a call of everyone", || callers.iter().all(|(caller, _)| caller.calls.load(Ordering::Relaxed) == round));
+        // They wait for others whatever their last call was like, until told otherwise.
+        assert!(callers.iter().all(|(caller, _)| caller.turn.begun_slow.load(Ordering::Relaxed)));
+    }
+    let (caller, _) = &callers[0];
+    caller.turn.waits_for_others(false);
+    let runnable: Arc<dyn Runnable> = caller.clone();
+    scheduler.notify(&runnable);
+    wait("a call in the fast lane", || caller.calls.load(Ordering::Relaxed) == 3);
+    assert!(!caller.turn.begun_slow.load(Ordering::Relaxed));
+    scheduler.close();
+    wait("the end of all threads", || scheduler.lock().is_over());
 }

@@ -38,6 +38,9 @@ dead-letter-bytes = "1GiB"
 [jobs.orders.on-error]
 retries = 0
 then = "stop"
+[jobs.orders.grants]
+env = { MODE = "strict" }
+http = ["api.example.com", "http://127.0.0.1:8080", "*.example.com:8443"]
 [jobs.orders.config]
 currency = "EUR"
 limit = 1_000

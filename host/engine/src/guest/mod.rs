@@ -11,6 +11,7 @@ mod keyvalue_draft;
 mod keyvalue_draft2;
 mod log;
 mod settings;
+mod sockets;
 mod state;
 mod timers;
 mod wasi;

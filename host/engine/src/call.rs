@@ -67,7 +67,9 @@ impl TaskCell {
 
 fn failure(fault: &GuestFault) -> Failure {
     let (kind, index) = match fault {
-        GuestFault::NotGranted(_) | GuestFault::Init(_) | GuestFault::TooLarge { .. } => (FailureKind::Fatal, None),
+        GuestFault::NotGranted(_) | GuestFault::Init(_) | GuestFault::TooLarge { .. } | GuestFault::NoRoom(_) => {
+            (FailureKind::Fatal, None)
+        }
         GuestFault::Failed { kind, index, .. } => {
             let kind = match kind {
                 guest::FailureKind::Fatal => FailureKind::Fatal,

@@ -93,14 +93,19 @@ fn open(folder: &Path) -> Result<LocalStore> {
 }
 
 fn run(texts: &[&str]) -> Run {
-    let records = texts.iter().enumerate().map(|(at, text)| Record {
+    run_of(records(texts.iter().map(|text| ("key", text.as_bytes()))))
+}
+
+/// Records from their keys and data, one after another.
+pub fn records<'a>(records: impl IntoIterator<Item = (&'a str, &'a [u8])>) -> Vec<Record> {
+    let record = |(at, (key, data)): (usize, (&str, &[u8]))| Record {
         place: RecordPlace { sequence: SequenceNumber([0, 0, at as u64 + 1]), sub_sequence: 0 },
         arrived_ms: SOME.time_ms,
-        partition_key: "key".into(),
-        data: Bytes::copy_from_slice(text.as_bytes()),
+        partition_key: key.into(),
+        data: Bytes::copy_from_slice(data),
         output: None,
-    });
-    run_of(records.collect())
+    };
+    records.into_iter().enumerate().map(record).collect()
 }
 
 /// Records as one run of a shard.

@@ -15,6 +15,7 @@ use super::grants::Grants;
 use super::instance::HostState;
 use super::outbound::HANDLER;
 use super::runtime::GuestRuntime;
+use super::sockets::INTERFACES;
 
 /// The export of a task that takes lists of records.
 const PROCESSOR: &str = "pelton:task/processor@0.1.0";
@@ -256,7 +257,7 @@ impl GuestRuntime {
         ];
         let (interface, version) = name.split_once('@').unwrap_or((name, ""));
         let terminals = ["wasi:cli/terminal-stdin", "wasi:cli/terminal-stdout", "wasi:cli/terminal-stderr"];
-        let wasi = GIVEN.contains(&interface) || terminals.contains(&interface);
+        let wasi = GIVEN.contains(&interface) || terminals.contains(&interface) || INTERFACES.contains(&interface);
         OWN.contains(&name) || DRAFTS.contains(&name) || (wasi && version.starts_with("0.2."))
     }
 

@@ -11,7 +11,7 @@ use pelton_core::slice::{HashRange, TaskCount};
 use pelton_core::timers::TimerChange;
 use pelton_core::write_set::WriteSet;
 use wasmtime::component::ResourceTable;
-use wasmtime::{Store, Trap};
+use wasmtime::{PoolConcurrencyLimitError, Store, Trap};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_http::WasiHttpCtx;
 
@@ -125,6 +125,9 @@ pub enum GuestFault {
         /// What became of it.
         detail: String,
     },
+    /// This host has as many instances as it can have.
+    #[error("it cannot be started: this host has no room for another instance ({0})")]
+    NoRoom(String),
     /// It ran for too long.
     #[error("the call was cut off after {limit_ms} ms, the `batch-timeout` in [jobs.NAME.limits]")]
     Deadline {
@@ -376,6 +379,9 @@ fn fault(store: &Store<HostState>, error: &wasmtime::Error) -> GuestFault {
 fn unstarted(store: &Store<HostState>, error: &wasmtime::Error) -> GuestFault {
     let state = store.data();
     let detail = cut(format!("{error:#}"));
+    if error.is::<PoolConcurrencyLimitError>() {
+        return GuestFault::NoRoom(detail);
+    }
     // The engine counts the parts by itself, and tells in no other way.
     let parts = detail.contains("resource limit exceeded");
     let parts =

@@ -13,6 +13,7 @@ mod keyvalue_draft2;
 mod log;
 mod outbound;
 mod settings;
+mod sockets;
 mod state;
 mod timers;
 mod waiting;

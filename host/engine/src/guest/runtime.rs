@@ -10,7 +10,11 @@ use wasmtime::{Config, Engine, InstanceAllocationStrategy, PoolingAllocationConf
 
 use super::instance::HostState;
 use super::limits::{CORE_PARTS_MAX, EPOCH_MS, MEMORY_BYTES_MAX, TABLE_ELEMENTS_MAX};
-use super::{bindings, keyvalue_draft2, outbound, waiting, wasi};
+use super::{bindings, keyvalue_draft2, outbound, sockets, waiting, wasi};
+
+/// Memories and tables for which room is kept, for each instance.
+const MEMORIES_PER_INSTANCE: u32 = 4;
+const TABLES_PER_INSTANCE: u32 = 8;
 
 /// The wasm engine of a process.
 pub struct GuestRuntime {
@@ -47,6 +51,7 @@ impl GuestRuntime {
         wasi::link(&mut linker).map_err(RuntimeError::of)?;
         outbound::link(&mut linker).map_err(RuntimeError::of)?;
         waiting::link(&mut linker).map_err(RuntimeError::of)?;
+        sockets::link(&mut linker).map_err(RuntimeError::of)?;
         bindings::timed::TimerTask::add_to_linker::<_, wasmtime::component::HasSelf<_>>(&mut linker, |state| state)
             .map_err(RuntimeError::of)?;
         bindings::list::Task::add_to_linker::<_, wasmtime::component::HasSelf<_>>(&mut linker, |state| state)
@@ -69,14 +74,15 @@ impl Drop for GuestRuntime {
 
 fn config(instances_max: u32) -> Config {
     let mut pool = PoolingAllocationConfig::new();
-    // Most guests have one to four core instances; those with many take from the same totals.
-    let parts = instances_max.saturating_mul(4).max(CORE_PARTS_MAX * 4);
     // These are only counted, and take nothing beforehand.
     let core_instances = instances_max.saturating_mul(CORE_PARTS_MAX);
+    // These are address space. A guest of an interpreted language has three memories, two tables; most others one of each.
+    let memories = instances_max.saturating_mul(MEMORIES_PER_INSTANCE).max(CORE_PARTS_MAX);
+    let tables = instances_max.saturating_mul(TABLES_PER_INSTANCE).max(CORE_PARTS_MAX);
     pool.total_component_instances(instances_max)
         .total_core_instances(core_instances)
-        .total_memories(instances_max.saturating_mul(2).max(CORE_PARTS_MAX))
-        .total_tables(parts)
+        .total_memories(memories)
+        .total_tables(tables)
         .total_stacks(0)
         .max_core_instances_per_component(CORE_PARTS_MAX)
         .max_memories_per_component(CORE_PARTS_MAX)

@@ -12,11 +12,15 @@ PYTHON ?= python3
 WIT := $(wildcard wit/*.wit wit/deps/*/*.wit)
 
 .DELETE_ON_ERROR:
-.PHONY: demo test sim mutants bench build guests target
+.PHONY: demo demo-rollback test sim mutants bench build guests target
 
 ## Runs the whole way of a record on this machine, with a crash in the middle, and checks every count.
 demo: build
 	target/debug/pelton-demo
+
+## A bad version that takes itself back as a canary, and a rewind of what it did.
+demo-rollback: build
+	target/debug/pelton-demo-rollback
 
 ## Unit tests, the simulator, and everything end to end on real processes and the embedded servers.
 test: build

@@ -32,7 +32,11 @@ impl From<DeployError> for Refusal {
             DeployError::NoDeployment(_) => Kind::UnknownDeployment,
             DeployError::NotBrought(_) => Kind::ServiceUnavailable,
             DeployError::NoTask => Kind::NotReady,
-            DeployError::NoCanary | DeployError::NoPrevious | DeployError::Contended => Kind::Conflict,
+            DeployError::NoCanary
+            | DeployError::NoShadow
+            | DeployError::Occupied(_)
+            | DeployError::NoPrevious
+            | DeployError::Contended => Kind::Conflict,
         };
         Self::new(kind, error.to_string())
     }
@@ -88,7 +92,14 @@ pub async fn deploy(
     let limits = GuestLimits::from(request.limits);
     limits.check().map_err(|what| invalid(format!("limits: {what}")))?;
     let component = digest_of(&request.component)?;
-    let audience = request.canary.map_or(Ok(Audience::All), |canary| audience(&job, &canary))?;
+    let audience = match (request.canary, request.shadow) {
+        (None, None) => Audience::All,
+        (Some(canary), None) => audience(&job, &canary)?,
+        (None, Some(shadow)) => crate::shadow::audience(shadow)?,
+        (Some(_), Some(_)) => {
+            return Err(invalid("a deployment is made as a canary or as a shadow, not as both".into()));
+        }
+    };
     let content = DeploymentContent { component, config: request.config, limits };
     let deployment = job.deploy(content, audience).await?;
     Ok((StatusCode::CREATED, Json(deployment.into())))
@@ -219,7 +230,7 @@ pub async fn roll_back(
     Ok(view(&job))
 }
 
-fn view(job: &Job) -> Json<RolloutView> {
+pub(crate) fn view(job: &Job) -> Json<RolloutView> {
     Json((&job.rollout().rollout).into())
 }
 

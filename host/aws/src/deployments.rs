@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use pelton_core::id::{DeploymentNumber, Digest, Incarnation, TaskId};
-use pelton_core::rollout::{Canary, Rollout};
+use pelton_core::rollout::{Canary, Rollout, Shadow};
 use pelton_engine::ports::{Clock as _, Deployments, PortError, PutOutcome};
 use pelton_engine::{Deployment, DeploymentContent, GuestLimits};
 
@@ -67,6 +67,16 @@ struct RolloutWire {
     previous: Option<u64>,
     #[prost(message, optional, tag = "4")]
     canary: Option<CanaryWire>,
+    #[prost(message, optional, tag = "8")]
+    shadow: Option<ShadowWire>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct ShadowWire {
+    #[prost(uint64, tag = "1")]
+    deployment: u64,
+    #[prost(uint32, tag = "2")]
+    share_percent: u32,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -121,6 +131,9 @@ impl From<&Rollout> for RolloutWire {
             current: rollout.current.0,
             previous: rollout.previous.map(|previous| previous.0),
             canary: rollout.canary.as_ref().map(canary),
+            shadow: rollout
+                .shadow
+                .map(|shadow| ShadowWire { deployment: shadow.deployment.0, share_percent: shadow.share_percent }),
         }
     }
 }
@@ -140,6 +153,10 @@ impl RolloutWire {
                 Some(wire) => Some(canary(wire)?),
                 None => None,
             },
+            shadow: self.shadow.map(|wire| Shadow {
+                deployment: DeploymentNumber(wire.deployment),
+                share_percent: wire.share_percent,
+            }),
         })
     }
 }

@@ -18,6 +18,8 @@ pub struct Rollout {
     pub previous: Option<DeploymentNumber>,
     /// What some tasks try first.
     pub canary: Option<Canary>,
+    /// What every task compares with the current one. There is a canary or a shadow, and not both.
+    pub shadow: Option<Shadow>,
 }
 
 /// A deployment that has yet to prove itself.
@@ -31,10 +33,19 @@ pub struct Canary {
     pub failures_max: u32,
 }
 
+/// A deployment that is called beside the current one, and of which nothing is kept but what it does otherwise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shadow {
+    /// Which.
+    pub deployment: DeploymentNumber,
+    /// How much time it may take of a hundred parts that the current one takes, in each task.
+    pub share_percent: u32,
+}
+
 impl Rollout {
     /// The first deployment, for all.
     pub fn first(current: DeploymentNumber) -> Self {
-        Self { revision: 1, current, previous: None, canary: None }
+        Self { revision: 1, current, previous: None, canary: None, shadow: None }
     }
 
     /// What a task is to run.
@@ -46,22 +57,35 @@ impl Rollout {
         })
     }
 
-    /// The deployments that some task is to run.
+    /// The deployments of which some task is to have an instance.
     pub fn deployments(&self) -> impl Iterator<Item = DeploymentNumber> {
-        [Some(self.current), self.canary.as_ref().map(|canary| canary.deployment)].into_iter().flatten()
+        let canary = self.canary.as_ref().map(|canary| canary.deployment);
+        [Some(self.current), canary, self.shadow.map(|shadow| shadow.deployment)].into_iter().flatten()
     }
 
-    /// Every task is to run this; a canary is over.
+    /// Every task is to run this; a canary or a shadow is over.
     #[must_use]
     pub fn deploy(&self, deployment: DeploymentNumber) -> Self {
         let previous = if deployment == self.current { self.previous } else { Some(self.current) };
-        Self { revision: self.revision + 1, current: deployment, previous, canary: None }
+        Self { revision: self.revision + 1, current: deployment, previous, canary: None, shadow: None }
     }
 
     /// Some tasks are to try this first, in place of a canary before it.
     #[must_use]
     pub fn try_out(&self, canary: Canary) -> Self {
         Self { revision: self.revision + 1, canary: Some(canary), ..self.clone() }
+    }
+
+    /// Every task is to compare this with the current one, in place of a shadow before it.
+    #[must_use]
+    pub fn compare(&self, shadow: Shadow) -> Self {
+        Self { revision: self.revision + 1, shadow: Some(shadow), ..self.clone() }
+    }
+
+    /// The shadow is over; none where there is none.
+    #[must_use]
+    pub fn without_shadow(&self) -> Option<Self> {
+        self.shadow.map(|_| Self { revision: self.revision + 1, shadow: None, ..self.clone() })
     }
 
     /// The canary is for all; none where there is no canary.
@@ -113,6 +137,17 @@ mod tests {
         assert_eq!((dropped.assignment(TaskId(3)), dropped.previous), (ONE.into(), None));
         assert_eq!(dropped.without_canary(TWO), None);
         assert!([&promoted, &dropped].iter().all(|after| after.revision == tried.revision + 1));
+    }
+
+    #[test]
+    fn a_shadow_changes_nothing_of_what_tasks_run() {
+        let shadow = Shadow { deployment: TWO, share_percent: 5 };
+        let shadowed = Rollout::first(ONE).compare(shadow);
+        assert_eq!((shadowed.assignment(TaskId(3)), shadowed.revision), (ONE.into(), 2));
+        assert_eq!(shadowed.deployments().collect::<Vec<_>>(), [ONE, TWO]);
+        let dropped = shadowed.without_shadow().expect("there is one");
+        assert_eq!((dropped.shadow, dropped.without_shadow()), (None, None));
+        assert_eq!(shadowed.deploy(TWO).shadow, None);
     }
 
     #[test]

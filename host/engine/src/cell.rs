@@ -23,6 +23,7 @@ use crate::job::JobShared;
 use crate::mailbox::{Mailbox, Message};
 use crate::ports::{Changelog, Sink};
 use crate::scheduler::{QUANTUM, Runnable, TurnState};
+use crate::shadow::{Shadowing, findings::Findings};
 use crate::spec::JobSpec;
 use crate::status::TaskStatus;
 use crate::store::{LocalStore, StateReader};
@@ -42,6 +43,8 @@ pub struct TaskCell {
     /// What a service last failed with, until it answers.
     pub(crate) trouble: Mutex<Option<String>>,
     pub(crate) tally: Mutex<Tally>,
+    /// What came of its shadow, if it has one.
+    pub(crate) findings: Mutex<Option<Findings>>,
     /// The committed state, for those who ask from outside.
     reader: Mutex<Option<StateReader>>,
     /// When the machine next has something to do by itself, in milliseconds; the maximum for never.
@@ -64,6 +67,7 @@ pub(crate) struct Work {
     pub unborn: Option<Unborn>,
     /// How long the pin took to change, until the new logic is called for the first time.
     pub swapping: Option<Duration>,
+    pub shadow: Option<Box<Shadowing>>,
     /// A call put off to the next turn.
     pub put_off: Option<Call>,
     pub map: Arc<ShardMap>,
@@ -87,6 +91,7 @@ impl TaskCell {
             deployed: None,
             unborn: None,
             swapping: None,
+            shadow: None,
             put_off: None,
             map: Arc::default(),
             look_for_shards: false,
@@ -104,6 +109,7 @@ impl TaskCell {
             prepared: Mutex::default(),
             trouble: Mutex::default(),
             tally: Mutex::default(),
+            findings: Mutex::default(),
             reader: Mutex::default(),
             wake_at_ms: AtomicU64::new(u64::MAX),
             unflushed: AtomicBool::new(false),
@@ -254,8 +260,11 @@ impl TaskCell {
                 Some(call) if calls == 0 || began.elapsed() < QUANTUM => {
                     calls += 1;
                     let called = Instant::now();
+                    let twin = work.shadow.as_mut().and_then(|shadow| shadow.joins(&call));
                     let outcome = self.call(work, call);
-                    self.turn.called(called.elapsed());
+                    let took = called.elapsed();
+                    self.turn.called(took);
+                    self.shadow(work, twin, took, &outcome);
                     work.events.push_back(Event::Called(outcome));
                 }
                 put_off => {
@@ -377,7 +386,7 @@ impl TaskCell {
     }
 
     fn stopped(&self, work: &mut Work, cause: &StopCause) {
-        (work.guest, work.unborn, work.put_off) = (None, None, None);
+        (work.guest, work.unborn, work.shadow, work.put_off) = (None, None, None, None);
         drop(lock(&self.prepared).take());
         work.events.clear();
         self.job.hub.leave(self.id);

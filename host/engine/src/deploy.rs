@@ -2,13 +2,14 @@
 //! in the table decides; a host that cannot run what it says goes on with what it has, and tells why.
 
 mod fleet;
+mod shadow;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use pelton_core::id::{DeploymentNumber, Digest, TaskId};
-use pelton_core::rollout::{Canary, Rollout};
+use pelton_core::rollout::{Canary, Rollout, Shadow};
 use pelton_core::task::{Event, PhaseName};
 
 use crate::cell::{TaskCell, lock};
@@ -19,6 +20,7 @@ use crate::ports::PortError;
 use crate::spec::{Deployment, DeploymentContent};
 
 pub(crate) use fleet::{Deployed, Fleet};
+pub(crate) use shadow::begin as begin_shadow;
 
 /// How often a host looks whether another one deployed something.
 const LOOK_INTERVAL: Duration = Duration::from_secs(2);
@@ -55,6 +57,12 @@ pub enum DeployError {
     /// There is no canary.
     #[error("the job has no canary; `pelton deploy --canary` makes one")]
     NoCanary,
+    /// There is no shadow.
+    #[error("the job has no shadow; `pelton deploy --shadow` makes one")]
+    NoShadow,
+    /// A job has a canary or a shadow.
+    #[error("the job has {0} already; `pelton promote` ends it, with --drop or without")]
+    Occupied(String),
     /// There is nothing to go back to.
     #[error("the job had no other deployment before this one; `pelton rollback --to` goes to any")]
     NoPrevious,
@@ -80,6 +88,11 @@ pub enum Audience {
         tasks: BTreeSet<TaskId>,
         /// At this failed call of one task all go back.
         failures_max: u32,
+    },
+    /// Nobody: every task compares it with what it runs.
+    Shadow {
+        /// How much time it may take, in hundredths of what the task's own calls take.
+        share_percent: u32,
     },
 }
 
@@ -117,6 +130,7 @@ impl Job {
     /// When it cannot run, which changes nothing, or a service fails.
     pub async fn deploy(&self, content: DeploymentContent, audience: Audience) -> Result<Deployment, DeployError> {
         let shared = &self.shared;
+        shadow::check(&shared.fleet.standing().await?, &audience)?;
         let program = shared.fleet.program(content.component).await?;
         let tried = Deployment { number: DeploymentNumber(0), created_ms: 0, content: content.clone() };
         self.try_to_begin(Deployed::new(tried, program, &shared.spec)).await?;
@@ -124,7 +138,11 @@ impl Job {
         let number = deployment.number;
         let change = |rollout: &Rollout| match &audience {
             Audience::All => Ok(rollout.deploy(number)),
+            Audience::Shadow { share_percent } => {
+                shadow::compare(rollout, Shadow { deployment: number, share_percent: *share_percent })
+            }
             Audience::Canary { tasks, failures_max } => {
+                shadow::check(rollout, &audience)?;
                 Ok(rollout.try_out(Canary { deployment: number, tasks: tasks.clone(), failures_max: *failures_max }))
             }
         };
@@ -191,7 +209,7 @@ impl Job {
         let found = cells.clone().find_map(|cell| Some((cell.id, cell.reader()?)));
         let (task, local) = found.ok_or(DeployError::NoTask)?;
         let invocation = Invocation { time_ms: self.shared.ports.clock.now_ms(), seed: DRY_RUN_SEED };
-        let view = View { open: Arc::default(), sealed: None, local };
+        let view = View { over: None, open: Arc::default(), sealed: None, local };
         let begin = move || deployed.program.start(deployed.identity(task), view, invocation).map(drop);
         let begun = tokio::task::spawn_blocking(begin).await;
         let begun = begun.map_err(|error| PortError::Stop(format!("trying an instance failed: {error}")))?;
@@ -262,6 +280,7 @@ async fn apply(shared: &Arc<JobShared>, rollout: Rollout) -> Result<(), DeployEr
     let shared = shared.clone();
     let prepared = tokio::task::spawn_blocking(move || {
         let began = Instant::now();
+        shadow::bring(&shared, &before, &rollout);
         for cell in shared.cells() {
             let assignment = rollout.assignment(cell.id);
             if assignment != before.assignment(cell.id) {
@@ -280,7 +299,10 @@ fn told(rollout: &Rollout) -> String {
     let canary = rollout.canary.as_ref().map_or(String::new(), |canary| {
         format!(", and {} of its tasks deployment {} as a canary", canary.tasks.len(), canary.deployment)
     });
-    format!("deployment {}{canary}", rollout.current)
+    let shadow = rollout.shadow.map_or(String::new(), |shadow| {
+        format!(", and is compared with deployment {}, for {} % of its time", shadow.deployment, shadow.share_percent)
+    });
+    format!("deployment {}{canary}{shadow}", rollout.current)
 }
 
 /// A canary failed for good in one task: no task runs it any more, as soon as the table takes it.

@@ -37,6 +37,7 @@ mod recover;
 mod restore;
 mod scheduler;
 mod service;
+mod shadow;
 mod telling;
 mod turn;
 
@@ -50,6 +51,7 @@ pub use guest::{ComponentError, ComponentReport, GuestLimits, GuestRuntime, Prog
 pub use host::Host;
 pub use job::{Job, Ports, random};
 pub use recover::{RecoverError, RecoveredTask, Recovery};
+pub use shadow::findings::{Cost, DifferenceKind, Example, Findings};
 pub use spec::{Consumer, Deployment, DeploymentContent, JobSettings, JobSpec};
 pub use status::{ShardStatus, StateReadError, TaskStatus};
 pub use telling::Tally;

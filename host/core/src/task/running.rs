@@ -247,6 +247,7 @@ impl Running {
             }
             Event::Trimmed => self.snapshots.trimmed(),
             Event::Assign(assignment) => self.pin.assign(assignment),
+            Event::Renew => self.pin.renew(),
             Event::Stop => self.drain(StopCause::Asked),
             Event::Tick => {}
             event => unasked(&event),

@@ -63,6 +63,8 @@ pub struct Identity {
 /// What a call reads through, below its own writes.
 #[derive(Clone)]
 pub struct View {
+    /// Where the state of a shadow differs from its task's.
+    pub over: Option<Arc<WriteSet>>,
     /// Folded and not sealed.
     pub open: Arc<WriteSet>,
     /// Sealed and not known to be durable.
@@ -170,7 +172,7 @@ enum Exports {
 
 /// One live instance.
 pub struct Guest {
-    store: Store<HostState>,
+    pub(super) store: Store<HostState>,
     exports: Exports,
     timer_handler: Option<TimerTask>,
     ambient: Arc<Ambient>,
@@ -178,7 +180,7 @@ pub struct Guest {
 
 /// An instance that was never called: it can be had beforehand, since it knows nothing of when it will begin.
 pub struct Unborn {
-    guest: Guest,
+    pub(super) guest: Guest,
 }
 
 impl Program {

@@ -19,6 +19,7 @@ mod arena;
 mod component;
 mod instance;
 mod runtime;
+mod twin;
 
 pub use component::{ComponentError, ComponentReport, Program, digest_of};
 pub use instance::{CallEffects, FailureKind, Guest, GuestFault, Identity, Invocation, Unborn, View};

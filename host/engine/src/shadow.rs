@@ -19,6 +19,7 @@ use crate::call::failure;
 use crate::cell::{TaskCell, Work, lock};
 use crate::deploy::Deployed;
 use crate::guest::{Guest, GuestFault, GuestLog, Identity, Invocation, View};
+use crate::scheduler::time_on_core;
 use budget::Budget;
 use findings::{EXAMPLES_MAX, Findings, Found};
 
@@ -209,20 +210,21 @@ impl TaskCell {
     ) -> (Option<Duration>, Came) {
         let began = Instant::now();
         let deployment_ms = shadow.identity.limits.batch_timeout_ms;
+        let limit = Duration::from_millis(limit_ms.min(deployment_ms));
         let invocation = Invocation { time_ms: call.time_ms, seed: call.seed };
         let (birth, begun) = match guest {
             Some(guest) => (None, Ok(guest)),
             None => match shadow.deployed.program.prepare(&shadow.identity, limit_ms) {
                 Err(fault) => return (Some(began.elapsed()), Came::Not(fault.to_string())),
                 Ok(mut unborn) => {
-                    unborn.hurry(limit_ms, deployment_ms);
+                    unborn.hurry(limit, time_on_core);
                     let begun = unborn.begin(view.clone(), invocation);
                     (Some(began.elapsed()), begun)
                 }
             },
         };
         let called = begun.and_then(|mut guest| {
-            guest.hurry(limit_ms, deployment_ms);
+            guest.hurry(limit, time_on_core);
             self.give(guest, call, view)
         });
         let came = match called {

@@ -193,7 +193,7 @@ fn what_differs_is_told_and_none_of_it_is_kept_or_sent() -> Result<()> {
 fn one_that_traps_or_loops_holds_up_nobody() -> Result<()> {
     const RECORDS: u64 = 30_000;
     let mut job = Started::new(json!({}))?;
-    let mut folded = |job: &mut Started| {
+    let folded = |job: &mut Started| {
         let began = Instant::now();
         job.put(RECORDS)?;
         job.check()?;
@@ -202,12 +202,19 @@ fn one_that_traps_or_loops_holds_up_nobody() -> Result<()> {
     let alone = folded(&mut job)?;
     for (flaw, late) in [("flawed", false), ("stuck", true)] {
         job.shadow(json!({ flaw: "1" }), 5)?;
-        let beside = folded(&mut job)?;
-        let found = job.findings()?;
+        let mut rounds = 0;
+        let found = loop {
+            rounds += 1;
+            let beside = folded(&mut job)?;
+            // What it costs `make bench` measures; a loop that were let go on would take seconds each time.
+            ensure!(beside < alone * 2 + Duration::from_secs(3), "{flaw}: {beside:?} after {alone:?}");
+            let found = job.findings()?;
+            if found["differences"]["failures"].as_u64() > Some(0) || rounds == 20 {
+                break found;
+            }
+        };
         ensure!(found["differences"]["failures"].as_u64() > Some(0), "{flaw}: {found}");
         ensure!((found["late"].as_u64() > Some(0)) == late, "{flaw}: {found}");
-        // What it costs `make bench` measures; a loop that were let go on would take seconds each time.
-        ensure!(beside < alone * 2 + Duration::from_secs(3), "{flaw}: {beside:?} after {alone:?}");
     }
     births(&job.stage)?;
     job.stop()

@@ -38,6 +38,8 @@ impl From<DeployError> for Refusal {
             DeployError::OutputsUnsaid => Kind::InvalidParameter,
             DeployError::TaskAway(_) => Kind::NotReady,
             DeployError::NoCanary
+            | DeployError::NoShadow
+            | DeployError::Occupied(_)
             | DeployError::NoPrevious
             | DeployError::NeverLeft(_)
             | DeployError::OutOfReach { .. }
@@ -108,7 +110,14 @@ pub async fn deploy(
     let limits = GuestLimits::from(request.limits);
     limits.check().map_err(|what| invalid(format!("limits: {what}")))?;
     let component = digest_of(&request.component)?;
-    let audience = request.canary.map_or(Ok(Audience::All), |canary| audience(&job, &canary))?;
+    let audience = match (request.canary, request.shadow) {
+        (None, None) => Audience::All,
+        (Some(canary), None) => audience(&job, &canary)?,
+        (None, Some(shadow)) => crate::shadow::audience(shadow)?,
+        (Some(_), Some(_)) => {
+            return Err(invalid("a deployment is made as a canary or as a shadow, not as both".into()));
+        }
+    };
     let grants = grants(&job, request.grants, request.grants_of).await?;
     let content = DeploymentContent { component, config: request.config, limits, grants };
     let deployment = job.deploy(content, audience).await?;
@@ -257,7 +266,7 @@ pub async fn roll_back(
     Ok(view(&job))
 }
 
-fn view(job: &Job) -> Json<RolloutView> {
+pub(crate) fn view(job: &Job) -> Json<RolloutView> {
     Json((&job.rollout().rollout).into())
 }
 

@@ -32,6 +32,7 @@ mod health;
 mod jobs;
 mod metrics;
 mod router;
+mod shadow;
 mod state;
 
 pub use access::{Access, TOKEN_CHARS_MIN, Token};

@@ -15,7 +15,7 @@ use utoipa_axum::routes;
 use crate::context::Context;
 use crate::document::Document;
 use crate::problem::{Kind, MEDIA_TYPE, Refusal};
-use crate::{access, components, dead_letters, deployments, document, events, health, jobs, metrics, state};
+use crate::{access, components, dead_letters, deployments, document, events, health, jobs, metrics, shadow, state};
 
 /// The API of a host.
 pub fn router(context: Arc<Context>) -> Router {
@@ -51,6 +51,8 @@ fn guarded() -> OpenApiRouter<Arc<Context>> {
         .routes(routes!(deployments::drop_canary))
         .routes(routes!(deployments::promote))
         .routes(routes!(deployments::roll_back))
+        .routes(routes!(shadow::show, shadow::end))
+        .routes(routes!(shadow::promote))
         .routes(routes!(components::push, components::list))
         .routes(routes!(components::show))
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use pelton_core::id::{DeploymentNumber, Digest, Incarnation, TaskId};
-use pelton_core::rollout::{Canary, Rollout};
+use pelton_core::rollout::{Canary, Rollout, Shadow};
 use pelton_core::task::{RefoldedOutputs, Undone};
 use pelton_engine::ports::{Clock as _, Deployments, PortError, PutOutcome};
 use pelton_engine::{Deployment, DeploymentContent, Grants, GuestLimits};
@@ -108,6 +108,8 @@ struct RolloutWire {
     /// Oldest first.
     #[prost(message, repeated, tag = "7")]
     undone: Vec<UndoneWire>,
+    #[prost(message, optional, tag = "8")]
+    shadow: Option<ShadowWire>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -119,6 +121,14 @@ struct UndoneWire {
     /// Whether outputs of what is folded again are emitted again.
     #[prost(bool, tag = "3")]
     again: bool,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct ShadowWire {
+    #[prost(uint64, tag = "1")]
+    deployment: u64,
+    #[prost(uint32, tag = "2")]
+    share_percent: u32,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -184,6 +194,9 @@ impl From<&Rollout> for RolloutWire {
             since: rollout.since,
             left: rollout.left.iter().map(|(left, change)| (left.0, *change)).collect(),
             undone: rollout.undone.iter().map(undone).collect(),
+            shadow: rollout
+                .shadow
+                .map(|shadow| ShadowWire { deployment: shadow.deployment.0, share_percent: shadow.share_percent }),
         }
     }
 }
@@ -212,6 +225,10 @@ impl RolloutWire {
             since: self.since,
             left: self.left.into_iter().map(|(left, change)| (DeploymentNumber(left), change)).collect(),
             undone: self.undone.into_iter().map(undone).collect(),
+            shadow: self.shadow.map(|wire| Shadow {
+                deployment: DeploymentNumber(wire.deployment),
+                share_percent: wire.share_percent,
+            }),
         })
     }
 }

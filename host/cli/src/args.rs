@@ -13,6 +13,7 @@ use crate::commands::plan::PlanArgs;
 use crate::commands::put::PutArgs;
 use crate::commands::recover::RecoverArgs;
 use crate::commands::run::RunArgs;
+use crate::commands::shadow::ShadowArgs;
 use crate::commands::state::StateArgs;
 use crate::commands::status::StatusArgs;
 
@@ -58,7 +59,9 @@ pub enum Command {
     Deploy(DeployArgs),
     /// List the deployments of a job.
     Deployments(DeploymentsArgs),
-    /// Have every task run what the canary is, or end it.
+    /// Show what came of comparing a shadow with what the tasks run.
+    Shadow(ShadowArgs),
+    /// Have every task run what the canary or the shadow is, or end it.
     Promote(PromoteArgs),
     /// Have every task run an earlier deployment from now on.
     Rollback(RollbackArgs),

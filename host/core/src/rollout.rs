@@ -24,6 +24,8 @@ pub struct Rollout {
     pub left: BTreeMap<DeploymentNumber, u64>,
     /// What was undone, oldest first. A task that is away takes it back when it comes.
     pub undone: UndoneRevisions,
+    /// What every task compares with the current one. There is a canary or a shadow, and not both.
+    pub shadow: Option<Shadow>,
 }
 
 /// A deployment that has yet to prove itself.
@@ -41,12 +43,20 @@ pub struct Canary {
 
 /// Deployments left that are remembered, the newest.
 const LEFT_MAX: usize = 100;
+/// A deployment that is called beside the current one, and of which nothing is kept but what it does otherwise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shadow {
+    /// Which.
+    pub deployment: DeploymentNumber,
+    /// How much time it may take of a hundred parts that the current one takes, in each task.
+    pub share_percent: u32,
+}
 
 impl Rollout {
     /// The first deployment, for all.
     pub fn first(current: DeploymentNumber) -> Self {
         let (left, undone) = (BTreeMap::new(), UndoneRevisions::default());
-        Self { revision: 1, current, previous: None, since: 1, canary: None, left, undone }
+        Self { revision: 1, current, previous: None, since: 1, canary: None, shadow: None, left, undone }
     }
 
     /// What a task is to run.
@@ -58,15 +68,17 @@ impl Rollout {
         Assignment { deployment, revision, undone: self.undone.clone(), trial }
     }
 
-    /// The deployments that some task is to run.
+    /// The deployments of which some task is to have an instance.
     pub fn deployments(&self) -> impl Iterator<Item = DeploymentNumber> {
-        [Some(self.current), self.canary.as_ref().map(|canary| canary.deployment)].into_iter().flatten()
+        let canary = self.canary.as_ref().map(|canary| canary.deployment);
+        [Some(self.current), canary, self.shadow.map(|shadow| shadow.deployment)].into_iter().flatten()
     }
 
-    /// Every task is to run this; a canary is over.
+    /// Every task is to run this; a canary or a shadow is over.
     #[must_use]
     pub fn deploy(&self, deployment: DeploymentNumber) -> Self {
         let mut next = self.next();
+        next.shadow = None;
         let canary = next.canary.take();
         if deployment == self.current {
             return canary.map_or(next.clone(), |canary| next.leaving(canary.since));
@@ -115,7 +127,7 @@ impl Rollout {
     #[must_use]
     pub fn rewind(&self, (to, undone): (DeploymentNumber, Undone)) -> Self {
         let mut next = self.next();
-        next.canary = None;
+        (next.canary, next.shadow) = (None, None);
         next.undone = self.undone.iter().copied().chain([undone]).collect();
         if to != self.current {
             next = Self { current: to, previous: Some(self.current), ..next.leaving(undone.until) };
@@ -137,6 +149,18 @@ impl Rollout {
             None => next,
         };
         Self { canary: Some(Canary { since: next.revision, ..canary }), ..next }
+    }
+
+    /// Every task is to compare this with the current one, in place of a shadow before it.
+    #[must_use]
+    pub fn compare(&self, shadow: Shadow) -> Self {
+        Self { revision: self.revision + 1, shadow: Some(shadow), ..self.clone() }
+    }
+
+    /// The shadow is over; none where there is none.
+    #[must_use]
+    pub fn without_shadow(&self) -> Option<Self> {
+        self.shadow.map(|_| Self { revision: self.revision + 1, shadow: None, ..self.clone() })
     }
 
     /// The canary is for all; none where there is no canary.
@@ -190,6 +214,17 @@ mod tests {
         assert_eq!((dropped.assignment(TaskId(3)), dropped.previous), (ONE.into(), None));
         assert_eq!(dropped.without_canary(TWO), None);
         assert!([&promoted, &dropped].iter().all(|after| after.revision == tried.revision + 1));
+    }
+
+    #[test]
+    fn a_shadow_changes_nothing_of_what_tasks_run() {
+        let shadow = Shadow { deployment: TWO, share_percent: 5 };
+        let shadowed = Rollout::first(ONE).compare(shadow);
+        assert_eq!((shadowed.assignment(TaskId(3)), shadowed.revision), (ONE.into(), 2));
+        assert_eq!(shadowed.deployments().collect::<Vec<_>>(), [ONE, TWO]);
+        let dropped = shadowed.without_shadow().expect("there is one");
+        assert_eq!((dropped.shadow, dropped.without_shadow()), (None, None));
+        assert_eq!(shadowed.deploy(TWO).shadow, None);
     }
 
     #[test]

@@ -48,6 +48,13 @@ impl WriteSet {
         }
     }
 
+    /// Forgets what the set says of a key.
+    pub fn remove(&mut self, key: &[u8]) {
+        if let Some(value) = self.writes.remove(key) {
+            self.bytes -= key.len() + value.map_or(0, |value| value.len());
+        }
+    }
+
     /// What the set says of a key: nothing, or a value, or that it is deleted.
     pub fn get(&self, key: &[u8]) -> Option<Option<&Bytes>> {
         self.writes.get(key).map(Option::as_ref)
@@ -116,5 +123,7 @@ mod tests {
         assert_eq!(below.get(&user_key(b"b")), Some(None));
         assert_eq!(below.get(&user_key(b"d")), None);
         assert_eq!(below.bytes(), 2 + 1 + 2 + 2 + 3);
+        ["a", "b", "d"].iter().for_each(|key| below.remove(&user_key(key.as_bytes())));
+        assert_eq!((below.len(), below.bytes()), (1, 2 + 3));
     }
 }

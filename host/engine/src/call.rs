@@ -13,7 +13,7 @@ impl TaskCell {
     /// Calls the logic, in a new instance if there is none. A call that fails takes its instance with it.
     pub(crate) fn call(&self, work: &mut Work, call: Call) -> CallOutcome {
         let store = work.store.as_ref().expect("the local copy was opened");
-        let view = View { open: call.open, sealed: call.sealed, local: store.reader() };
+        let view = View { over: None, open: call.open.clone(), sealed: call.sealed.clone(), local: store.reader() };
         let invocation = Invocation { time_ms: call.time_ms, seed: call.seed };
         let guest = work.guest.take().filter(|_| !call.born);
         let unborn = work.unborn.take();
@@ -23,20 +23,26 @@ impl TaskCell {
         if let Some(swapping) = work.swapping.take() {
             lock(&self.status).swap_pause_us = Some((swapping + asked.elapsed()).as_micros() as u64);
         }
-        let called = instance.and_then(|guest| match call.work.given() {
-            Given::Runs(runs) => guest.process(runs, &self.job.streams, invocation, call.timers, view),
-            Given::Timers(timers) => guest.fire(timers, invocation, call.timers, view),
-        });
+        let called = instance.and_then(|guest| self.give(guest, &call, view));
         match called {
-            Ok((guest, CallEffects { writes, outputs, timers })) => {
+            Ok((guest, effects)) => {
                 work.guest = Some(guest);
                 self.note_first_fold();
-                CallOutcome::Folded { writes, outputs, timers }
+                effects.into()
             }
             Err(error) => {
                 tracing::warn!("task {} of job {}: {error}", self.id, self.spec().meta.name);
                 CallOutcome::Failed(failure(&error))
             }
+        }
+    }
+
+    /// Gives an instance what a call is for.
+    pub(crate) fn give(&self, guest: Guest, call: &Call, view: View) -> Result<(Guest, CallEffects), GuestFault> {
+        let invocation = Invocation { time_ms: call.time_ms, seed: call.seed };
+        match call.work.given() {
+            Given::Runs(runs) => guest.process(runs, &self.job.streams, invocation, call.timers, view),
+            Given::Timers(timers) => guest.fire(timers, invocation, call.timers, view),
         }
     }
 
@@ -65,7 +71,14 @@ impl TaskCell {
     }
 }
 
-fn failure(fault: &GuestFault) -> Failure {
+impl From<CallEffects> for CallOutcome {
+    fn from(CallEffects { writes, outputs, timers }: CallEffects) -> Self {
+        Self::Folded { writes, outputs, timers }
+    }
+}
+
+/// What a fault means to the task.
+pub(crate) fn failure(fault: &GuestFault) -> Failure {
     let (kind, index) = match fault {
         GuestFault::NotGranted(_) | GuestFault::Init(_) | GuestFault::TooLarge { .. } | GuestFault::NoRoom(_) => {
             (FailureKind::Fatal, None)

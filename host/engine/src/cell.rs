@@ -12,17 +12,17 @@ use pelton_core::id::{CommitId, DeploymentNumber, ShardKey, TaskId};
 use pelton_core::position::{Position, PositionEntry};
 use pelton_core::record::{Gap, Run};
 use pelton_core::shard::ShardMap;
-use pelton_core::task::{Applied, Assignment, Call, Effect, Event, IdSeed, PhaseName, RunningRules, Task};
+use pelton_core::task::{Applied, Call, Effect, Event, IdSeed, PhaseName, RunningRules, Task};
 use tokio::sync::SemaphorePermit;
 
 use crate::deploy::{self, Deployed};
-use crate::events::Happening;
 use crate::fault::{self, FaultPoint};
 use crate::guest::{Guest, Unborn};
 use crate::job::JobShared;
 use crate::mailbox::{Mailbox, Message};
 use crate::ports::{Changelog, Sink};
 use crate::scheduler::{QUANTUM, Runnable, TurnState};
+use crate::shadow::{Shadowing, findings::Findings};
 use crate::spec::JobSpec;
 use crate::status::TaskStatus;
 use crate::store::{LocalStore, StateReader};
@@ -42,6 +42,8 @@ pub struct TaskCell {
     /// What a service last failed with, until it answers.
     pub(crate) trouble: Mutex<Option<String>>,
     pub(crate) tally: Mutex<Tally>,
+    /// What came of its shadow, if it has one.
+    pub(crate) findings: Mutex<Option<Findings>>,
     /// The committed state, for those who ask from outside.
     reader: Mutex<Option<StateReader>>,
     /// When the machine next has something to do by itself, in milliseconds; the maximum for never.
@@ -64,6 +66,7 @@ pub(crate) struct Work {
     pub unborn: Option<Unborn>,
     /// How long the pin took to change, until the new logic is called for the first time.
     pub swapping: Option<Duration>,
+    pub shadow: Option<Box<Shadowing>>,
     /// A call put off to the next turn.
     pub put_off: Option<Call>,
     pub map: Arc<ShardMap>,
@@ -87,6 +90,7 @@ impl TaskCell {
             deployed: None,
             unborn: None,
             swapping: None,
+            shadow: None,
             put_off: None,
             map: Arc::default(),
             look_for_shards: false,
@@ -104,6 +108,7 @@ impl TaskCell {
             prepared: Mutex::default(),
             trouble: Mutex::default(),
             tally: Mutex::default(),
+            findings: Mutex::default(),
             reader: Mutex::default(),
             wake_at_ms: AtomicU64::new(u64::MAX),
             unflushed: AtomicBool::new(false),
@@ -254,8 +259,11 @@ impl TaskCell {
                 Some(call) if (calls == 0 || began.elapsed() < QUANTUM) && self.turn.may_call() => {
                     calls += 1;
                     let called = Instant::now();
+                    let twin = work.shadow.as_mut().and_then(|shadow| shadow.joins(&call));
                     let outcome = self.call(work, call);
-                    self.turn.called(called.elapsed());
+                    let took = called.elapsed();
+                    self.turn.called(took);
+                    self.shadow(work, twin, took, &outcome);
                     work.events.push_back(Event::Called(outcome));
                 }
                 put_off => {
@@ -289,6 +297,7 @@ impl TaskCell {
             }
             Effect::Apply(applied) => self.apply(work, &applied),
             Effect::LoadSystem(mark) => {
+                work.shadow.iter_mut().for_each(|shadow| shadow.begin_anew());
                 let event = self.load_system(work, mark);
                 work.events.push_front(event);
             }
@@ -311,19 +320,6 @@ impl TaskCell {
                 drop(runtime.spawn(deploy::take_back(self.job.clone(), self.id, canary, why)));
             }
             Effect::Stopped(cause) => self.stopped(work, &cause),
-        }
-    }
-
-    fn swap(&self, work: &mut Work, assignment: Assignment) {
-        let prepared = lock(&self.prepared).take_if(|(number, _)| *number == assignment.deployment);
-        work.guest = None;
-        work.unborn = prepared.map(|(_, unborn)| unborn);
-        let deployed = self.job.fleet.deployed(assignment.deployment);
-        self.turn.waits_for_others(!deployed.deployment.content.grants.http.is_empty());
-        let before = work.deployed.replace(deployed);
-        if before.is_some() {
-            work.swapping = Some(Duration::ZERO);
-            self.tell_of(Happening::Swapped { task: self.id, deployment: assignment.deployment });
         }
     }
 
@@ -384,7 +380,7 @@ impl TaskCell {
     }
 
     fn stopped(&self, work: &mut Work, cause: &StopCause) {
-        (work.guest, work.unborn, work.put_off) = (None, None, None);
+        (work.guest, work.unborn, work.shadow, work.put_off) = (None, None, None, None);
         drop(lock(&self.prepared).take());
         work.events.clear();
         self.job.hub.leave(self.id);

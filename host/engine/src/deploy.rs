@@ -2,16 +2,19 @@
 //! in the table decides; a host that cannot run what it says goes on with what it has, and tells why.
 
 mod fleet;
+mod rewind;
+mod shadow;
+mod swap;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use pelton_core::id::{CommitNumber, DeploymentNumber, Digest, TaskId};
-use pelton_core::rollout::{Canary, Rollout};
-use pelton_core::task::{Event, OutOfReach, PhaseName, Reach, RefoldedOutputs, Undone};
+use pelton_core::id::{DeploymentNumber, Digest, TaskId};
+use pelton_core::rollout::{Canary, Rollout, Shadow};
+use pelton_core::task::{Event, OutOfReach};
 
-use crate::cell::{TaskCell, lock};
+use crate::cell::lock;
 use crate::events::Happening;
 use crate::guest::{ComponentError, GuestFault, Invocation, View};
 use crate::job::{Job, JobShared};
@@ -19,6 +22,7 @@ use crate::ports::PortError;
 use crate::spec::{Deployment, DeploymentContent};
 
 pub(crate) use fleet::{Deployed, Fleet};
+pub(crate) use shadow::begin as begin_shadow;
 
 /// How often a host looks whether another one deployed something.
 const LOOK_INTERVAL: Duration = Duration::from_secs(2);
@@ -26,9 +30,6 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(2);
 const REFUSED_INTERVAL: Duration = Duration::from_secs(30);
 /// How long instances are made beforehand, all together and each.
 const PREPARING_LIMIT: Duration = Duration::from_secs(1);
-/// How long tasks are waited for to be told of a rewind, and how often it is looked.
-const TOLD_LIMIT: Duration = Duration::from_secs(5);
-const TOLD_POLL: Duration = Duration::from_millis(5);
 /// Seeds an `init` that is only tried.
 const DRY_RUN_SEED: u64 = 0;
 
@@ -79,6 +80,12 @@ pub enum DeployError {
         "the job has outputs: say whether those of records that are folded again are to be withheld or emitted again (--outputs withhold | again)"
     )]
     OutputsUnsaid,
+    /// There is no shadow.
+    #[error("the job has no shadow; `pelton deploy --shadow` makes one")]
+    NoShadow,
+    /// A job has a canary or a shadow.
+    #[error("the job has {0} already; `pelton promote` ends it, with --drop or without")]
+    Occupied(String),
     /// There is nothing to go back to.
     #[error("the job had no other deployment before this one; `pelton rollback --to` goes to any")]
     NoPrevious,
@@ -104,6 +111,11 @@ pub enum Audience {
         tasks: BTreeSet<TaskId>,
         /// At this failed call of one task all go back.
         failures_max: u32,
+    },
+    /// Nobody: every task compares it with what it runs.
+    Shadow {
+        /// How much time it may take, in hundredths of what the task's own calls take.
+        share_percent: u32,
     },
 }
 
@@ -141,6 +153,7 @@ impl Job {
     /// When it cannot run, which changes nothing, or a service fails.
     pub async fn deploy(&self, content: DeploymentContent, audience: Audience) -> Result<Deployment, DeployError> {
         let shared = &self.shared;
+        shadow::check(&shared.fleet.standing().await?, &audience)?;
         let program = shared.fleet.program(&content).await?;
         let tried = Deployment { number: DeploymentNumber(0), created_ms: 0, content: content.clone() };
         self.try_to_begin(Deployed::new(tried, program, &shared.spec)).await?;
@@ -148,7 +161,11 @@ impl Job {
         let number = deployment.number;
         let change = |rollout: &Rollout| match &audience {
             Audience::All => Ok(rollout.deploy(number)),
+            Audience::Shadow { share_percent } => {
+                shadow::compare(rollout, Shadow { deployment: number, share_percent: *share_percent })
+            }
             Audience::Canary { tasks, failures_max } => {
+                shadow::check(rollout, &audience)?;
                 let (tasks, failures_max) = (tasks.clone(), *failures_max);
                 Ok(rollout.try_out(Canary { deployment: number, tasks, failures_max, since: 0 }))
             }
@@ -200,52 +217,6 @@ impl Job {
         self.brought(fleet.change(|rollout| Ok(rollout.deploy(number))).await?).await
     }
 
-    /// Takes back all that was committed since a deployment was left: the one given, or the one that was left last. Its tasks go
-    /// on with the state and the positions from before, and fold the records since then again. Refused, with nothing changed,
-    /// where that cannot be had.
-    ///
-    /// # Errors
-    /// When it was never left, a task cannot go back so far, or a service fails.
-    pub async fn rewind(
-        &self,
-        to: Option<DeploymentNumber>,
-        outputs: Option<RefoldedOutputs>,
-    ) -> Result<DeploymentNumber, DeployError> {
-        let shared = &self.shared;
-        let outputs = match outputs {
-            Some(outputs) => outputs,
-            None if shared.spec.outputs.is_empty() => RefoldedOutputs::Withhold,
-            None => return Err(DeployError::OutputsUnsaid),
-        };
-        let undoing = |rollout: &Rollout| rollout.undoing(to, outputs).ok_or(DeployError::NeverLeft(to));
-        let (target, undone) = undoing(&shared.fleet.standing().await?)?;
-        shared.fleet.prepare(target, &shared.spec).await?;
-        let cells = shared.clone();
-        // A turn under way is waited for.
-        let reach = tokio::task::spawn_blocking(move || cells.cells().iter().try_for_each(|cell| cell.reaches(undone)));
-        reach.await.map_err(|error| PortError::Stop(format!("asking the tasks failed: {error}")))??;
-        let change = |rollout: &Rollout| {
-            let standing = undoing(rollout)?;
-            // Whoever came between has changed what there is to undo.
-            if standing != (target, undone) {
-                return Err(DeployError::Contended);
-            }
-            Ok(rollout.rewind(standing))
-        };
-        self.brought(shared.fleet.change(change).await?).await?;
-        // So that whoever looks at a task next sees it on its way, or there.
-        let told = |cell: &Arc<TaskCell>| {
-            cell.work
-                .try_lock()
-                .is_ok_and(|work| work.machine.running().is_none_or(|running| running.knows_of(&undone)))
-        };
-        let began = Instant::now();
-        while began.elapsed() < TOLD_LIMIT && !shared.cells().iter().all(told) {
-            tokio::time::sleep(TOLD_POLL).await;
-        }
-        Ok(target)
-    }
-
     /// Brings a change to the tasks of this host.
     async fn brought(&self, changed: Rollout) -> Result<(), DeployError> {
         let fleet = &self.shared.fleet;
@@ -262,7 +233,7 @@ impl Job {
         let found = cells.clone().find_map(|cell| Some((cell.id, cell.reader()?)));
         let (task, local) = found.ok_or(DeployError::NoTask)?;
         let invocation = Invocation { time_ms: self.shared.ports.clock.now_ms(), seed: DRY_RUN_SEED };
-        let view = View { open: Arc::default(), sealed: None, local };
+        let view = View { over: None, open: Arc::default(), sealed: None, local };
         let begin = move || deployed.program.start(deployed.identity(task), view, invocation).map(drop);
         let begun = tokio::task::spawn_blocking(begin).await;
         let begun = begun.map_err(|error| PortError::Stop(format!("trying an instance failed: {error}")))?;
@@ -333,6 +304,7 @@ async fn apply(shared: &Arc<JobShared>, rollout: Rollout) -> Result<(), DeployEr
     let shared = shared.clone();
     let prepared = tokio::task::spawn_blocking(move || {
         let began = Instant::now();
+        shadow::bring(&shared, &before, &rollout);
         for cell in shared.cells() {
             let assignment = rollout.assignment(cell.id);
             if assignment != before.assignment(cell.id) {
@@ -351,7 +323,10 @@ fn told(rollout: &Rollout) -> String {
     let canary = rollout.canary.as_ref().map_or(String::new(), |canary| {
         format!(", and {} of its tasks deployment {} as a canary", canary.tasks.len(), canary.deployment)
     });
-    format!("deployment {}{canary}", rollout.current)
+    let shadow = rollout.shadow.map_or(String::new(), |shadow| {
+        format!(", and is compared with deployment {}, for {} % of its time", shadow.deployment, shadow.share_percent)
+    });
+    format!("deployment {}{canary}{shadow}", rollout.current)
 }
 
 /// A canary failed for good in one task: no task runs it any more, as soon as the table takes it.
@@ -372,39 +347,4 @@ pub(crate) async fn take_back(shared: Arc<JobShared>, task: TaskId, canary: Depl
         }
     }
     bring(&shared).await;
-}
-
-impl TaskCell {
-    /// Whether what was committed under some revisions can be undone here.
-    fn reaches(&self, undone: Undone) -> Result<(), DeployError> {
-        let reach = Reach {
-            now_ms: self.now_ms(),
-            window_ms: self.spec().settings.rewind_window_ms,
-            retention_ms: self.spec().retention_ms.iter().copied().min().unwrap_or(u64::MAX),
-        };
-        let task = self.id;
-        let work = lock(&self.work);
-        let reaches = match work.machine.running() {
-            Some(running) => running.reaches(undone, reach),
-            // It stopped: what it was brought back to is seen to when it starts again.
-            None => {
-                let pins = self.reader().ok_or(DeployError::TaskAway(task))?.pins();
-                let pins = pins.map_err(|error| PortError::Stop(error.to_string()))?;
-                reach.check(&pins, undone, CommitNumber(0))
-            }
-        };
-        reaches.map_err(|why| DeployError::OutOfReach { task, why })
-    }
-
-    /// Has an instance of a deployment at hand. Where there is none to be had the swap makes one.
-    fn prepare(&self, deployed: &Arc<Deployed>) {
-        let running = lock(&self.status).phase == PhaseName::Running;
-        if !running {
-            return;
-        }
-        match deployed.program.prepare(deployed.identity(self.id), PREPARING_LIMIT.as_millis() as u64) {
-            Ok(unborn) => *lock(&self.prepared) = Some((deployed.deployment.number, unborn)),
-            Err(fault) => tracing::debug!("task {}: an instance beforehand: {fault}", self.id),
-        }
-    }
 }

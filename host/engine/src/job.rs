@@ -15,7 +15,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, watch};
 
 use crate::cell::{IdlePassed, TaskCell, lock};
-use crate::deploy::{Fleet, keep_rolling_out};
+use crate::deploy::{self, Fleet, keep_rolling_out};
 use crate::events::EventLog;
 use crate::guest::GuestRuntime;
 use crate::hub::Hub;
@@ -162,6 +162,7 @@ impl Job {
         shared.runtime.spawn(keep_idle_positions(shared.clone()));
         shared.runtime.spawn(keep_rolling_out(shared.clone()));
         shared.cells().iter().for_each(|cell| cell.tell(Event::Start));
+        deploy::begin_shadow(&shared);
         Ok(Arc::new(Self { shared }))
     }
 

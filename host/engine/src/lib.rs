@@ -38,6 +38,7 @@ mod restore;
 mod rewind;
 mod scheduler;
 mod service;
+mod shadow;
 mod telling;
 mod turn;
 
@@ -53,6 +54,7 @@ pub use guest::{
 pub use host::Host;
 pub use job::{Job, Ports, random};
 pub use recover::{RecoverError, RecoveredTask, Recovery};
+pub use shadow::findings::{Cost, DifferenceKind, Example, Findings};
 pub use spec::{Consumer, Deployment, DeploymentContent, JobSettings, JobSpec};
 pub use status::{ShardStatus, StateReadError, TaskStatus};
 pub use telling::Tally;

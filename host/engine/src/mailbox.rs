@@ -11,6 +11,7 @@ use pelton_core::shard::ShardMap;
 use pelton_core::task::Event;
 use tokio::sync::Notify;
 
+use crate::shadow::Shadowing;
 use crate::store::LocalStore;
 
 /// Something for a task.
@@ -19,6 +20,8 @@ pub enum Message {
     Event(Event),
     /// The local copy comes back from the thread that worked on it, with the answer.
     Store(Box<LocalStore>, Event),
+    /// What the task is compared with from now on, if with anything.
+    Shadow(Option<Box<Shadowing>>),
     /// The shards known now.
     Shards(Arc<ShardMap>),
 }

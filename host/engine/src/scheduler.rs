@@ -12,6 +12,11 @@ use std::time::{Duration, Instant};
 
 use lanes::{Lanes, Needed, SLOW_CALL, Seat, Take, ThreadNumber};
 
+/// How long the calling thread has been on a core, in steps of some milliseconds, if the system tells.
+pub fn time_on_core() -> Option<Duration> {
+    priority::core_time(priority::this_thread()?)
+}
+
 /// A turn that lasted this long lets others come first.
 pub const QUANTUM: Duration = Duration::from_millis(20);
 /// How often turns are looked at for those past their quantum.

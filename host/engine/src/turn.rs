@@ -40,6 +40,7 @@ impl Work {
     fn abandon(&mut self) {
         self.abandoned = true;
         self.guest = None;
+        self.shadow = None;
         self.put_off = None;
         self.store = None;
         self.events.clear();
@@ -77,6 +78,7 @@ impl Runnable for TaskCell {
                     work.store = Some(store);
                     work.events.push_back(event);
                 }
+                Message::Shadow(shadow) => self.begin_shadow(work, shadow),
                 Message::Shards(map) => {
                     work.map = map;
                     work.look_for_shards = true;

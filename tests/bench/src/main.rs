@@ -13,7 +13,7 @@ use pelton_bench::{KEYS, key, texts};
 const PART_RECORDS: usize = 10_000;
 
 /// What each figure should be; those without a target are reported.
-const TARGETS: [(&str, Option<Target>); 14] = [
+const TARGETS: [(&str, Option<Target>); 15] = [
     ("route_vs_md5", Some(Target::AtMost(1.5))),
     ("noop_records_per_s", Some(Target::AtLeast(1_000_000.0))),
     ("wordcount_vs_native", Some(Target::AtMost(1.3))),
@@ -25,6 +25,7 @@ const TARGETS: [(&str, Option<Target>); 14] = [
     ("e2e_noop_records_per_s", None),
     ("e2e_noop_vs_loop", Some(Target::AtLeast(0.7))),
     ("e2e_wordcount_records_per_s", Some(Target::AtLeast(60_000.0))),
+    ("shadow_slowdown", Some(Target::AtLeast(0.9))),
     ("swap_pause_ms_p99", Some(Target::AtMost(1.0))),
     ("start_to_first_record_ms", Some(Target::AtMost(2_000.0))),
     ("idle_rss_mb", Some(Target::AtMost(300.0))),

@@ -11,6 +11,7 @@ use pelton_core::commit::{Commit, CommitKind};
 use pelton_core::id::{CommitId, CommitNumber, DeploymentNumber, Epoch, Incarnation, TaskId};
 use pelton_core::write_set::{WriteSet, user_key};
 use pelton_e2e::api::Api;
+use pelton_e2e::host::HostFiles;
 use pelton_e2e::process::{Process, component, wait_for};
 use pelton_e2e::stage::{Stage, entry};
 use pelton_engine::ports::Changelog as _;
@@ -33,6 +34,10 @@ const RESTORED_MB: u64 = 200;
 const SWAPS: usize = 10;
 const SWAP_RECORDS: usize = 50_000;
 
+/// Records that are folded with a shadow and without, and how often.
+const SHADOW_RECORDS: usize = 400_000;
+const SHADOW_PAIRS: usize = 5;
+
 type Figures = BTreeMap<&'static str, f64>;
 
 /// Measures the whole.
@@ -41,6 +46,8 @@ type Figures = BTreeMap<&'static str, f64>;
 /// When a server or a host does not do what it should.
 pub fn figures(figures: &mut Figures) -> Result<()> {
     streams(figures)?;
+    eprintln!("a shadow");
+    figures.insert("shadow_slowdown", shadow()?);
     eprintln!("swaps");
     figures.insert("swap_pause_ms_p99", swaps()?);
     eprintln!("start and idle");
@@ -132,6 +139,74 @@ fn poll<T>(what: &str, mut ask: impl FnMut() -> Result<Option<T>>) -> Result<T> 
         ensure!(began.elapsed() < LIMIT, "waited in vain for {what}");
         std::thread::sleep(POLL);
     }
+}
+
+/// How fast records are folded beside a shadow of the same logic, with all as it is by default, for each that is folded without:
+/// jobs of both kinds count the words of one stream by turns. The middle of the ratios.
+fn shadow() -> Result<f64> {
+    let stage = Stage::set(&[("in", SHARDS)])?;
+    // The shadows are there before any record is.
+    let pairs =
+        (0..SHADOW_PAIRS).map(|pair| anyhow::Ok((counting(&stage, pair, false)?, counting(&stage, pair, true)?)));
+    let pairs = pairs.collect::<Result<Vec<_>>>()?;
+    let records: Vec<_> = texts().take(SHADOW_RECORDS).enumerate().map(|(at, text)| entry(&key(at), &text)).collect();
+    stage.put("in", &records)?;
+    drop(records);
+    let mut ratios = Vec::new();
+    for (pair, (alone, beside)) in pairs.iter().enumerate() {
+        // Whoever comes first, it is the other next time.
+        let rates = match pair % 2 {
+            0 => [counted(alone, pair, false)?, counted(beside, pair, true)?],
+            _ => {
+                let beside = counted(beside, pair, true)?;
+                [counted(alone, pair, false)?, beside]
+            }
+        };
+        ratios.push(rates[1] / rates[0]);
+    }
+    ratios.sort_by(f64::total_cmp);
+    eprintln!("beside a shadow for each without: {ratios:.3?}");
+    Ok(ratios[SHADOW_PAIRS / 2])
+}
+
+fn counting_name(pair: usize, shadow: bool) -> String {
+    format!("{}-{pair}", if shadow { "beside" } else { "alone" })
+}
+
+/// A job that has begun, with a shadow or without, and its host stopped.
+fn counting(stage: &Stage, pair: usize, shadow: bool) -> Result<HostFiles> {
+    let (name, words) = (counting_name(pair, shadow), component("word_count")?);
+    let jobs = format!("[jobs.{name}]\ninputs = [\"in\"]\ntasks = {TASKS}\ncomponent = {words:?}\n");
+    let host = stage.host(&name, &jobs)?;
+    let mut process = host.start(&[])?;
+    let api = host.api()?;
+    api.wait_caught_up(&name, LIMIT)?;
+    if shadow {
+        let (_, job) = api.get(&format!("/v1/jobs/{name}"))?;
+        let body = serde_json::json!({ "component": job["component"], "shadow": {} }).to_string();
+        let answer = api.ask("POST", &format!("/v1/jobs/{name}/deployments"), &[], body.as_bytes())?;
+        ensure!(answer.status == 201, "{}", String::from_utf8_lossy(&answer.body));
+    }
+    process.terminate()?;
+    process.wait(LIMIT)?;
+    Ok(host)
+}
+
+/// Records a second that such a job folds of the stream.
+fn counted(host: &HostFiles, pair: usize, shadow: bool) -> Result<f64> {
+    let name = counting_name(pair, shadow);
+    let _process = host.start(&[])?;
+    let api = host.api()?;
+    let some = poll("records to be folded", || Ok(Some(folded_now(&api)).filter(|folded| *folded > 0)))?;
+    let began = Instant::now();
+    poll("all records to be folded", || Ok((folded_now(&api) >= SHADOW_RECORDS as u64).then_some(())))?;
+    let rate = (SHADOW_RECORDS as u64 - some) as f64 / began.elapsed().as_secs_f64();
+    if shadow {
+        let (_, found) = api.get(&format!("/v1/jobs/{name}/shadow"))?;
+        eprintln!("compared: {}; different: {}", found["compared"], found["differences"]);
+        ensure!(found["compared"]["records"].as_u64() > Some(0), "the shadow was never called: {found}");
+    }
+    Ok(rate)
 }
 
 /// How long tasks stand still where the logic of all is swapped again and again while they count words; the 99th of 100.

@@ -64,7 +64,7 @@ impl Instance {
 
     /// What a call sees when nothing is open or sealed.
     pub fn view(&self) -> View {
-        View { open: Arc::default(), sealed: None, local: self.store.reader() }
+        View { over: None, open: Arc::default(), sealed: None, local: self.store.reader() }
     }
 
     /// A fresh instance.
@@ -80,7 +80,7 @@ impl Instance {
     /// # Errors
     /// When the guest fails.
     pub fn call(&self, texts: &[&str], invocation: Invocation) -> Result<CallEffects, GuestFault> {
-        let view = View { open: Arc::default(), sealed: None, local: self.store.reader() };
+        let view = View { over: None, open: Arc::default(), sealed: None, local: self.store.reader() };
         let guest = self.program.start(&self.identity, view.clone(), invocation)?;
         let streams: Arc<[String]> = ["in".to_owned()].into();
         let (_, effects) = guest.process(&[run(texts)], &streams, invocation, 0, view)?;

@@ -97,10 +97,20 @@ fn every_deployment(api: &Api, contract: &mut Contract, digest: &str) -> Result<
     call(api, contract, "200 GET /v1/jobs/{job=other}/rollout", b"")?;
     call(api, contract, "200 POST /v1/jobs/{job=other}/rollback", b"")?;
     call(api, contract, "200 POST /v1/jobs/{job=other}/rollback?to=1", b"")?;
+    deploy(api, contract, 201, json!({ "component": digest, "shadow": {} }))?;
+    call(api, contract, "200 GET /v1/jobs/{job=other}/shadow", b"")?;
+    deploy(api, contract, 409, json!({ "component": digest, "canary": { "percent": 50 } }))?;
+    call(api, contract, "200 DELETE /v1/jobs/{job=other}/shadow", b"")?;
+    deploy(api, contract, 400, json!({ "component": digest, "shadow": { "share_percent": 101 } }))?;
+    deploy(api, contract, 201, json!({ "component": digest, "shadow": { "share_percent": 100 } }))?;
+    call(api, contract, "200 POST /v1/jobs/{job=other}/shadow/promote", b"")?;
     paged(api, contract, "/v1/jobs/{job=other}/deployments", "deployments", "next", "start")?;
     for line in [
         "409 DELETE /v1/jobs/{job=other}/canary",
         "409 POST /v1/jobs/{job=other}/canary/promote",
+        "409 GET /v1/jobs/{job=other}/shadow",
+        "409 DELETE /v1/jobs/{job=other}/shadow",
+        "409 POST /v1/jobs/{job=other}/shadow/promote",
         "404 POST /v1/jobs/{job=other}/rollback?to=99",
         "400 POST /v1/jobs/{job=other}/rollback?to=x",
         "404 GET /v1/jobs/{job=none}/rollout",

@@ -4,7 +4,12 @@
 //! State: `n/KEY` how many records, `l/KEY` the last number, `d/KEY NUMBER` a number that came out of order, `f/KEY#NUMBER` how
 //! often the timer that the record set was fired, `r/KEY` records that are no number. With `output` configured each record
 //! goes on to it, and with `timers` each sets one. With `version`, a number, `v/KEY#NUMBER` says by which version a record was
-//! folded. With `flawed` it traps at every third number, and with `broken` it cannot begin.
+//! folded. With `flawed` it traps at every third number, with `stuck` it loops there, and with `broken` it cannot begin. With `chance`
+//! `c/KEY` holds what it makes of clocks, random numbers, a hash map and its memory; with `doubled` each record counts twice, and goes
+//! on as another.
+
+use std::collections::HashMap;
+use std::time::{Instant, SystemTime};
 
 use pelton_task::{Call, Context, Failure, Map, Record, Task, Timer};
 
@@ -13,6 +18,7 @@ const LAST: Map<str, u64> = Map::new("l/");
 const DISORDER: Map<str, u64> = Map::new("d/");
 const FIRED: Map<str, u64> = Map::new("f/");
 const RAW: Map<str, u64> = Map::new("r/");
+const CHANCE: Map<str, u64> = Map::new("c/");
 const VERSION: Map<str, u64> = Map::new("v/");
 /// How far ahead a timer is set, in milliseconds.
 const TIMER_MS: u64 = 40;
@@ -23,6 +29,31 @@ pub struct Ledger {
     timers: bool,
     version: Option<u64>,
     flawed: bool,
+    stuck: bool,
+    doubled: bool,
+    chance: Option<Chance>,
+}
+
+/// What is not to be had twice, unless the host sees to it.
+struct Chance {
+    since: Instant,
+    calls: u64,
+    words: HashMap<String, u64>,
+}
+
+impl Chance {
+    fn next(&mut self, key: &str) -> Result<u64, Failure> {
+        self.calls += 1;
+        self.words.insert(format!("{key}{}", self.calls % 32), self.calls);
+        let time = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let random = getrandom::u64().map_err(|error| Failure::fatal(error.to_string()))?;
+        let parts = [random, time.as_nanos() as u64, self.since.elapsed().as_nanos() as u64, self.calls];
+        let order = self.words.values().copied();
+        Ok(parts
+            .into_iter()
+            .chain(order)
+            .fold(0, |mixed: u64, part| (mixed ^ part).wrapping_mul(0x9E37_79B9_7F4A_7C15)))
+    }
 }
 
 impl Task for Ledger {
@@ -35,6 +66,9 @@ impl Task for Ledger {
             timers: context.config("timers").is_some(),
             version: context.config("version").and_then(|version| version.parse().ok()),
             flawed: context.config("flawed").is_some(),
+            stuck: context.config("stuck").is_some(),
+            doubled: context.config("doubled").is_some(),
+            chance: context.config("chance").map(|_| Chance { since: Instant::now(), calls: 0, words: HashMap::new() }),
         })
     }
 
@@ -49,15 +83,24 @@ impl Task for Ledger {
             DISORDER.add(call, &format!("{key} {number}"), 1)?;
         }
         assert!(!(self.flawed && number % 3 == 0), "told to");
+        if self.stuck && number % 3 == 0 {
+            loop {
+                std::hint::spin_loop();
+            }
+        }
+        if let Some(chance) = &mut self.chance {
+            CHANCE.put(call, key, &chance.next(key)?)?;
+        }
         if let Some(version) = self.version {
             VERSION.put(call, &format!("{key}#{number}"), &version)?;
         }
         LAST.put(call, key, &number)?;
-        COUNT.add(call, key, 1)?;
+        COUNT.add(call, key, if self.doubled { 2 } else { 1 })?;
         if self.timers {
             call.set_timer(&format!("{key}#{number}"), call.now_ms() + TIMER_MS);
         }
         match &self.output {
+            Some(output) if self.doubled => call.emit(output, key, b"another"),
             Some(output) => call.emit(output, key, record.data()),
             None => Ok(()),
         }

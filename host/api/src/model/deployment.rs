@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use pelton_core::rollout::{Canary, Rollout};
+use pelton_core::rollout::{Canary, Rollout, Shadow};
 use pelton_engine::{Deployment, Grants, GuestLimits};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -139,7 +139,26 @@ pub struct DeploymentRequest {
     /// Who tries it first; every task runs it where this is left out.
     #[serde(default)]
     pub canary: Option<CanaryRequest>,
+    /// No task runs it, and all compare it with what they run.
+    #[serde(default)]
+    pub shadow: Option<ShadowRequest>,
 }
+
+/// How much of the tasks' time a shadow may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ShadowRequest {
+    /// Hundredths of what the task's own calls take; at 100 every call is compared, whatever it takes.
+    #[serde(default = "share_percent")]
+    pub share_percent: u32,
+}
+
+fn share_percent() -> u32 {
+    SHARE_PERCENT
+}
+
+/// How much of the tasks' time a shadow may take where nothing is said.
+pub const SHARE_PERCENT: u32 = 5;
 
 /// Who tries a deployment first: a share of the tasks, or some by number.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -219,6 +238,24 @@ pub struct RolloutView {
     pub previous: Option<u64>,
     /// What some tasks try first.
     pub canary: Option<CanaryView>,
+    /// What every task compares with the current one.
+    #[serde(default)]
+    pub shadow: Option<ShadowView>,
+}
+
+/// A deployment that is only compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ShadowView {
+    /// Which.
+    pub deployment: u64,
+    /// Hundredths of what the task's own calls take.
+    pub share_percent: u32,
+}
+
+impl From<Shadow> for ShadowView {
+    fn from(shadow: Shadow) -> Self {
+        Self { deployment: shadow.deployment.0, share_percent: shadow.share_percent }
+    }
 }
 
 /// What becomes of outputs of records that are folded again after a rewind.
@@ -254,6 +291,7 @@ impl From<&Rollout> for RolloutView {
             current: rollout.current.0,
             previous: rollout.previous.map(|previous| previous.0),
             canary: rollout.canary.as_ref().map(canary),
+            shadow: rollout.shadow.map(Into::into),
         }
     }
 }

@@ -9,6 +9,7 @@ pub mod health;
 pub mod job;
 pub mod page;
 pub mod problem;
+pub mod shadow;
 pub mod shard;
 pub mod state;
 pub mod task;

@@ -9,6 +9,7 @@ use clap::Args;
 use pelton_api::model::component::ComponentView;
 use pelton_api::model::deployment::{
     CanaryRequest, DeploymentList, DeploymentRequest, DeploymentView, GrantsRequest, LimitsView, RolloutView,
+    ShadowRequest,
 };
 use pelton_api::model::task::{PhaseView, TaskList, TaskView};
 
@@ -38,6 +39,13 @@ pub struct DeployArgs {
     /// At which failed call of one task a canary is taken back.
     #[arg(long, value_name = "N", default_value_t = 3, requires = "canary", value_parser = clap::value_parser!(u32).range(1..=1_000))]
     pub failures: u32,
+    /// Have every task compare it with what it runs, on the same records: nothing that it does is kept or sent. `pelton shadow` shows
+    /// what comes of it.
+    #[arg(long, conflicts_with = "canary")]
+    pub shadow: bool,
+    /// How much time a shadow may take, of what the task's own calls take; at 100% every call is compared, whatever it takes.
+    #[arg(long, value_name = "SHARE", default_value = "5%", requires = "shadow", value_parser = share)]
+    pub share: u32,
     /// Do not wait until the tasks run it.
     #[arg(long)]
     pub no_wait: bool,
@@ -56,12 +64,12 @@ pub struct DeploymentsArgs {
     pub host: HostArgs,
 }
 
-/// Have every task run what the canary is, or end it.
+/// Have every task run what the canary or the shadow is, or end it.
 #[derive(Debug, Args)]
 pub struct PromoteArgs {
     /// The job.
     pub job: String,
-    /// Have the canary's tasks go back instead.
+    /// Have the canary's tasks go back, or end the shadow, instead.
     #[arg(long)]
     pub drop: bool,
     /// Which host.
@@ -122,8 +130,9 @@ pub async fn deploy(args: DeployArgs, json: bool) -> anyhow::Result<Outcome> {
         (None, Some(file)) => push(&host, file).await?,
         (None, None) => return Err(usage("no component: name one with --component, or the configuration with -c")),
     };
+    let shadow = args.shadow.then_some(ShadowRequest { share_percent: args.share });
     let Basis { config, limits, grants, grants_of, .. } = basis;
-    let request = DeploymentRequest { component, config, limits, grants, grants_of, canary };
+    let request = DeploymentRequest { component, config, limits, grants, grants_of, canary, shadow };
     let path = ["v1", "jobs", &args.job, "deployments"];
     let made: DeploymentView = host.post_json(&path, &request).await?;
     if !args.no_wait {
@@ -168,6 +177,7 @@ pub async fn list(args: &DeploymentsArgs, json: bool) -> anyhow::Result<Outcome>
 
 fn run_by(rollout: &RolloutView, deployment: u64) -> String {
     match &rollout.canary {
+        _ if rollout.shadow.is_some_and(|shadow| shadow.deployment == deployment) => "compared (shadow)".into(),
         Some(canary) if canary.deployment == deployment => format!("tasks {} (canary)", print::ranges(&canary.tasks)),
         Some(_) if rollout.current == deployment => "all other tasks".into(),
         None if rollout.current == deployment => "all tasks".into(),
@@ -175,15 +185,17 @@ fn run_by(rollout: &RolloutView, deployment: u64) -> String {
     }
 }
 
-/// Promotes a canary, or ends it.
+/// Promotes a canary or a shadow, or ends it.
 ///
 /// # Errors
 /// When there is none, the host does not answer, or tasks take too long.
 pub async fn promote(args: &PromoteArgs, json: bool) -> anyhow::Result<Outcome> {
     let host = HostClient::new(&args.host)?;
+    let standing: RolloutView = host.get(&["v1", "jobs", &args.job, "rollout"], &[]).await?;
+    let what = if standing.shadow.is_some() { "shadow" } else { "canary" };
     let rollout: RolloutView = match args.drop {
-        true => host.delete(&["v1", "jobs", &args.job, "canary"]).await?,
-        false => host.post(&["v1", "jobs", &args.job, "canary", "promote"]).await?,
+        true => host.delete(&["v1", "jobs", &args.job, what]).await?,
+        false => host.post(&["v1", "jobs", &args.job, what, "promote"]).await?,
     };
     told(&host, &args.job, &rollout, json).await
 }
@@ -245,6 +257,11 @@ async fn push(host: &HostClient, file: &Path) -> anyhow::Result<String> {
     let bytes = std::fs::read(file).with_context(|| format!("reading {}", file.display()))?;
     let view: ComponentView = host.put(&["v1", "components"], bytes).await?;
     Ok(view.digest)
+}
+
+fn share(text: &str) -> Result<u32, String> {
+    let percent = text.strip_suffix('%').and_then(|percent| percent.parse().ok());
+    percent.filter(|percent| (1..=100).contains(percent)).ok_or_else(|| "a share such as 5%, from 1% to 100%".into())
 }
 
 fn canary(text: &str, failures_max: u32) -> anyhow::Result<CanaryRequest> {

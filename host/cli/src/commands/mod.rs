@@ -9,6 +9,7 @@ pub mod plan;
 pub mod put;
 pub mod recover;
 pub mod run;
+pub mod shadow;
 pub mod state;
 pub mod status;
 
@@ -38,6 +39,7 @@ pub async fn run(cli: Cli, began: Instant) -> anyhow::Result<Outcome> {
         Command::Component(args) => component::run(args, json).await,
         Command::Deploy(args) => deploy::deploy(args, json).await,
         Command::Deployments(args) => deploy::list(&args, json).await,
+        Command::Shadow(args) => shadow::run(&args, json).await,
         Command::Promote(args) => deploy::promote(&args, json).await,
         Command::Rollback(args) => deploy::roll_back(&args, json).await,
     }

@@ -32,6 +32,8 @@ pub enum Event {
     Broken(StopCause),
     /// The task is to run this, whose instance can be had at once.
     Assign(Assignment),
+    /// From the next commit on, the logic is to be called in a new instance.
+    Renew,
 
     /// To [`Effect::Claim`].
     Claimed(Epoch),

@@ -162,7 +162,7 @@ impl Task {
                 self.stop_asked = true;
                 return self.stop(StopCause::Asked, effects);
             }
-            Event::Tick | Event::Lost(..) | Event::Redrive(..) | Event::Forget(..)
+            Event::Tick | Event::Lost(..) | Event::Redrive(..) | Event::Forget(..) | Event::Renew
                 if !matches!(self.phase, Phase::Running(_)) =>
             {
                 return;

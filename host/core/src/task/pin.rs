@@ -42,11 +42,13 @@ pub(super) struct Pin {
     failures: u32,
     /// A call failed while the pin was to change already.
     gave_up: bool,
+    /// The next commit is to begin with a new instance.
+    renews: bool,
 }
 
 impl Pin {
     pub fn new(now: Assignment) -> Self {
-        Self { now, next: None, failures: 0, gave_up: false }
+        Self { now, next: None, failures: 0, gave_up: false, renews: false }
     }
 
     pub fn deployment(&self) -> DeploymentNumber {
@@ -98,6 +100,16 @@ impl Pin {
     pub fn gives_up(&mut self) -> bool {
         self.gave_up |= self.is_leaving();
         self.gave_up
+    }
+
+    /// The next commit is to begin with a new instance of what is run.
+    pub fn renew(&mut self) {
+        self.renews = true;
+    }
+
+    /// Whether the instance is to be a new one now.
+    pub fn is_renewed(&mut self) -> bool {
+        std::mem::take(&mut self.renews)
     }
 
     /// The pin changes, if it is to.

@@ -3,6 +3,7 @@
 mod aside;
 mod calls;
 mod commits;
+mod found;
 mod look;
 mod rewinds;
 
@@ -33,6 +34,7 @@ use crate::record::Run;
 use crate::shard::ShardMap;
 use crate::snapshot::StateMark;
 use crate::timers::Timers;
+use found::Found;
 
 /// What a running task goes by.
 #[derive(Clone, Debug)]
@@ -186,31 +188,8 @@ impl Running {
         system: Vec<SystemEntry>,
         now_ms: u64,
     ) -> Self {
-        let mut positions = Vec::new();
-        let mut seen = Vec::new();
-        let mut outbox = Outbox::new(meta.incarnation, task);
-        let (mut timers, mut letters, mut counts) = (Timers::default(), DeadLetters::default(), Counts::default());
-        let mut attempts = None;
-        let mut clock_ms = 0;
-        let (mut pins, mut refold) = (Pins::default(), None);
-        for entry in system {
-            match entry {
-                SystemEntry::Position(shard, entry) => positions.push((shard, entry)),
-                SystemEntry::Outbox(..) if wrong(Mutant::OutboxForgotten) => {}
-                SystemEntry::Outbox(commit, outputs) => outbox.push(commit, outputs),
-                SystemEntry::Clock(time_ms) => clock_ms = time_ms,
-                SystemEntry::Counts(stored) => counts = stored,
-                SystemEntry::DeadLetter(number, bytes, letter) => letters.note(number, bytes, &letter),
-                SystemEntry::Attempts(_) if wrong(Mutant::AttemptsForgotten) => {}
-                SystemEntry::Attempts(stored) => attempts = Some(stored),
-                SystemEntry::Timer(_) if wrong(Mutant::TimersForgotten) => {}
-                SystemEntry::Timer(timer) => timers.change(timer.name, Some(timer.due_ms)),
-                SystemEntry::Seen(upstream, start, mark) => seen.push((upstream, start, mark)),
-                SystemEntry::Pins(stored) => pins = stored,
-                SystemEntry::Refold(_) if wrong(Mutant::RefoldForgotten) => {}
-                SystemEntry::Refold(stored) => refold = Some(stored),
-            }
-        }
+        let found = Found::of(Outbox::new(meta.incarnation, task), system);
+        let Found { positions, seen, outbox, timers, letters, counts, attempts, clock_ms, pins, refold } = found;
         // Positions are as old as the oldest that is still short of its shard's end; a start makes them no younger.
         let unfinished =
             positions.iter().filter(|(_, entry): &&(_, PositionEntry)| entry.position != Position::ShardEnd);
@@ -305,6 +284,7 @@ impl Running {
             Event::Trimmed => self.snapshots.trimmed(),
             Event::Assign(assignment) => self.assign(assignment),
             Event::Rewound(writes) => self.seal_rewind(writes, ids, effects),
+            Event::Renew => self.pin.renew(),
             Event::Stop => self.drain(StopCause::Asked),
             Event::Tick => {}
             event => unasked(&event),

@@ -110,6 +110,12 @@ impl Fleet {
             refusal = Some(format!("canary {canary}: {error}"));
             rollout.canary = None;
         }
+        if let Some(shadow) = rollout.shadow.map(|shadow| shadow.deployment)
+            && let Err(error) = self.prepare(shadow, spec).await
+        {
+            refusal = Some(format!("shadow {shadow}: {error}"));
+            rollout.shadow = None;
+        }
         if let Err(error) = self.prepare(rollout.current, spec).await {
             let current = rollout.current;
             let why = format!("deployment {current}: {error}");

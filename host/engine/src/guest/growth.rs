@@ -20,6 +20,11 @@ impl Growth {
         Self { limits, memory_bytes: 0, table_elements: 0, refused: None }
     }
 
+    /// Bytes of all memories.
+    pub fn memory_bytes(&self) -> u64 {
+        self.memory_bytes
+    }
+
     fn refuse(&mut self, limit: Limit, allowed: u64) -> bool {
         self.refused = Some(Refused { limit, allowed });
         false

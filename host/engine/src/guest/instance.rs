@@ -1,5 +1,7 @@
 //! One live instance of a component, owned by one task. Its memory is a cache: a call that fails drops the instance.
 
+mod unborn;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -68,6 +70,8 @@ pub struct Identity {
 /// What a call reads through, below its own writes.
 #[derive(Clone)]
 pub struct View {
+    /// Where the state of a shadow differs from its task's.
+    pub over: Option<Arc<WriteSet>>,
     /// Folded and not sealed.
     pub open: Arc<WriteSet>,
     /// Sealed and not known to be durable.
@@ -183,7 +187,7 @@ enum Exports {
 
 /// One live instance.
 pub struct Guest {
-    store: Store<HostState>,
+    pub(super) store: Store<HostState>,
     exports: Exports,
     timer_handler: Option<TimerTask>,
     ambient: Arc<Ambient>,
@@ -191,7 +195,7 @@ pub struct Guest {
 
 /// An instance that was never called: it can be had beforehand, since it knows nothing of when it will begin.
 pub struct Unborn {
-    guest: Guest,
+    pub(super) guest: Guest,
 }
 
 impl Program {
@@ -235,27 +239,6 @@ impl Program {
     /// As for [`Program::prepare`] and [`Unborn::begin`].
     pub fn start(&self, identity: &Identity, view: View, invocation: Invocation) -> Result<Guest, GuestFault> {
         self.prepare(identity, u64::MAX)?.begin(view, invocation)
-    }
-}
-
-impl Unborn {
-    /// Has the instance begin. Its `init` may read the state and write nothing.
-    ///
-    /// # Errors
-    /// When it traps, takes too long or says that it cannot begin.
-    pub fn begin(self, view: View, invocation: Invocation) -> Result<Guest, GuestFault> {
-        let mut guest = self.guest;
-        begin(&mut guest.store, &guest.ambient, view, invocation, true);
-        let init = match &guest.exports {
-            Exports::List(task) => task.pelton_task_processor().call_init(&mut guest.store),
-            Exports::Flat(task, _) => task.pelton_task_batch_processor().call_init(&mut guest.store),
-        };
-        guest.store.data_mut().state.end();
-        match init {
-            Ok(Ok(())) => Ok(guest),
-            Ok(Err(message)) => Err(GuestFault::Init(cut(message))),
-            Err(error) => Err(fault(&guest.store, &error)),
-        }
     }
 }
 

@@ -23,6 +23,7 @@ mod arena;
 mod component;
 mod instance;
 mod runtime;
+mod twin;
 
 pub use component::{ComponentError, ComponentReport, Program, digest_of};
 pub use grants::{Granted, Grants, HttpHost};

@@ -25,6 +25,23 @@ pub struct LayeredState {
 
 type Entry = (Bytes, Option<Bytes>);
 
+impl View {
+    fn uncommitted(&self, key: &[u8]) -> Option<Option<&Bytes>> {
+        self.open.get(key).or_else(|| self.sealed.as_deref()?.get(key))
+    }
+
+    /// The task's own value of a stored key, before the call.
+    ///
+    /// # Errors
+    /// When the local copy cannot be read.
+    pub fn own(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
+        match self.uncommitted(key) {
+            Some(value) => Ok(value.cloned()),
+            None => Ok(self.local.get(key)?.map(Bytes::from)),
+        }
+    }
+}
+
 impl LayeredState {
     /// Begins a call; one that may not write has no room for writes.
     pub fn begin(&mut self, view: View, limits: &GuestLimits, read_only: bool) {
@@ -99,8 +116,8 @@ impl LayeredState {
 
     fn find(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
         let view = self.view()?;
-        let layers = [Some(&self.layer), Some(view.open.as_ref()), view.sealed.as_deref()];
-        match layers.into_iter().flatten().find_map(|layer| layer.get(key)) {
+        let written = self.layer.get(key).or_else(|| view.over.as_deref()?.get(key));
+        match written.or_else(|| view.uncommitted(key)) {
             Some(value) => Ok(value.map(|value| value.to_vec())),
             None => view.local.get(key).map_err(store_error),
         }
@@ -171,8 +188,8 @@ impl LayeredState {
         rising: bool,
     ) -> Result<impl Iterator<Item = Result<Entry, StoreError>> + 'a, Error> {
         let view = self.view()?;
-        let layers = [Some(&self.layer), Some(view.open.as_ref()), view.sealed.as_deref()];
-        let mut sources: Vec<Box<dyn Iterator<Item = Result<Entry, StoreError>> + 'a>> = Vec::with_capacity(4);
+        let layers = [Some(&self.layer), view.over.as_deref(), Some(view.open.as_ref()), view.sealed.as_deref()];
+        let mut sources: Vec<Box<dyn Iterator<Item = Result<Entry, StoreError>> + 'a>> = Vec::with_capacity(5);
         for layer in layers.into_iter().flatten() {
             let entries = layer.range(low, high).map(|(key, value)| Ok((key.clone(), value.clone())));
             sources.push(if rising { Box::new(entries) } else { Box::new(entries.rev()) });

@@ -21,7 +21,8 @@ fn state(local: &str, sealed: &str, open: &str, own: &str) -> LayeredState {
     let mut store =
         LocalStore::open(&folder.path().join("state"), Incarnation::default(), TaskId(0), 1 << 20).unwrap().store;
     store.apply(&layer(local), StateMark::default()).unwrap();
-    let view = View { open: Arc::new(layer(open)), sealed: Some(Arc::new(layer(sealed))), local: store.reader() };
+    let view =
+        View { over: None, open: Arc::new(layer(open)), sealed: Some(Arc::new(layer(sealed))), local: store.reader() };
     let mut state = LayeredState::default();
     state.begin(view, &GuestLimits::default(), false);
     state.layer = layer(own);

@@ -17,8 +17,10 @@ const STREAM: &str = "numbers";
 const TASKS: u32 = 16;
 const KEYS: u64 = 500;
 const RECORDS: u64 = 20_000;
-const _: () =
-    assert!((RECORDS / KEYS + 1) % 3 != 0, "the first of each key that version 2 sees is none that it traps at");
+const _: () = assert!(
+    !(RECORDS / KEYS + 1).is_multiple_of(3),
+    "the first of each key that version 2 sees is none that it traps at"
+);
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// Numbers put so far, by key.
@@ -56,7 +58,7 @@ fn main() -> Result<()> {
     );
     let host = HostFiles::write(folder.path(), "host", &servers, &job)?;
     let (mut process, api, mut feed) = (host.start(&[])?, host.api()?, Feed::default());
-    let mut put = |feed: &mut Feed, records: u64| {
+    let put = |feed: &mut Feed, records: u64| {
         let entries = feed.next(records);
         entries.chunks(500).try_for_each(|call| runtime.block_on(streams::put(&kinesis, STREAM, call)))
     };

@@ -24,7 +24,7 @@ impl Running {
             || (positions_old && self.intake.unsealed().next().is_some())
     }
 
-    /// The pin changes where nothing of the old logic is left to be sealed.
+    /// The pin changes, or the instance is renewed, where nothing of the old one is left to be sealed.
     pub(super) fn swap(&mut self, effects: &mut Vec<Effect>) {
         let calls = self.open.has_calls() && !wrong(Mutant::SwapAmidCommit);
         if calls || matches!(self.calling, Calling::Under(..)) {
@@ -34,6 +34,9 @@ impl Running {
             self.born = None;
             self.failures = self.attempts.as_ref().map_or(0, |attempts| attempts.attempts);
             effects.push(Effect::Swap(assignment));
+        } else if self.pin.is_renewed() {
+            self.born = None;
+            effects.push(Effect::DropInstance);
         }
     }
 

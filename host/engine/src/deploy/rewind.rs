@@ -1,0 +1,88 @@
+//! Undoing: whether every task can be brought back is asked first, and only then does the rollout say so.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use pelton_core::id::{CommitNumber, DeploymentNumber};
+use pelton_core::rollout::Rollout;
+use pelton_core::task::{Reach, RefoldedOutputs, Undone};
+
+use super::DeployError;
+use crate::cell::{TaskCell, lock};
+use crate::job::Job;
+use crate::ports::PortError;
+
+/// How long tasks are waited for to be told of a rewind, and how often it is looked.
+const TOLD_LIMIT: Duration = Duration::from_secs(5);
+const TOLD_POLL: Duration = Duration::from_millis(5);
+
+impl Job {
+    /// Takes back all that was committed since a deployment was left: the one given, or the one that was left last. Its tasks go
+    /// on with the state and the positions from before, and fold the records since then again. Refused, with nothing changed,
+    /// where that cannot be had.
+    ///
+    /// # Errors
+    /// When it was never left, a task cannot go back so far, or a service fails.
+    pub async fn rewind(
+        &self,
+        to: Option<DeploymentNumber>,
+        outputs: Option<RefoldedOutputs>,
+    ) -> Result<DeploymentNumber, DeployError> {
+        let shared = &self.shared;
+        let outputs = match outputs {
+            Some(outputs) => outputs,
+            None if shared.spec.outputs.is_empty() => RefoldedOutputs::Withhold,
+            None => return Err(DeployError::OutputsUnsaid),
+        };
+        let undoing = |rollout: &Rollout| rollout.undoing(to, outputs).ok_or(DeployError::NeverLeft(to));
+        let (target, undone) = undoing(&shared.fleet.standing().await?)?;
+        shared.fleet.prepare(target, &shared.spec).await?;
+        let cells = shared.clone();
+        // A turn under way is waited for.
+        let reach = tokio::task::spawn_blocking(move || cells.cells().iter().try_for_each(|cell| cell.reaches(undone)));
+        reach.await.map_err(|error| PortError::Stop(format!("asking the tasks failed: {error}")))??;
+        let change = |rollout: &Rollout| {
+            let standing = undoing(rollout)?;
+            // Whoever came between has changed what there is to undo.
+            if standing != (target, undone) {
+                return Err(DeployError::Contended);
+            }
+            Ok(rollout.rewind(standing))
+        };
+        self.brought(shared.fleet.change(change).await?).await?;
+        // So that whoever looks at a task next sees it on its way, or there.
+        let told = |cell: &Arc<TaskCell>| {
+            cell.work
+                .try_lock()
+                .is_ok_and(|work| work.machine.running().is_none_or(|running| running.knows_of(&undone)))
+        };
+        let began = Instant::now();
+        while began.elapsed() < TOLD_LIMIT && !shared.cells().iter().all(told) {
+            tokio::time::sleep(TOLD_POLL).await;
+        }
+        Ok(target)
+    }
+}
+
+impl TaskCell {
+    /// Whether what was committed under some revisions can be undone here.
+    fn reaches(&self, undone: Undone) -> Result<(), DeployError> {
+        let reach = Reach {
+            now_ms: self.now_ms(),
+            window_ms: self.spec().settings.rewind_window_ms,
+            retention_ms: self.spec().retention_ms.iter().copied().min().unwrap_or(u64::MAX),
+        };
+        let task = self.id;
+        let work = lock(&self.work);
+        let reaches = match work.machine.running() {
+            Some(running) => running.reaches(undone, reach),
+            // It stopped: what it was brought back to is seen to when it starts again.
+            None => {
+                let pins = self.reader().ok_or(DeployError::TaskAway(task))?.pins();
+                let pins = pins.map_err(|error| PortError::Stop(error.to_string()))?;
+                reach.check(&pins, undone, CommitNumber(0))
+            }
+        };
+        reaches.map_err(|why| DeployError::OutOfReach { task, why })
+    }
+}

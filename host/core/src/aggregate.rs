@@ -178,7 +178,11 @@ mod tests {
         let value = record.records[1].tags[0].value.as_deref();
         assert_eq!(value, Some("07070707070707070707070707070707/3/9/2"));
         assert_eq!(record.records[1].output_id(), Some(OutputId { index: 2, ..id }));
-        assert_eq!(parse_id("07070707070707070707070707070707/3/9/2/1"), None);
+        let again = OutputId { rewind: Some(CommitNumber(8)), ..id };
+        assert_eq!(id_text(&again), "07070707070707070707070707070707/3/9/1/8");
+        assert_eq!(parse_id(&id_text(&again)), Some(again));
+        assert_eq!(parse_id("07070707070707070707070707070707/3/9/2/08"), None);
+        assert_eq!(parse_id("07070707070707070707070707070707/3/9/2/1/1"), None);
         let mut damaged = packed.to_vec();
         *damaged.last_mut().unwrap() ^= 1;
         assert!(has_magic(&damaged) && unpack(&damaged.into()).is_none());

@@ -207,11 +207,11 @@ mod tests {
         assert_eq!(tried.deployments().collect::<Vec<_>>(), [ONE, TWO]);
 
         let promoted = tried.promote().expect("there is one");
-        assert_eq!((promoted.assignment(TaskId(3)), promoted.previous), (TWO.into(), Some(ONE)));
+        assert_eq!((promoted.assignment(TaskId(3)).deployment, promoted.previous), (TWO, Some(ONE)));
         assert_eq!(promoted.promote(), None);
 
         let dropped = tried.without_canary(TWO).expect("it is the canary");
-        assert_eq!((dropped.assignment(TaskId(3)), dropped.previous), (ONE.into(), None));
+        assert_eq!((dropped.assignment(TaskId(3)).deployment, dropped.previous), (ONE, None));
         assert_eq!(dropped.without_canary(TWO), None);
         assert!([&promoted, &dropped].iter().all(|after| after.revision == tried.revision + 1));
     }
@@ -220,7 +220,7 @@ mod tests {
     fn a_shadow_changes_nothing_of_what_tasks_run() {
         let shadow = Shadow { deployment: TWO, share_percent: 5 };
         let shadowed = Rollout::first(ONE).compare(shadow);
-        assert_eq!((shadowed.assignment(TaskId(3)), shadowed.revision), (ONE.into(), 2));
+        assert_eq!((shadowed.assignment(TaskId(3)).deployment, shadowed.revision), (ONE, 2));
         assert_eq!(shadowed.deployments().collect::<Vec<_>>(), [ONE, TWO]);
         let dropped = shadowed.without_shadow().expect("there is one");
         assert_eq!((dropped.shadow, dropped.without_shadow()), (None, None));

@@ -49,6 +49,8 @@ struct Window {
     /// Where the shadow's state differs.
     overlay: Arc<WriteSet>,
     guest: Option<Guest>,
+    /// It has had a call.
+    begun: bool,
 }
 
 /// A call of the task's own, made.
@@ -73,7 +75,7 @@ impl Shadowing {
         let whose = format!("job {} task {} deployment {} as a shadow", of.job, of.task, of.deployment);
         let log = Arc::new(GuestLog::new(whose, of.limits.log_lines_max));
         let identity = Identity { log, granted: Arc::new(of.granted.for_shadow()), ..of.clone() };
-        let tasks = usize::from(cell.spec().meta.tasks.get() as u16).max(1);
+        let tasks = cell.spec().meta.tasks.get() as usize;
         Self {
             budget: Budget::new(shadow.share_percent, purse),
             overlay_bytes_max: (OVERLAYS_BYTES_MAX / tasks).max(OVERLAY_BYTES_MIN),
@@ -150,7 +152,6 @@ impl TaskCell {
     fn beside(&self, shadow: &mut Shadowing, work: &Work, call: Call, live: &Made<'_>) {
         let began = Instant::now();
         let mut window = shadow.window.take().expect("a call is given again only in a window");
-        let first = window.guest.is_none() && window.overlay.is_empty() && call.born;
         let store = work.store.as_ref().expect("the local copy was opened");
         let own = View { over: None, open: call.open.clone(), sealed: call.sealed.clone(), local: store.reader() };
         let over = Some(window.overlay.clone()).filter(|overlay| !overlay.is_empty());
@@ -167,7 +168,7 @@ impl TaskCell {
         let findings = findings.as_mut().filter(|findings| findings.deployment == shadow.identity.deployment);
         let Some(findings) = findings else { return shadow.end_window() };
         let mut found = Found { room: EXAMPLES_MAX.saturating_sub(findings.examples.len()), ..Found::default() };
-        findings.windows += u64::from(first);
+        findings.windows += u64::from(!window.begun);
         let records = records(&call);
         let (outcome, guest) = match came {
             Came::Not(why) => {
@@ -201,7 +202,7 @@ impl TaskCell {
         if goes_on && shadow.budget.has_call() {
             // Where the task's own instance is gone with a failure, the next call is the first of both.
             let guest = guest.filter(|_| matches!(live.outcome, CallOutcome::Folded { .. }));
-            shadow.window = Some(Window { guest, ..window });
+            shadow.window = Some(Window { guest, begun: true, ..window });
         } else {
             shadow.end_window();
         }

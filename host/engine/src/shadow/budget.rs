@@ -13,7 +13,7 @@ const CALL_LIMIT_MIN: Duration = Duration::from_millis(20);
 /// And how many times as long as the task's own call.
 const CALL_LIMIT_FACTOR: u32 = 4;
 /// Calls for which a window is worth its births.
-const WINDOW_CALLS: i64 = 2;
+const WINDOW_CALLS: i64 = 4;
 /// How many times as much as a birth goes into a window's calls.
 const WINDOW_BIRTHS: i64 = 6;
 /// Windows that a task saves for at most.
@@ -178,9 +178,9 @@ mod tests {
     fn one_task_is_lent_a_window_by_the_others_and_pays_it_back() {
         let purse = Purse::default();
         let mut tasks: Vec<Budget> = (0..100).map(|_| Budget::new(5, purse.clone())).collect();
-        tasks.iter_mut().for_each(|task| task.earn(2 * MS));
+        tasks.iter_mut().for_each(|task| (0..10).for_each(|_| task.earn(2 * MS)));
         assert!(tasks[0].take_window());
-        tasks[0].spend(4 * MS, Some(MS / 10), true);
+        tasks[0].spend(8 * MS, Some(MS / 10), true);
         assert!(!tasks[0].has_call());
         tasks[0].end_window();
         assert!(!tasks[0].take_window(), "it owes");

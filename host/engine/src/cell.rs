@@ -372,10 +372,8 @@ impl TaskCell {
             }
             self.job.hub.join(self.id, want);
         }
-        if let Some(running) = work.machine.running() {
-            for orphan in running.intake().orphans(&work.map, &self.spec().meta) {
-                self.job.hub.look_for(self.id, orphan);
-            }
+        for orphan in work.machine.orphans(&work.map) {
+            self.job.hub.look_for(self.id, orphan);
         }
     }
 

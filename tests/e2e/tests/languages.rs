@@ -151,7 +151,10 @@ fn a_running_job_goes_from_one_language_to_the_next_and_back() -> Result<()> {
         Ok((api.fates(JOB)?.get("folded") == Some(&(put.len() as u64))).then_some(()))
     })?;
     ensure!(api.fates(JOB)?.len() == 1 && api.dead_letters(JOB)?.is_empty(), "{:?}", api.fates(JOB)?);
-    check(&api, &put)?;
+    // The last of it is yet to be committed; where it never comes to the fold, that says what differs.
+    if wait_for("the state to be the fold", LIMIT, || Ok(check(&api, &put).ok())).is_err() {
+        check(&api, &put)?;
+    }
     println!("{} records", put.len());
     process.terminate()?;
     ensure!(process.wait(LIMIT)?.success(), "{}", process.said()?);

@@ -61,8 +61,7 @@ impl World {
         let mut lost = Vec::new();
         let wants = instance.task.wants(&host.map);
         let epoch = instance.task.epoch();
-        let orphans = instance.task.running().map(|running| running.intake().orphans(&host.map, &self.meta));
-        for orphan in orphans.unwrap_or_default() {
+        for orphan in instance.task.orphans(&host.map) {
             let gone = self.kinesis.shard(&orphan).forgotten;
             if gone && self.trims {
                 lost.push((orphan, Gap::ToEnd));

@@ -9,6 +9,7 @@ mod rewind;
 mod running;
 mod seal;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::append::Append;
@@ -283,6 +284,14 @@ impl Task {
         match &mut self.phase {
             Phase::Running(running) if !running.is_draining() => running.wants(map),
             _ => Vec::new(),
+        }
+    }
+
+    /// Shards that the task still has to read and no listing shows.
+    pub fn orphans(&mut self, map: &ShardMap) -> BTreeSet<ShardKey> {
+        match &mut self.phase {
+            Phase::Running(running) => running.orphans(map),
+            _ => BTreeSet::new(),
         }
     }
 

@@ -9,13 +9,13 @@ mod rewinds;
 
 pub use rewinds::{OutOfReach, Reach};
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use super::attempts::Attempts;
 use super::effect::{Effect, Event, Work};
 use super::pin::{Assignment, Pin};
-use super::rewind::{Pins, Refold};
+use super::rewind::{Pins, Refold, RewindTo};
 use super::seal::{Open, Sealed, Snapshots};
 use super::{IdSeed, Suspect, unasked};
 use crate::append::PutReply;
@@ -119,7 +119,7 @@ enum Rewinding {
     /// What is begun is being committed and published.
     Drained,
     /// The state that it leads to is being read.
-    Asked,
+    Asked(RewindTo),
     /// Its commit is being appended.
     Sealed,
     /// It is durable, and the task begins anew with it.
@@ -175,6 +175,8 @@ pub struct Running {
     refold: Option<Refold>,
     /// Records that the log has no positions for arrived no earlier than this, in milliseconds since 1970.
     unlogged_from_ms: u64,
+    /// Shards that no listing shows and that were asked about.
+    orphans: BTreeSet<ShardKey>,
     records_folded: u64,
     failed_batches: u64,
 }
@@ -230,6 +232,7 @@ impl Running {
             pins,
             refold,
             unlogged_from_ms,
+            orphans: BTreeSet::new(),
             records_folded: 0,
             failed_batches: 0,
             rules,
@@ -246,6 +249,8 @@ impl Running {
     ) -> Option<StopCause> {
         match event {
             Event::Run(run) => self.take(run, effects),
+            // Of a shard that it wanted before a rewind, and has not come to again, the task is told again when it wants it.
+            Event::Lost(shard, _) if self.intake.taken(&shard).is_none() && !self.orphans.contains(&shard) => {}
             Event::Lost(shard, gap) => {
                 let unknown = Intake::unknown_shard(self.meta.opening(&shard).0);
                 if !self.intake.lose(&shard, gap, unknown) {
@@ -341,6 +346,12 @@ impl Running {
 
     pub(super) fn wants(&mut self, map: &ShardMap) -> Vec<Want> {
         self.intake.wants(map, &self.meta)
+    }
+
+    pub(super) fn orphans(&mut self, map: &ShardMap) -> BTreeSet<ShardKey> {
+        let orphans = self.intake.orphans(map, &self.meta);
+        self.orphans.extend(orphans.iter().cloned());
+        orphans
     }
 
     pub(super) fn wake_at_ms(&self) -> Option<u64> {

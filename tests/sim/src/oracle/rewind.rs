@@ -1,7 +1,7 @@
 //! Rewinds by the oracle's own account: what a task's history was before each change of its pin, where what was undone leads, and
 //! what of its outputs is withheld, or emitted again, until it has come as far as before.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use pelton_core::commit::Commit;
@@ -10,7 +10,7 @@ use pelton_core::id::{CommitNumber, ShardKey, TaskId};
 use pelton_core::output::Output;
 use pelton_core::position::{Position, RecordPlace};
 use pelton_core::rollout::Rollout;
-use pelton_core::task::{PINS_KEPT_MAX, RefoldedOutputs};
+use pelton_core::task::{PINS_KEPT_MAX, RefoldedOutputs, Undone};
 use pelton_core::write_set::SYSTEM_SPACE;
 
 use super::space::is_passed;
@@ -59,9 +59,12 @@ impl Oracle {
 
     /// Where what was undone leads a task, and whether outputs are emitted again; none where it has nothing of it.
     pub(super) fn undoes(&self, task: TaskId) -> Option<(CommitNumber, bool)> {
+        self.undoes_by(task, &self.undone)
+    }
+
+    fn undoes_by(&self, task: TaskId, undone: &[Undone]) -> Option<(CommitNumber, bool)> {
         self.tasks[usize::from(task.0)].pins.iter().find_map(|(revision, _, number, _)| {
-            let undone =
-                self.undone.iter().rev().find(|undone| undone.since <= *revision && *revision < undone.until)?;
+            let undone = undone.iter().rev().find(|undone| undone.since <= *revision && *revision < undone.until)?;
             Some((CommitNumber(number.0 - 1), undone.outputs == RefoldedOutputs::Again))
         })
     }
@@ -98,12 +101,11 @@ impl Oracle {
     /// A commit brings back an earlier one: all of its state, but for what tells of the task's own past.
     pub(super) fn rewinds(&mut self, task: TaskId, commit: &Commit, to: CommitNumber) -> Verdict {
         let at = usize::from(task.0);
-        let due = self.undoes(task);
-        ensure!(
-            4,
-            due.is_some_and(|(due, _)| due == to),
-            "a rewind leads to before what was undone: {to}, not {due:?}"
-        );
+        // A task may not have heard yet of what was undone last.
+        let known = (1..=self.undone.len()).map(|known| self.undoes_by(task, &self.undone[..known]));
+        let due: BTreeSet<_> = known.flatten().collect();
+        let leads = due.iter().any(|(due, _)| *due == to);
+        ensure!(4, leads, "a rewind leads to before what was undone: {to}, not {due:?}");
         ensure!(4, commit.invocations.is_empty(), "a rewind calls nothing: {}", commit.number);
         let before = self.befores[at][&to].clone();
         let history = &mut self.tasks[at];
@@ -123,8 +125,8 @@ impl Oracle {
         let Some(Entry::Refold(rewind, again, clock_ms)) = refold else {
             return Err(Wrong::invariant(6, format!("a rewind says what was passed before: {}", commit.number)));
         };
-        let policy = due.map(|(_, again)| again);
-        ensure!(6, policy == Some(again) && rewind == commit.number, "outputs go as was asked for: {rewind} {again}");
+        let as_asked = due.contains(&(to, again)) && rewind == commit.number;
+        ensure!(6, as_asked, "outputs go as was asked for: {rewind} {again}");
         ensure!(6, clock_ms >= history.clock_ms, "timers were due up to the clock: {clock_ms} < {}", history.clock_ms);
 
         let undone: Vec<Deed> =

@@ -122,7 +122,7 @@ impl Running {
             Rewinding::Drained => match self.pins.rewind_to(&self.rules.assignment.undone) {
                 Some((_, to)) => {
                     effects.push(Effect::Rewind(to));
-                    Rewinding::Asked
+                    Rewinding::Asked(to)
                 }
                 None => return,
             },
@@ -133,8 +133,10 @@ impl Running {
 
     /// The state that a rewind leads to is read: its commit is made of what differs.
     pub(super) fn seal_rewind(&mut self, mut writes: WriteSet, ids: &mut IdSeed, effects: &mut Vec<Effect>) {
-        let (_, RewindTo { number: to, outputs, .. }) =
-            self.pins.rewind_to(&self.rules.assignment.undone).expect("what was undone stays undone");
+        // More may have been undone since: that is taken back with a rewind of its own.
+        let Some(Draining::Rewind(Rewinding::Asked(RewindTo { number: to, outputs, .. }))) = self.draining else {
+            panic!("a state is read while it is asked for");
+        };
         let number = self.next_number();
         let passed = self.intake.positions().map(|(shard, entry)| (shard.clone(), entry.position));
         let refold = Refold::new(number, outputs, (passed, self.clock_ms), self.refold.as_ref());

@@ -68,11 +68,11 @@ fn files_that_are_no_tasks() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let task = std::fs::read(component("word_count")?)?;
     let empty_component = b"\0asm\x0d\0\x01\0".to_vec();
-    let importing = "(component (import \"wasi:filesystem/types@0.2.0\" (instance)) (component $c) (instance $i (instantiate $c)) \
+    let importing = "(component (import \"wasi:nn/graph@0.2.0\" (instance)) (component $c) (instance $i (instantiate $c)) \
         (export \"pelton:task/processor@0.1.0\" (instance $i)))";
     let importing = wat::parse_str(importing)?;
     let cases: [(&str, Vec<u8>, &str); 5] = [
-        ("files.wasm", importing, "imports wasi:filesystem/types@0.2.0"),
+        ("graph.wasm", importing, "imports wasi:nn/graph@0.2.0"),
         ("core.wasm", b"\0asm\x01\0\0\0".to_vec(), "core WebAssembly module"),
         ("cut.wasm", task[..task.len() / 2].to_vec(), "not a WebAssembly component"),
         ("text.wasm", b"hello".to_vec(), "not a WebAssembly component"),

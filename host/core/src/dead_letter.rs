@@ -161,7 +161,6 @@ impl DeadLetters {
         let Some(note) = self.notes.get(&number) else { return false };
         match (&note.about, About::of(seen)) {
             (About::Gap(..), About::Gap(..)) if wrong(Mutant::GrownGapForgotten) => true,
-            _ if wrong(Mutant::LetterByNumber) => true,
             (about, seen) => *about == seen,
         }
     }

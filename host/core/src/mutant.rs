@@ -38,9 +38,6 @@ mutants! {
     /// Idle positions are believed after a later commit.
     IdleAfterCommit = "idle-after-commit",
 
-    /// A letter is known by its number alone.
-    LetterByNumber = "letter-by-number",
-
     /// A put whose fate is unknown counts as applied.
     UnknownIsApplied = "unknown-is-applied",
     /// A put whose fate is unknown counts as refused: what it held is forgotten.

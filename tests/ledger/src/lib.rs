@@ -83,8 +83,10 @@ impl Task for Ledger {
             DISORDER.add(call, &format!("{key} {number}"), 1)?;
         }
         assert!(!(self.flawed && number % 3 == 0), "told to");
-        while self.stuck && number % 3 == 0 {
-            std::hint::black_box(());
+        if self.stuck && number % 3 == 0 {
+            loop {
+                std::hint::black_box(());
+            }
         }
         if let Some(chance) = &mut self.chance {
             CHANCE.put(call, key, &chance.next(key)?)?;

@@ -179,10 +179,14 @@ fn what_differs_is_told_and_none_of_it_is_kept_or_sent() -> Result<()> {
     let (status, rollout) = job.ask("DELETE", "shadow", &json!(null))?;
     ensure!(status == 200 && rollout["shadow"].is_null() && rollout["current"] == 1, "{rollout}");
     ensure!(job.ask("GET", "shadow", &json!(null))?.0 == 409);
+    job.shadow(json!({ "doubled": "1" }), 100)?;
+    job.put(RECORDS)?;
+    job.check()?;
+    // Another takes its place while there is an instance of it in every task.
     let again = job.shadow(json!({ "doubled": "1" }), 100)?;
     let (status, rollout) = job.ask("POST", "shadow/promote", &json!(null))?;
     ensure!(status == 200 && rollout["current"] == again && rollout["previous"] == 1, "{rollout}");
-    ensure!(rollout["shadow"].is_null() && again == number + 1, "{rollout}");
+    ensure!(rollout["shadow"].is_null() && again == number + 2, "{rollout}");
     wait_for("every task to change", LIMIT, || {
         Ok(job.api.tasks(JOB)?.iter().all(|task| task["deployment"] == again).then_some(()))
     })?;

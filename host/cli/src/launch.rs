@@ -30,8 +30,10 @@ use crate::exit::usage;
 use crate::lock::DataLock;
 use crate::watch::Watched;
 
-/// Instances for which room is kept: two for each task, since a swap has both at a time.
-const INSTANCES_PER_TASK: u32 = 2;
+/// Instances for which room is kept: three for each task, since a swap has two at a time, and a shadow is there beside them.
+const INSTANCES_PER_TASK: u32 = 3;
+/// And these, which are tried before anybody runs them.
+const INSTANCES_TRIED: u32 = 4;
 /// Room is address space, of which a process has an end.
 const INSTANCES_MAX: u32 = 4_096;
 /// How often a starting host is looked at for news.
@@ -79,7 +81,7 @@ impl Running {
         let url = format!("http://{}", listener.local_addr()?);
         let connections = pelton_aws::connect(&config.aws.settings).await;
         let table = DynamoTable::open(connections.dynamodb.clone(), &config.aws.table).await?;
-        let instances = tasks.saturating_mul(INSTANCES_PER_TASK).clamp(INSTANCES_PER_TASK, INSTANCES_MAX);
+        let instances = tasks.saturating_mul(INSTANCES_PER_TASK).saturating_add(INSTANCES_TRIED).min(INSTANCES_MAX);
         let guests = GuestRuntime::new(&config.host.data_dir.join("compiled"), instances)?;
         let threads = std::thread::available_parallelism().map_or(1, NonZero::get);
         let host = Host::new(threads, config.host.data_dir.clone()).context("starting the guest threads")?;

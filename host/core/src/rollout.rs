@@ -43,6 +43,7 @@ pub struct Canary {
 
 /// Deployments left that are remembered, the newest.
 const LEFT_MAX: usize = 100;
+
 /// A deployment that is called beside the current one, and of which nothing is kept but what it does otherwise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shadow {

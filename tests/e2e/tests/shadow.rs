@@ -8,6 +8,7 @@ use anyhow::{Context as _, Result, ensure};
 use aws_sdk_dynamodb::types::AttributeValue;
 use pelton_core::codec;
 use pelton_e2e::api::Api;
+use pelton_e2e::host::HostFiles;
 use pelton_e2e::process::{Process, component, wait_for};
 use pelton_e2e::stage::{Stage, entry};
 use pelton_e2e::{streams, table};
@@ -23,6 +24,7 @@ const CHUNK: u64 = 10_000;
 /// A job that runs, with nothing folded yet.
 struct Started {
     stage: Stage,
+    host: HostFiles,
     process: Process,
     api: Api,
     component: String,
@@ -32,7 +34,7 @@ struct Started {
 }
 
 impl Started {
-    fn new(config: Value) -> Result<Self> {
+    fn new(config: Value, format: &str) -> Result<Self> {
         let stage = Stage::set(&[("in", 4), ("out", 1)])?;
         let ledger = component("ledger")?;
         let told = config.as_object().context("a configuration")?;
@@ -41,14 +43,14 @@ impl Started {
             "host",
             &format!(
                 "[jobs.{JOB}]\ninputs = [\"in\"]\ntasks = {TASKS}\ncomponent = {ledger:?}\ncommit-interval = \"50ms\"\n\
-                 [jobs.{JOB}.outputs.out]\nstream = \"out\"\nformat = \"raw\"\n[jobs.{JOB}.config]\n{told}"
+                 [jobs.{JOB}.outputs.out]\nstream = \"out\"\nformat = {format:?}\n[jobs.{JOB}.config]\n{told}"
             ),
         )?;
         let (process, api) = (host.start(&[])?, host.api()?);
         api.wait_caught_up(JOB, LIMIT)?;
         let (_, job) = api.get(&format!("/v1/jobs/{JOB}"))?;
         let component = job["component"].as_str().context("a component")?.to_owned();
-        Ok(Self { stage, process, api, component, config, put: BTreeMap::new() })
+        Ok(Self { stage, host, process, api, component, config, put: BTreeMap::new() })
     }
 
     fn ask(&self, method: &str, path: &str, body: &Value) -> Result<(u16, Value)> {
@@ -90,11 +92,22 @@ impl Started {
         Ok(())
     }
 
+    /// Puts records while the host is down: the embedded Kinesis stands still for ever if it is given those of two streams at once, and
+    /// its hash maps have it so.
+    fn put_apart(&mut self, records: u64) -> Result<()> {
+        self.process.terminate()?;
+        ensure!(self.process.wait(LIMIT)?.success(), "{}", self.process.said()?);
+        self.put(records)?;
+        self.process = self.host.start(&[])?;
+        Ok(())
+    }
+
     /// Waits until all is folded, and expects the live state to be the fold of what was put and of nothing else.
     fn check(&self) -> Result<BTreeMap<Vec<u8>, u64>> {
         let put: u64 = self.put.values().sum();
         wait_for("the records to be folded", LIMIT, || {
-            let folded: u64 = self.api.fates(JOB)?.get("folded").copied().unwrap_or_default();
+            // The host may still be starting.
+            let folded: u64 = self.api.fates(JOB).unwrap_or_default().get("folded").copied().unwrap_or_default();
             Ok((folded >= put).then_some(()))
         })?;
         self.api.wait_caught_up(JOB, LIMIT)?;
@@ -117,12 +130,12 @@ impl Started {
 #[test]
 fn a_shadow_of_the_same_logic_differs_in_nothing() -> Result<()> {
     const RECORDS: u64 = 100_000;
-    let mut job = Started::new(json!({ "chance": "1", "output": "out" }))?;
+    let mut job = Started::new(json!({ "chance": "1", "output": "out" }), "kpl")?;
     // Behind what was folded before, both sides begin alike all the same.
-    job.put(CHUNK)?;
+    job.put_apart(CHUNK)?;
     job.check()?;
     let number = job.shadow(json!({}), 100)?;
-    job.put(RECORDS)?;
+    job.put_apart(RECORDS)?;
     let state = job.check()?;
     let found = job.findings()?;
     let compared = |what: &str| found["compared"][what].as_u64().unwrap_or_default();
@@ -141,9 +154,9 @@ fn a_shadow_of_the_same_logic_differs_in_nothing() -> Result<()> {
 #[test]
 fn what_differs_is_told_and_none_of_it_is_kept_or_sent() -> Result<()> {
     const RECORDS: u64 = 2_000;
-    let mut job = Started::new(json!({ "output": "out", "timers": "1" }))?;
+    let mut job = Started::new(json!({ "output": "out", "timers": "1" }), "raw")?;
     let number = job.shadow(json!({ "doubled": "1" }), 100)?;
-    job.put(RECORDS)?;
+    job.put_apart(RECORDS)?;
     let mut state = job.check()?;
     let found = job.findings()?;
     let differences = &found["differences"];
@@ -179,10 +192,14 @@ fn what_differs_is_told_and_none_of_it_is_kept_or_sent() -> Result<()> {
     let (status, rollout) = job.ask("DELETE", "shadow", &json!(null))?;
     ensure!(status == 200 && rollout["shadow"].is_null() && rollout["current"] == 1, "{rollout}");
     ensure!(job.ask("GET", "shadow", &json!(null))?.0 == 409);
+    job.shadow(json!({ "doubled": "1" }), 100)?;
+    job.put_apart(RECORDS)?;
+    job.check()?;
+    // Another takes its place while there is an instance of it in every task.
     let again = job.shadow(json!({ "doubled": "1" }), 100)?;
     let (status, rollout) = job.ask("POST", "shadow/promote", &json!(null))?;
     ensure!(status == 200 && rollout["current"] == again && rollout["previous"] == 1, "{rollout}");
-    ensure!(rollout["shadow"].is_null() && again == number + 1, "{rollout}");
+    ensure!(rollout["shadow"].is_null() && again == number + 2, "{rollout}");
     wait_for("every task to change", LIMIT, || {
         Ok(job.api.tasks(JOB)?.iter().all(|task| task["deployment"] == again).then_some(()))
     })?;
@@ -192,7 +209,7 @@ fn what_differs_is_told_and_none_of_it_is_kept_or_sent() -> Result<()> {
 #[test]
 fn one_that_traps_or_loops_holds_up_nobody() -> Result<()> {
     const RECORDS: u64 = 30_000;
-    let mut job = Started::new(json!({}))?;
+    let mut job = Started::new(json!({}), "raw")?;
     let folded = |job: &mut Started| {
         let began = Instant::now();
         job.put(RECORDS)?;

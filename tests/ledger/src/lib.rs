@@ -85,7 +85,7 @@ impl Task for Ledger {
         assert!(!(self.flawed && number % 3 == 0), "told to");
         if self.stuck && number % 3 == 0 {
             loop {
-                std::hint::spin_loop();
+                std::hint::black_box(());
             }
         }
         if let Some(chance) = &mut self.chance {

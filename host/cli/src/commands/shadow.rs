@@ -1,7 +1,7 @@
 //! `pelton shadow`: what came of comparing a deployment with what the tasks run.
 
 use clap::Args;
-use pelton_api::model::shadow::{CostView, DifferenceView, FindingsView};
+use pelton_api::model::shadow::{DifferenceView, FindingsView};
 
 use crate::client::{HostArgs, HostClient};
 use crate::exit::Outcome;
@@ -63,21 +63,18 @@ pub async fn run(args: &ShadowArgs, json: bool) -> anyhow::Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-/// A figure of what calls cost, and what it is called.
-type Figure = (&'static str, fn(&CostView) -> u64);
-
 fn costs(found: &FindingsView) -> anyhow::Result<()> {
     let mut table = Table::new(&["", "LIVE", "SHADOW"]);
-    let times: [Figure; 3] = [
-        ("time for a record", |cost| cost.record_ns),
-        ("p50", |cost| cost.record_ns_p50),
-        ("p99", |cost| cost.record_ns_p99),
-    ];
-    for (what, time) in times {
-        let shown = |cost| format!("{:.1}µs", time(cost) as f64 / 1_000.0);
-        table.row([what.to_owned(), shown(&found.live), shown(&found.shadow)]);
+    let (live, shadow) = (&found.live, &found.shadow);
+    for (what, live_ns, shadow_ns) in [
+        ("time for a record", live.record_ns, shadow.record_ns),
+        ("p50", live.record_ns_p50, shadow.record_ns_p50),
+        ("p99", live.record_ns_p99, shadow.record_ns_p99),
+    ] {
+        let shown = |ns| format!("{:.1}µs", ns as f64 / 1_000.0);
+        table.row([what.to_owned(), shown(live_ns), shown(shadow_ns)]);
     }
-    table.row(["memory".into(), print::size(found.live.memory_bytes), print::size(found.shadow.memory_bytes)]);
+    table.row(["memory".into(), print::size(live.memory_bytes), print::size(shadow.memory_bytes)]);
     table.print()
 }
 

@@ -42,6 +42,7 @@ impl From<DeployError> for Refusal {
             | DeployError::Occupied(_)
             | DeployError::NoPrevious
             | DeployError::NeverLeft(_)
+            | DeployError::NothingUndone
             | DeployError::OutOfReach { .. }
             | DeployError::Contended => Kind::Conflict,
         };
@@ -263,6 +264,29 @@ pub async fn roll_back(
         (false, None) => job.roll_back(to).await?,
         (false, Some(_)) => return Err(parameter("outputs is given without rewind=true".into())),
     }
+    Ok(view(&job))
+}
+
+/// Has tasks that have not taken back yet what a rewind undid keep it. Those that have are as they are.
+#[utoipa::path(
+    delete,
+    path = "/v1/jobs/{job}/rewind",
+    operation_id = "withdrawRewind",
+    tag = "deployments",
+    params(("job" = String, Path, description = "Name of the job")),
+    responses(
+        (status = 200, description = "What the tasks are to run now", body = RolloutView),
+        RolloutProblems
+    )
+)]
+pub async fn withdraw(
+    State(context): State<Arc<Context>>,
+    Path(name): Path<String>,
+    RawQuery(query): RawQuery,
+) -> Result<Json<RolloutView>, Refusal> {
+    Parameters::read(query.as_deref(), &[])?;
+    let job = context.job(&name)?;
+    job.withdraw().await?;
     Ok(view(&job))
 }
 

@@ -51,6 +51,7 @@ fn guarded() -> OpenApiRouter<Arc<Context>> {
         .routes(routes!(deployments::drop_canary))
         .routes(routes!(deployments::promote))
         .routes(routes!(deployments::roll_back))
+        .routes(routes!(deployments::withdraw))
         .routes(routes!(shadow::show, shadow::end))
         .routes(routes!(shadow::promote))
         .routes(routes!(components::push, components::list))

@@ -102,9 +102,19 @@ pub enum StopCause {
         /// What is gone.
         what: String,
     },
+    /// Where it was to be brought back to is no longer in the log.
+    #[error(
+        "it is to be brought back to commit {to}, and its changelog begins at commit {floor}; `pelton rollback --withdraw` has it keep what it has, once the host starts again"
+    )]
+    RewindOutOfReach {
+        /// Which commit.
+        to: CommitNumber,
+        /// Where the history begins.
+        floor: CommitNumber,
+    },
     /// The state it was to be brought back to differs in more than a commit holds.
     #[error(
-        "the state after commit {to}, that it is to be brought back to, differs from the one now in more than {bytes_max} bytes, which is more than a rewind can write"
+        "the state after commit {to}, that it is to be brought back to, differs from the one now in more than {bytes_max} bytes, which is more than a rewind can write; `pelton rollback --withdraw` has it keep what it has, once the host starts again"
     )]
     RewindTooLarge {
         /// Which commit.

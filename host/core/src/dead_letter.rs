@@ -8,6 +8,7 @@ use crate::mutant::{Mutant, wrong};
 use crate::policy::Oddity;
 use crate::position::{Position, RecordPlace};
 use crate::record::Record;
+use crate::task::Unfolded;
 
 /// Something set aside.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -163,6 +164,20 @@ impl DeadLetters {
             (About::Gap(..), About::Gap(..)) if wrong(Mutant::GrownGapForgotten) => true,
             (about, seen) => *about == seen,
         }
+    }
+
+    /// What the letters hold that was never folded.
+    pub fn unfolded(&self) -> Unfolded {
+        let about = || self.notes.values().map(|note| &note.about);
+        let record = |about: &About| match about {
+            About::Record(shard, place) => Some((shard.clone(), *place)),
+            About::Timer(_) | About::Gap(..) => None,
+        };
+        let timer = |about: &About| match about {
+            About::Timer(timer) => Some(timer.clone()),
+            About::Record(..) | About::Gap(..) => None,
+        };
+        Unfolded { records: about().filter_map(record).collect(), timers: about().filter_map(timer).collect() }
     }
 
     /// The letter that stands for the gap that begins here, if there is one.

@@ -65,7 +65,8 @@ impl Rollout {
         let canary = self.canary.as_ref().filter(|canary| canary.tasks.contains(&task));
         let (deployment, revision) =
             canary.map_or((self.current, self.since), |canary| (canary.deployment, canary.since));
-        let trial = canary.map(|canary| Trial { back_to: self.current, failures_max: canary.failures_max });
+        let back_to = (self.current, self.since);
+        let trial = canary.map(|canary| Trial { back_to, failures_max: canary.failures_max });
         Assignment { deployment, revision, undone: self.undone.clone(), trial }
     }
 
@@ -113,12 +114,13 @@ impl Rollout {
         outputs: RefoldedOutputs,
     ) -> Option<(DeploymentNumber, Undone)> {
         let left_last = || self.left.iter().max_by_key(|(_, change)| **change).map(|(left, _)| *left);
-        let canary = self.canary.as_ref().filter(|_| to.is_none_or(|to| to == self.current));
-        let (to, since) = match canary {
-            Some(canary) => (self.current, canary.since),
-            None => {
-                let to = to.or_else(left_last)?;
-                (to, *self.left.get(&to)?)
+        let canary = self.canary.as_ref().map(|canary| canary.since);
+        let (to, since) = match (to, canary) {
+            (None, Some(since)) => (self.current, since),
+            (None, None) => left_last().and_then(|to| Some((to, *self.left.get(&to)?)))?,
+            (Some(to), canary) => {
+                let canary = canary.filter(|_| to == self.current);
+                (to, self.left.get(&to).copied().into_iter().chain(canary).min()?)
             }
         };
         Some((to, Undone { since, until: self.revision + 1, outputs }))
@@ -130,15 +132,25 @@ impl Rollout {
         let mut next = self.next();
         (next.canary, next.shadow) = (None, None);
         next.undone = self.undone.iter().copied().chain([undone]).collect();
+        // What is undone was not left: nothing of it is there to be gone back to.
         if to != self.current {
-            next = Self { current: to, previous: Some(self.current), ..next.leaving(undone.until) };
+            (next.current, next.previous) = (to, Some(self.current));
         }
-        next.left.remove(&to);
+        if next.left.get(&to).is_some_and(|left| *left >= undone.since) {
+            next.left.remove(&to);
+        }
         // What is committed from now on is not undone, whoever brought it.
         if next.current != self.current || next.since >= undone.since {
             next.since = undone.until;
         }
         next
+    }
+
+    /// Tasks that have not taken back what was undone keep it; none where nothing was undone.
+    #[must_use]
+    pub fn withdraw(&self) -> Option<Self> {
+        let any = !self.undone.is_empty();
+        any.then(|| Self { undone: UndoneRevisions::default(), ..self.next() })
     }
 
     /// Some tasks are to try this first, in place of a canary before it.
@@ -202,7 +214,7 @@ mod tests {
     fn a_canary_is_for_its_tasks_until_it_is_promoted_or_dropped() {
         let tried = Rollout::first(ONE).try_out(canary());
         assert_eq!(tried.assignment(TaskId(0)), Assignment { revision: 1, ..ONE.into() });
-        let trial = Trial { back_to: ONE, failures_max: 3 };
+        let trial = Trial { back_to: (ONE, 1), failures_max: 3 };
         let assigned = tried.assignment(TaskId(3));
         assert_eq!((assigned.deployment, assigned.revision, assigned.trial), (TWO, 2, Some(trial)));
         assert_eq!(tried.deployments().collect::<Vec<_>>(), [ONE, TWO]);
@@ -256,6 +268,9 @@ mod tests {
         assert_eq!((rewound.current, rewound.revision, rewound.since), (ONE, 5, 5));
         assert_eq!(rewound.undone.len(), 1);
         assert_eq!(undone(&rewound, Some(ONE)), None, "once");
+        assert_eq!(undone(&first.deploy(TWO).undo(None), None), None, "and what was undone is not gone back to");
+        let withdrawn = rewound.withdraw().expect("something was undone");
+        assert_eq!((withdrawn.undone.len(), withdrawn.withdraw()), (0, None));
     }
 
     #[test]
@@ -266,9 +281,22 @@ mod tests {
         assert_eq!(undone(&dropped, None), Some((2, 3, 5)), "what it did before it was dropped");
         let rewound = dropped.rewind(dropped.undoing(None, RefoldedOutputs::Withhold).expect("it was left"));
         assert_eq!((rewound.current, rewound.since), (TWO, 2), "what others did before stays");
+        let another = dropped.try_out(canary_of(DeploymentNumber(4)));
+        assert_eq!(undone(&another, None), Some((2, 5, 6)), "the newest canary alone");
+        assert_eq!(
+            undone(&another, Some(TWO)),
+            Some((2, 3, 6)),
+            "and those before it, where they are asked for by name"
+        );
         let promoted = tried.promote().expect("there is one");
         assert_eq!(promoted.since, 3, "the canary's tasks changed first");
         assert_eq!(undone(&promoted, None), Some((2, 3, 5)));
+    }
+
+    impl Rollout {
+        fn undo(&self, to: Option<DeploymentNumber>) -> Self {
+            self.rewind(self.undoing(to, RefoldedOutputs::Withhold).expect("it was left"))
+        }
     }
 
     fn canary_of(deployment: DeploymentNumber) -> Canary {

@@ -43,6 +43,11 @@ impl Timers {
         self.by_time.iter().take_while(|timer| timer.due_ms <= now_ms).take(TIMERS_FIRED_MAX).cloned().collect()
     }
 
+    /// Every timer that is due at a time.
+    pub fn all_due(&self, now_ms: u64) -> impl Iterator<Item = &Timer> {
+        self.by_time.iter().take_while(move |timer| timer.due_ms <= now_ms)
+    }
+
     /// When the next timer is due, milliseconds since 1970.
     pub fn next_ms(&self) -> Option<u64> {
         self.by_time.first().map(|timer| timer.due_ms)

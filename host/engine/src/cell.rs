@@ -49,6 +49,7 @@ pub struct TaskCell {
     /// When the machine next has something to do by itself, in milliseconds; the maximum for never.
     pub(crate) wake_at_ms: AtomicU64,
     unflushed: AtomicBool,
+    was_ready: AtomicBool,
     idle_at_stop: Mutex<Option<IdlePassed>>,
 }
 
@@ -112,6 +113,7 @@ impl TaskCell {
             reader: Mutex::default(),
             wake_at_ms: AtomicU64::new(u64::MAX),
             unflushed: AtomicBool::new(false),
+            was_ready: AtomicBool::new(false),
             idle_at_stop: Mutex::default(),
         })
     }
@@ -312,7 +314,7 @@ impl TaskCell {
             Effect::Rewind(to) => {
                 let now = work.store.as_ref().expect("the local copy was opened").reader();
                 let (epoch, handle) = (work.machine.epoch(), runtime.clone());
-                drop(runtime.spawn_blocking(move || me.rewind(&handle, now, to, epoch)));
+                drop(runtime.spawn(me.rewind(handle, now, to, epoch)));
             }
             Effect::DropInstance => work.guest = None,
             Effect::Swap(assignment) => self.swap(work, assignment),
@@ -358,7 +360,10 @@ impl TaskCell {
         self.begin_tally(work);
         work.map = self.job.hub.map();
         work.look_for_shards = true;
-        self.job.task_ready();
+        // Once, however often it begins anew.
+        if !self.was_ready.swap(true, Ordering::Relaxed) {
+            self.job.task_ready();
+        }
     }
 
     /// Asks for readers of the shards that the task needs now.

@@ -75,6 +75,9 @@ pub enum DeployError {
     /// A task is not there to be asked whether it can be rewound.
     #[error("task {0} does not run on this host, so that nobody knows whether it can be rewound; nothing is changed")]
     TaskAway(TaskId),
+    /// There is no rewind to withdraw.
+    #[error("the job has no rewind that could be withdrawn")]
+    NothingUndone,
     /// It is not said what becomes of outputs.
     #[error(
         "the job has outputs: say whether those of records that are folded again are to be withheld or emitted again (--outputs withhold | again)"

@@ -31,8 +31,15 @@ impl From<StoreError> for Failure {
 }
 
 impl TaskCell {
-    /// Says how the state after an earlier commit differs from the one now.
-    pub(crate) fn rewind(self: Arc<Self>, runtime: &Handle, now: StateReader, to: RewindTo, epoch: Epoch) {
+    /// Says how the state after an earlier commit differs from the one now. Few tasks at a time: each reads a whole state.
+    pub(crate) async fn rewind(self: Arc<Self>, runtime: Handle, now: StateReader, to: RewindTo, epoch: Epoch) {
+        let cell = self.clone();
+        let _turn = cell.snapshot_turn().await;
+        // Its own panic is in the log.
+        let _ = tokio::task::spawn_blocking(move || self.read_to_rewind(&runtime, now, to, epoch)).await;
+    }
+
+    fn read_to_rewind(self: Arc<Self>, runtime: &Handle, now: StateReader, to: RewindTo, epoch: Epoch) {
         tracing::info!("task {} of job {} goes back to commit {}", self.id, self.spec().meta.name, to.number);
         let path = self.store_path().with_extension("rewind.redb");
         let forget = || {

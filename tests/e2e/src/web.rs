@@ -7,13 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Result;
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
-/// A certificate of `localhost` and 127.0.0.1, signed with its own key. Both were made for these tests, and nobody trusts them.
-pub const CERTIFICATE: &str = include_str!("web/cert.pem");
-const KEY: &str = include_str!("web/key.pem");
 
 /// Longer than any test lasts.
 const FOR_EVER: Duration = Duration::from_secs(600);
@@ -40,20 +35,23 @@ impl Web {
         Self::serve(|stream| Ok(Box::new(stream)))
     }
 
-    /// Serves HTTP over TLS, as [`CERTIFICATE`].
+    /// Serves HTTP over TLS, with a certificate of `localhost` and 127.0.0.1 that is signed with its own new key. It comes as PEM too,
+    /// for whoever is to trust it.
     ///
     /// # Errors
     /// When no port is to be had.
-    pub fn start_tls() -> Result<Self> {
+    pub fn start_tls() -> Result<(Self, String)> {
+        let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
+        let rcgen::CertifiedKey { cert, signing_key } = rcgen::generate_simple_self_signed(names)?;
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let config = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
-        let certificate = CertificateDer::from_pem_slice(CERTIFICATE.as_bytes())?;
-        let key = PrivateKeyDer::from_pem_slice(KEY.as_bytes())?;
-        let config = Arc::new(config.with_no_client_auth().with_single_cert(vec![certificate], key)?);
-        Self::serve(move |stream| {
+        let config = config.with_no_client_auth().with_single_cert(vec![cert.der().clone()], signing_key.into())?;
+        let config = Arc::new(config);
+        let web = Self::serve(move |stream| {
             let connection = ServerConnection::new(config.clone())?;
             Ok(Box::new(StreamOwned::new(connection, stream)))
-        })
+        })?;
+        Ok((web, cert.pem()))
     }
 
     fn serve(wrap: impl Fn(TcpStream) -> Result<Box<dyn Connection>> + Send + 'static) -> Result<Self> {

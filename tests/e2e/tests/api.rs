@@ -97,6 +97,8 @@ fn every_deployment(api: &Api, contract: &mut Contract, digest: &str) -> Result<
     call(api, contract, "200 GET /v1/jobs/{job=other}/rollout", b"")?;
     call(api, contract, "200 POST /v1/jobs/{job=other}/rollback", b"")?;
     call(api, contract, "200 POST /v1/jobs/{job=other}/rollback?to=1", b"")?;
+    call(api, contract, "200 POST /v1/jobs/{job=other}/rollback?rewind=true&outputs=again", b"")?;
+    call(api, contract, "200 DELETE /v1/jobs/{job=other}/rewind", b"")?;
     deploy(api, contract, 201, json!({ "component": digest, "shadow": {} }))?;
     call(api, contract, "200 GET /v1/jobs/{job=other}/shadow", b"")?;
     deploy(api, contract, 409, json!({ "component": digest, "canary": { "percent": 50 } }))?;
@@ -106,6 +108,10 @@ fn every_deployment(api: &Api, contract: &mut Contract, digest: &str) -> Result<
     call(api, contract, "200 POST /v1/jobs/{job=other}/shadow/promote", b"")?;
     paged(api, contract, "/v1/jobs/{job=other}/deployments", "deployments", "next", "start")?;
     for line in [
+        "409 DELETE /v1/jobs/{job=other}/rewind",
+        "409 POST /v1/jobs/{job=other}/rollback?to=99&rewind=true",
+        "400 POST /v1/jobs/{job=other}/rollback?rewind=perhaps",
+        "400 POST /v1/jobs/{job=other}/rollback?outputs=again",
         "409 DELETE /v1/jobs/{job=other}/canary",
         "409 POST /v1/jobs/{job=other}/canary/promote",
         "409 GET /v1/jobs/{job=other}/shadow",

@@ -11,7 +11,7 @@ use pelton_e2e::api::Api;
 use pelton_e2e::instance::{Instance, SOME};
 use pelton_e2e::process::{component, wait_for};
 use pelton_e2e::stage::{Stage, entry};
-use pelton_e2e::web::{CERTIFICATE, Web};
+use pelton_e2e::web::Web;
 use pelton_engine::guest::Granted;
 use pelton_engine::{Grants, GuestLimits};
 use serde_json::{Value, json};
@@ -164,7 +164,7 @@ impl Asked<'_> {
 
 #[test]
 fn config_limits_and_grants_are_those_of_each_deployment() -> Result<()> {
-    let (one, two) = (Web::start()?, Web::start_tls()?);
+    let (one, (two, certificate)) = (Web::start()?, Web::start_tls()?);
     let stage = Stage::set(&[("in", 1)])?;
     let text = format!(
         "[jobs.job]\ninputs = [\"in\"]\ntasks = 2\ncomponent = {:?}\ncommit-interval = \"50ms\"\n\
@@ -173,7 +173,7 @@ fn config_limits_and_grants_are_those_of_each_deployment() -> Result<()> {
     );
     let host = stage.host("host", &text)?;
     let trusted = stage.folder().join("trusted.pem");
-    std::fs::write(&trusted, CERTIFICATE)?;
+    std::fs::write(&trusted, certificate)?;
     let process = host.start(&[("SSL_CERT_FILE", &trusted.to_string_lossy())])?;
     let asked = Asked { api: host.api()?, stage: &stage, job: "job" };
     asked.api.wait_caught_up("job", LIMIT)?;

@@ -306,6 +306,7 @@ impl World {
             | StopCause::Gap { .. }
             | StopCause::DeadLettersFull { .. }
             | StopCause::RewindTooLarge { .. }
+            | StopCause::RewindOutOfReach { .. }
             | StopCause::Store(_)
             | StopCause::Service(_) => panic!("nothing stops a task but its like: task {}: {cause}", who.task),
         }

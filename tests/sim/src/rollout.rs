@@ -1,14 +1,15 @@
 //! Deployments come and go: for all tasks, or for some that try one first; and what fails there is taken back.
 
-use pelton_core::id::DeploymentNumber;
+use pelton_core::id::{DeploymentNumber, TaskId};
 use pelton_core::rollout::{Canary, Rollout};
-use pelton_core::task::{Assignment, Event, RefoldedOutputs};
+use pelton_core::task::{Assignment, Event, Reach, RefoldedOutputs, Undone};
 
 use crate::mutants::Slip;
 use crate::oracle::Who;
 use crate::promise::{Verdict, ensure};
+use crate::shape::Shape;
 use crate::trace::trace;
-use crate::world::{Action, CLOCK_OFF_MS_MAX, World};
+use crate::world::{Action, World};
 
 fn canary_is_over(failures: u32) -> Verdict {
     ensure!(10, failures <= FAILURES_MAX, "a canary goes back at its failure {FAILURES_MAX}, not {failures}");
@@ -29,7 +30,6 @@ impl World {
         self.cover.deployments += 1;
         if let Some(rollout) = self.change() {
             self.rollout = rollout;
-            self.brought.insert(self.rollout.revision, self.now);
         }
         trace!(self, "from now on: {:?}", self.rollout);
         self.oracle.rolled_out(&self.rollout);
@@ -64,13 +64,22 @@ impl World {
         let outputs = if self.rng.chance(5_000) { RefoldedOutputs::Again } else { RefoldedOutputs::Withhold };
         let to = if self.rng.chance(5_000) { self.rollout.previous } else { None };
         let (to, undone) = self.rollout.undoing(to, outputs)?;
-        let age_ms = self.now - self.brought.get(&undone.since).copied().unwrap_or_default();
-        let reaches = age_ms + 2 * CLOCK_OFF_MS_MAX < self.shape.rewind_window_ms;
-        if !reaches || is_flawed(to) {
+        if is_flawed(to) || !self.meta.tasks.tasks().all(|task| self.reaches(task, undone)) {
             return None;
         }
         self.cover.rewinds += 1;
         Some(self.rollout.rewind((to, undone)))
+    }
+
+    /// Whether a task runs on some host that says that it can be brought back.
+    fn reaches(&self, task: TaskId, undone: Undone) -> bool {
+        let Shape { rewind_window_ms: window_ms, retention_ms, .. } = self.shape;
+        (0..self.hosts.len()).any(|host| {
+            let instance = self.hosts[host].tasks.get(&task);
+            let reach =
+                Reach { now_ms: self.host_now(host), window_ms, retention_ms: retention_ms.unwrap_or(u64::MAX) };
+            instance.and_then(|instance| instance.task.reaches(undone, reach)).is_some_and(|reaches| reaches.is_ok())
+        })
     }
 
     /// Every task learns what it is to run, each when its host has it ready.

@@ -156,8 +156,6 @@ pub struct World {
     pub rollout: Rollout,
     /// The newest deployment.
     pub deployments: DeploymentNumber,
-    /// When each change was made of what the tasks run.
-    pub brought: BTreeMap<u64, u64>,
     /// A task whose calls hang, in the end.
     pub hung: Option<TaskId>,
     /// Things that happened.
@@ -231,7 +229,6 @@ impl World {
             instances: 0,
             rollout: Rollout::first(DeploymentNumber(1)),
             deployments: DeploymentNumber(1),
-            brought: BTreeMap::new(),
             hung: None,
             steps: 0,
             cover: Coverage::default(),

@@ -89,6 +89,9 @@ pub struct RollbackArgs {
     /// folds the records since then again [default for --to: the deployment that was left last].
     #[arg(long)]
     pub rewind: bool,
+    /// Withdraw a rewind: tasks that have not taken back yet what it undid keep it.
+    #[arg(long, conflicts_with_all = ["to", "rewind"])]
+    pub withdraw: bool,
     /// What becomes of outputs of records that are folded again. A job with outputs must be told.
     #[arg(long, requires = "rewind", value_enum)]
     pub outputs: Option<Outputs>,
@@ -213,7 +216,10 @@ pub async fn roll_back(args: &RollbackArgs, json: bool) -> anyhow::Result<Outcom
         Outputs::Withhold => ("outputs", "withhold"),
         Outputs::Again => ("outputs", "again"),
     }));
-    let rollout: RolloutView = host.post_with(&["v1", "jobs", &args.job, "rollback"], &query).await?;
+    let rollout: RolloutView = match args.withdraw {
+        true => host.delete(&["v1", "jobs", &args.job, "rewind"]).await?,
+        false => host.post_with(&["v1", "jobs", &args.job, "rollback"], &query).await?,
+    };
     told(&host, &args.job, &rollout, json).await
 }
 

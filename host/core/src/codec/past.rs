@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use prost::Message;
 
+use super::letters::{timer_from_wire, timer_to_wire};
 use super::message::{DecodeError, as_written, decode_message};
 use super::system::{position_from_wire, position_to_wire};
 use super::wire;
 use crate::id::{CommitId, CommitNumber, DeploymentNumber, ShardKey, StreamIndex};
-use crate::position::Position;
-use crate::task::{PinnedFrom, Pins, Refold, RefoldedOutputs};
+use crate::position::{Position, RecordPlace};
+use crate::task::{PinnedFrom, Pins, Refold, RefoldedOutputs, Unfolded};
 use crate::write_set::{SYSTEM_SPACE, StateKey};
 
 pub(super) const PINS: u8 = b'h';
@@ -36,7 +37,7 @@ pub fn encode_pins(pins: &Pins) -> Bytes {
         previous_id: Bytes::copy_from_slice(&pin.previous_id.0),
         unread_from_ms: pin.unread_from_ms,
     };
-    wire::Pins { pins: pins.0.iter().map(pin).collect() }.encode_to_vec().into()
+    wire::Pins { pins: pins.kept.iter().map(pin).collect(), forgotten: pins.forgotten }.encode_to_vec().into()
 }
 
 pub(super) fn decode_pins(value: Bytes) -> Result<Pins, DecodeError> {
@@ -55,7 +56,7 @@ pub(super) fn decode_pins(value: Bytes) -> Result<Pins, DecodeError> {
             unread_from_ms: pin.unread_from_ms,
         })
     };
-    let pins = Pins(wire.pins.into_iter().map(pin).collect::<Result<_, _>>()?);
+    let pins = Pins { kept: wire.pins.into_iter().map(pin).collect::<Result<_, _>>()?, forgotten: wire.forgotten };
     as_written(&value, &encode_pins(&pins))?;
     Ok(pins)
 }
@@ -67,11 +68,18 @@ pub fn encode_refold(refold: &Refold) -> Bytes {
         shard: shard.shard.0.as_ref().into(),
         position: Some(position_to_wire(*position)),
     };
+    let record = |(shard, place): &(ShardKey, RecordPlace)| wire::PassedShard {
+        stream: shard.stream.0.into(),
+        shard: shard.shard.0.as_ref().into(),
+        position: Some(position_to_wire(Position::After(*place))),
+    };
     wire::Refold {
         rewind: refold.rewind.0,
         again: refold.outputs == RefoldedOutputs::Again,
         clock_ms: refold.clock_ms,
         passed: refold.positions.iter().map(shard).collect(),
+        unfolded: refold.unfolded.records.iter().map(record).collect(),
+        unfired: refold.unfolded.timers.iter().map(timer_to_wire).collect(),
     }
     .encode_to_vec()
     .into()
@@ -79,14 +87,22 @@ pub fn encode_refold(refold: &Refold) -> Bytes {
 
 pub(super) fn decode_refold(value: Bytes) -> Result<Refold, DecodeError> {
     let wire: wire::Refold = decode_message(value.clone())?;
-    let mut positions = BTreeMap::new();
-    for passed in wire.passed {
+    let passed = |passed: wire::PassedShard| {
         let stream = u16::try_from(passed.stream).map_err(|_| DecodeError::new("a stream index is over 16 bits"))?;
         let shard = ShardKey { stream: StreamIndex(stream), shard: passed.shard.as_str().into() };
-        positions.insert(shard, position_from_wire(passed.position)?);
-    }
+        Ok::<_, DecodeError>((shard, position_from_wire(passed.position)?))
+    };
+    let record = |unfolded: wire::PassedShard| match passed(unfolded)? {
+        (shard, Position::After(place)) => Ok((shard, place)),
+        (_, other) => Err(DecodeError::new(format!("a record has no place: {other}"))),
+    };
+    let positions = wire.passed.into_iter().map(passed).collect::<Result<BTreeMap<_, _>, _>>()?;
+    let unfolded = Unfolded {
+        records: wire.unfolded.into_iter().map(record).collect::<Result<_, _>>()?,
+        timers: wire.unfired.into_iter().map(timer_from_wire).collect(),
+    };
     let outputs = if wire.again { RefoldedOutputs::Again } else { RefoldedOutputs::Withhold };
-    let refold = Refold { rewind: CommitNumber(wire.rewind), outputs, clock_ms: wire.clock_ms, positions };
+    let refold = Refold { rewind: CommitNumber(wire.rewind), outputs, clock_ms: wire.clock_ms, positions, unfolded };
     as_written(&value, &encode_refold(&refold))?;
     Ok(refold)
 }

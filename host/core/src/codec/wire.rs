@@ -158,6 +158,9 @@ pub struct Pins {
     /// Oldest first.
     #[prost(message, repeated, tag = "1")]
     pub pins: Vec<Pin>,
+    /// The newest change that brought one kept no longer; 0 for none.
+    #[prost(uint64, tag = "2")]
+    pub forgotten: u64,
 }
 
 /// A deployment that commits were of, from one on.
@@ -198,6 +201,12 @@ pub struct Refold {
     /// How far it had come, by stream and shard.
     #[prost(message, repeated, tag = "4")]
     pub passed: Vec<PassedShard>,
+    /// Records behind these places that were dead letters, each as the position after it.
+    #[prost(message, repeated, tag = "5")]
+    pub unfolded: Vec<PassedShard>,
+    /// Timers due before that had not fired, or were dead letters.
+    #[prost(message, repeated, tag = "6")]
+    pub unfired: Vec<Timer>,
 }
 
 /// How far a task had come in a shard.

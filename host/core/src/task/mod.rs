@@ -16,7 +16,7 @@ use crate::append::Append;
 use crate::cause::StopCause;
 use crate::claim::{Claim, ClaimNext, Ownership};
 use crate::commit::CommitKind;
-use crate::id::{CommitId, DeploymentNumber, Epoch, ShardKey, TaskId};
+use crate::id::{CommitId, CommitNumber, DeploymentNumber, Epoch, ShardKey, TaskId};
 use crate::job::JobMeta;
 use crate::limits::Bounds;
 use crate::position::PositionEntry;
@@ -30,7 +30,7 @@ pub use attempts::{Attempts, Suspect};
 pub use effect::{Applied, Call, CallOutcome, Effect, Event, Failure, FailureKind, Given, NewSnapshot, Work};
 pub use pin::{Assignment, Trial};
 pub use rewind::{
-    PINS_KEPT_MAX, PinnedFrom, Pins, Refold, RefoldedOutputs, RewindTo, Undone, UndoneRevisions, difference,
+    PINS_KEPT_MAX, PinnedFrom, Pins, Refold, RefoldedOutputs, RewindTo, Undone, UndoneRevisions, Unfolded, difference,
 };
 pub use running::{LastStraw, OnGap, OutOfReach, Reach, Running, RunningRules};
 
@@ -78,6 +78,8 @@ pub struct Task {
     phase: Phase,
     /// Stop was asked for before the task ran.
     stop_asked: bool,
+    /// Of a task that ran and has stopped, how far back it can go.
+    past: Option<(Pins, CommitNumber)>,
 }
 
 /// What a phase looks like from outside.
@@ -100,7 +102,7 @@ pub enum PhaseName {
 impl Task {
     /// A task that does nothing until [`Event::Start`].
     pub fn new(id: TaskId, meta: Arc<JobMeta>, rules: RunningRules, ids: IdSeed) -> Self {
-        Self { id, meta, rules, bounds: Bounds::FULL, ids, phase: Phase::New, stop_asked: false }
+        Self { id, meta, rules, bounds: Bounds::FULL, ids, phase: Phase::New, stop_asked: false, past: None }
     }
 
     /// The same task with other bounds.
@@ -132,6 +134,12 @@ impl Task {
             Phase::Running(running) => Some(running),
             Phase::New | Phase::Claiming(_) | Phase::Restoring(_) | Phase::Loading(_) | Phase::Stopped => None,
         }
+    }
+
+    /// Whether the task's log and streams reach back to before what is to be undone; none while it is not known yet.
+    pub fn reaches(&self, undone: Undone, reach: Reach) -> Option<Result<(), OutOfReach>> {
+        let (pins, floor) = self.running().map(Running::past).or_else(|| self.past.clone())?;
+        Some(reach.check(&pins, undone, floor))
     }
 
     /// Its epoch on this host, 0 before it is known.
@@ -275,6 +283,7 @@ impl Task {
     }
 
     fn stop(&mut self, cause: StopCause, effects: &mut Vec<Effect>) {
+        self.past = self.running().map(Running::past);
         self.phase = Phase::Stopped;
         effects.push(Effect::Stopped(cause));
     }

@@ -21,8 +21,8 @@ pub struct Assignment {
 /// How long a canary is borne with. What fails in it is tried again and sets no dead letter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Trial {
-    /// What the task goes back to.
-    pub back_to: DeploymentNumber,
+    /// What the task goes back to, and the change that brought that.
+    pub back_to: (DeploymentNumber, u64),
     /// At which failed call.
     pub failures_max: u32,
 }
@@ -91,7 +91,8 @@ impl Pin {
         let over = self.failures >= trial.failures_max && !wrong(Mutant::CanaryStays);
         if over {
             // What was assigned meanwhile is as good a way out.
-            self.next.get_or_insert(trial.back_to.into());
+            let ((deployment, revision), undone) = (trial.back_to, self.now.undone.clone());
+            self.next.get_or_insert(Assignment { deployment, revision, undone, trial: None });
         }
         over
     }

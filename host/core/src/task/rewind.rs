@@ -2,7 +2,7 @@
 //! two, so that to whoever restores it is a commit like any other. From there the records since are folded again.
 
 use std::cmp::Ordering;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -13,7 +13,7 @@ use crate::id::{CommitId, CommitNumber, DeploymentNumber, ShardKey};
 use crate::limits::REWIND_BYTES_MAX;
 use crate::mutant::{Mutant, wrong};
 use crate::output::Output;
-use crate::position::Position;
+use crate::position::{Position, RecordPlace};
 use crate::record::{Record, Run};
 use crate::task::effect::Work;
 use crate::timers::Timers;
@@ -39,9 +39,14 @@ pub struct PinnedFrom {
     pub unread_from_ms: u64,
 }
 
-/// The deployments that a task's commits were of, oldest first.
+/// The deployments that a task's commits were of.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Pins(pub Vec<PinnedFrom>);
+pub struct Pins {
+    /// Oldest first.
+    pub kept: Vec<PinnedFrom>,
+    /// The newest change that brought one kept no longer; 0 for none.
+    pub forgotten: u64,
+}
 
 /// Revisions that were undone: what was committed under them is to be taken back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,6 +90,17 @@ pub struct Refold {
     pub clock_ms: u64,
     /// How far each shard had been passed.
     pub positions: BTreeMap<ShardKey, Position>,
+    /// What of it was not folded all the same, so that its outputs were never emitted.
+    pub unfolded: Unfolded,
+}
+
+/// What was passed, or was due, and was not folded.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Unfolded {
+    /// Records that were dead letters.
+    pub records: BTreeSet<(ShardKey, RecordPlace)>,
+    /// Timers that were due and had not fired, and those that were dead letters.
+    pub timers: BTreeSet<Timer>,
 }
 
 impl Undone {
@@ -94,20 +110,27 @@ impl Undone {
 }
 
 impl Pins {
-    /// Notes the deployment of a commit that is about to be sealed. Returns whether it is another than before.
+    /// Notes what a commit is of that is about to be sealed. Returns whether it is another deployment than before, or brought anew.
     pub fn note(&mut self, pin: PinnedFrom) -> bool {
-        let changes = self.0.last().is_none_or(|last| last.deployment != pin.deployment);
+        let changes =
+            self.kept.last().is_none_or(|last| (last.deployment, last.revision) != (pin.deployment, pin.revision));
         if changes {
-            self.0.push(pin);
-            let over = self.0.len().saturating_sub(PINS_KEPT_MAX);
-            self.0.drain(..over);
+            self.kept.push(pin);
+            let over = self.kept.len().saturating_sub(PINS_KEPT_MAX);
+            let forgotten = self.kept.drain(..over).map(|pin| pin.revision).max();
+            self.forgotten = self.forgotten.max(forgotten.unwrap_or_default());
         }
         changes
     }
 
+    /// Whether of what was undone so much is forgotten that nobody knows where it began.
+    pub fn has_forgotten(&self, undone: Undone) -> bool {
+        undone.since <= self.forgotten
+    }
+
     /// Where what was undone leads: to before the first commit under it; none where there is none.
     pub fn rewind_to(&self, undone: &[Undone]) -> Option<(&PinnedFrom, RewindTo)> {
-        let (pin, undone) = self.0.iter().find_map(|pin| {
+        let (pin, undone) = self.kept.iter().find_map(|pin| {
             let undone = undone.iter().rfind(|undone| undone.holds(pin.revision))?;
             Some((pin, undone))
         })?;
@@ -118,7 +141,8 @@ impl Pins {
     /// The pins as they were at a commit.
     #[must_use]
     pub fn at(&self, number: CommitNumber) -> Self {
-        Self(self.0.iter().filter(|pin| pin.number <= number).cloned().collect())
+        let kept = self.kept.iter().filter(|pin| pin.number <= number).cloned().collect();
+        Self { kept, forgotten: self.forgotten }
     }
 }
 
@@ -128,6 +152,7 @@ impl Refold {
         rewind: CommitNumber,
         outputs: RefoldedOutputs,
         (passed, clock_ms): (impl Iterator<Item = (ShardKey, Position)>, u64),
+        mut unfolded: Unfolded,
         before: Option<&Self>,
     ) -> Self {
         let mut positions: BTreeMap<_, _> = before.map(|before| before.positions.clone()).unwrap_or_default();
@@ -136,11 +161,21 @@ impl Refold {
             *furthest = (*furthest).max(position);
         }
         let clock_ms = before.map_or(0, |before| before.clock_ms).max(clock_ms);
-        Self { rewind, outputs, clock_ms, positions }
+        // What was not folded the first time, and was not come to again.
+        if let Some(before) = before {
+            unfolded.records.extend(before.unfolded.records.iter().cloned());
+            unfolded.timers.extend(before.unfolded.timers.iter().cloned());
+        }
+        Self { rewind, outputs, clock_ms, positions, unfolded }
     }
 
     fn has_passed(&self, run: &Run, record: &Record) -> bool {
         self.positions.get(&run.shard).is_some_and(|position| position.covers(record.place))
+            && (self.unfolded.records.is_empty() || !self.unfolded.records.contains(&(run.shard.clone(), record.place)))
+    }
+
+    fn was_due(&self, timer: &Timer) -> bool {
+        timer.due_ms <= self.clock_ms && !self.unfolded.timers.contains(timer)
     }
 
     /// Whether a record was passed before. One call is given records that were, or others.
@@ -148,11 +183,12 @@ impl Refold {
         !wrong(Mutant::RefoldUnsplit) && self.has_passed(run, record)
     }
 
-    /// Of the timers that are due, in their order, those that were due before, if there are any.
+    /// Of the timers that are due, in their order, the first that are alike: folded before, or not.
     pub fn split(&self, due: &mut Vec<Timer>) {
-        let before = due.iter().take_while(|timer| timer.due_ms <= self.clock_ms).count();
-        if before > 0 && !wrong(Mutant::RefoldUnsplit) {
-            due.truncate(before);
+        let side = due.first().is_some_and(|timer| self.was_due(timer));
+        let alike = due.iter().take_while(|timer| self.was_due(timer) == side).count();
+        if !wrong(Mutant::RefoldUnsplit) {
+            due.truncate(alike);
         }
     }
 
@@ -162,7 +198,7 @@ impl Refold {
                 let first = batch.runs.iter().find_map(|run| Some((run, run.records().next()?)));
                 first.is_some_and(|(run, record)| self.has_passed(run, record))
             }
-            Work::Timers(timers) => timers.first().is_some_and(|timer| timer.due_ms <= self.clock_ms),
+            Work::Timers(timers) => timers.first().is_some_and(|timer| self.was_due(timer)),
             Work::Redrive(..) => false,
         }
     }
@@ -179,6 +215,22 @@ impl Refold {
                 outputs.into_iter().map(|output| Output { rewind: Some(self.rewind), ..output }).collect()
             }
         }
+    }
+
+    /// A call folded what was not folded before, if there was such in it: from now on it is like the rest. Returns whether there was.
+    pub fn folds(&mut self, work: &Work) -> bool {
+        let before = (self.unfolded.records.len(), self.unfolded.timers.len());
+        match work {
+            Work::Records(batch) if before.0 > 0 => {
+                for run in &batch.runs {
+                    let folded = |place: RecordPlace| run.records().any(|record| record.place == place);
+                    self.unfolded.records.retain(|(shard, place)| *shard != run.shard || !folded(*place));
+                }
+            }
+            Work::Timers(timers) => self.unfolded.timers.retain(|timer| !timers.contains(timer)),
+            Work::Records(_) | Work::Redrive(..) => {}
+        }
+        before != (self.unfolded.records.len(), self.unfolded.timers.len())
     }
 
     /// Whether all is folded again that was folded before.
@@ -254,7 +306,7 @@ mod tests {
         assert_eq!(brought_back("a=1", "a=1"), []);
     }
 
-    fn pins(text: &[(u64, u64, u64)]) -> Pins {
+    fn pins_of(text: &[(u64, u64, u64)]) -> Pins {
         let pin = |(revision, deployment, number): &(u64, u64, u64)| PinnedFrom {
             revision: *revision,
             deployment: DeploymentNumber(*deployment),
@@ -263,17 +315,30 @@ mod tests {
             previous_id: CommitId([*number as u8; 16]),
             unread_from_ms: 0,
         };
-        Pins(text.iter().map(pin).collect())
+        Pins { kept: text.iter().map(pin).collect(), forgotten: 0 }
     }
 
     #[test]
     fn a_task_goes_back_to_before_the_first_of_what_was_undone() {
         let undone = |since, until| Undone { since, until, outputs: RefoldedOutputs::Withhold };
-        let pins = pins(&[(1, 1, 2), (3, 2, 10), (1, 1, 20)]);
+        let pins = pins_of(&[(1, 1, 2), (3, 2, 10), (1, 1, 20)]);
         let to = |undone: &[Undone]| pins.rewind_to(undone).map(|(_, to)| to.number.0);
         assert_eq!(to(&[undone(3, 5)]), Some(9));
         assert_eq!(to(&[undone(2, 3)]), None);
         assert_eq!(to(&[undone(3, 4), undone(1, 6)]), Some(1));
-        assert_eq!(pins.at(CommitNumber(9)).0.len(), 1);
+        assert_eq!(pins.at(CommitNumber(9)).kept.len(), 1);
+    }
+
+    #[test]
+    fn what_brought_a_pin_is_known_for_so_long_and_then_known_to_be_forgotten() {
+        let mut pins = Pins::default();
+        for revision in 1..=PINS_KEPT_MAX as u64 + 2 {
+            let pin = pins_of(&[(revision, 1, revision)]).kept.remove(0);
+            assert!(pins.note(pin.clone()), "brought anew");
+            assert!(!pins.note(pin), "and then the same");
+        }
+        let undone = |since| Undone { since, until: 100, outputs: RefoldedOutputs::Withhold };
+        assert_eq!((pins.kept.len(), pins.forgotten), (PINS_KEPT_MAX, 2));
+        assert!(pins.has_forgotten(undone(2)) && !pins.has_forgotten(undone(3)));
     }
 }

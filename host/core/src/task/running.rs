@@ -15,7 +15,7 @@ use std::sync::Arc;
 use super::attempts::Attempts;
 use super::effect::{Effect, Event, Work};
 use super::pin::{Assignment, Pin};
-use super::rewind::{Pins, Refold, RewindTo};
+use super::rewind::{Pins, Refold};
 use super::seal::{Open, Sealed, Snapshots};
 use super::{IdSeed, Suspect, unasked};
 use crate::append::PutReply;
@@ -35,6 +35,7 @@ use crate::shard::ShardMap;
 use crate::snapshot::StateMark;
 use crate::timers::Timers;
 use found::Found;
+use rewinds::{Draining, Rewinding};
 
 /// What a running task goes by.
 #[derive(Clone, Debug)]
@@ -104,28 +105,6 @@ enum Saved {
     Durable,
 }
 
-/// What a task stops calling its logic for.
-#[derive(Debug)]
-enum Draining {
-    /// To stop, for this.
-    Stop(StopCause),
-    /// To be rewound.
-    Rewind(Rewinding),
-}
-
-/// How far a rewind has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Rewinding {
-    /// What is begun is being committed and published.
-    Drained,
-    /// The state that it leads to is being read.
-    Asked(RewindTo),
-    /// Its commit is being appended.
-    Sealed,
-    /// It is durable, and the task begins anew with it.
-    Loading,
-}
-
 /// Where a running task begins.
 pub(super) struct Origin {
     pub epoch: Epoch,
@@ -147,6 +126,8 @@ pub struct Running {
     outbox: Outbox,
     timers: Timers,
     letters: DeadLetters,
+    /// Letters with this number or a greater are in no sealed commit yet: nobody can have seen them.
+    letters_open: u64,
     /// Dead letters that wait for the logic.
     redrives: VecDeque<(u64, Box<DeadLetter>)>,
     counts: Counts,
@@ -173,6 +154,7 @@ pub struct Running {
     pins: Pins,
     /// What it had passed before it was rewound.
     refold: Option<Refold>,
+    refold_changed: bool,
     /// Records that the log has no positions for arrived no earlier than this, in milliseconds since 1970.
     unlogged_from_ms: u64,
     /// Shards that no listing shows and that were asked about.
@@ -212,6 +194,7 @@ impl Running {
             outbox,
             timers,
             letters,
+            letters_open: counts.dead_letters,
             redrives: VecDeque::new(),
             counts,
             counts_changed: false,
@@ -231,6 +214,7 @@ impl Running {
             draining: undone.then_some(Draining::Rewind(Rewinding::Drained)),
             pins,
             refold,
+            refold_changed: false,
             unlogged_from_ms,
             orphans: BTreeSet::new(),
             records_folded: 0,
@@ -316,10 +300,7 @@ impl Running {
         let drained = quiet && self.sealed.is_none() && self.open.is_empty() && self.outbox.is_empty();
         match self.draining.take_if(|_| drained)? {
             Draining::Stop(cause) => Some(cause),
-            Draining::Rewind(rewinding) => {
-                self.rewind(rewinding, effects);
-                None
-            }
+            Draining::Rewind(rewinding) => self.rewind(rewinding, effects),
         }
     }
 
@@ -367,7 +348,8 @@ impl Running {
     }
 
     pub(super) fn idle_positions(&self) -> Option<(CommitId, Vec<(ShardKey, PositionEntry)>)> {
-        let idle = matches!(self.calling, Calling::Idle)
+        let idle = !self.is_rewinding()
+            && matches!(self.calling, Calling::Idle)
             && self.sealed.is_none()
             && self.open.is_empty()
             && self.intake.waiting().next().is_none();
@@ -388,7 +370,9 @@ impl Running {
 /// Records that no position passes yet arrived no earlier than this, in milliseconds since 1970: those of the shards that are read,
 /// or all since the job was created.
 fn unlogged_from_ms(intake: &Intake, meta: &JobMeta) -> u64 {
-    let unfinished = intake.positions().filter(|(_, entry)| entry.position != Position::ShardEnd);
+    // Of one that was never listed nothing is known; a dead letter tells of it.
+    let is_open = |entry: &PositionEntry| entry.position != Position::ShardEnd && entry.unread_from_ms > 0;
+    let unfinished = intake.positions().filter(|(_, entry)| is_open(entry));
     unfinished.map(|(_, entry)| entry.unread_from_ms).min().unwrap_or(meta.created_ms)
 }
 

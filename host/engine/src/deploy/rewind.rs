@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use pelton_core::id::{CommitNumber, DeploymentNumber};
+use pelton_core::id::{DeploymentNumber, StreamIndex};
 use pelton_core::rollout::Rollout;
 use pelton_core::task::{Reach, RefoldedOutputs, Undone};
 
@@ -64,25 +64,29 @@ impl Job {
     }
 }
 
+impl Job {
+    /// Has tasks that have not taken back what was undone keep it: the way out where one cannot be brought back.
+    ///
+    /// # Errors
+    /// When nothing was undone, or a service fails.
+    pub async fn withdraw(&self) -> Result<(), DeployError> {
+        let withdrawn = |rollout: &Rollout| rollout.withdraw().ok_or(DeployError::NothingUndone);
+        self.brought(self.shared.fleet.change(withdrawn).await?).await
+    }
+}
+
 impl TaskCell {
     /// Whether what was committed under some revisions can be undone here.
     fn reaches(&self, undone: Undone) -> Result<(), DeployError> {
+        let streams = self.spec().meta.inputs.len() as u16;
+        let kept_ms = (0..streams).map(|stream| self.job.hub.retention_ms(StreamIndex(stream)));
         let reach = Reach {
             now_ms: self.now_ms(),
             window_ms: self.spec().settings.rewind_window_ms,
-            retention_ms: self.spec().retention_ms.iter().copied().min().unwrap_or(u64::MAX),
+            retention_ms: kept_ms.min().unwrap_or(u64::MAX),
         };
         let task = self.id;
-        let work = lock(&self.work);
-        let reaches = match work.machine.running() {
-            Some(running) => running.reaches(undone, reach),
-            // It stopped: what it was brought back to is seen to when it starts again.
-            None => {
-                let pins = self.reader().ok_or(DeployError::TaskAway(task))?.pins();
-                let pins = pins.map_err(|error| PortError::Stop(error.to_string()))?;
-                reach.check(&pins, undone, CommitNumber(0))
-            }
-        };
+        let reaches = lock(&self.work).machine.reaches(undone, reach).ok_or(DeployError::TaskAway(task))?;
         reaches.map_err(|why| DeployError::OutOfReach { task, why })
     }
 }

@@ -6,8 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use pelton_core::codec::{SystemEntry, decode_system, pins_key};
-use pelton_core::task::Pins;
+use pelton_core::codec::{SystemEntry, decode_system};
 use pelton_core::write_set::{SYSTEM_SPACE, USER_SPACE};
 use redb::{Database, ReadOnlyTable, ReadableDatabase as _};
 
@@ -76,19 +75,6 @@ impl StateReader {
                 decode_system(&key, value).map_err(|error| failed(&self.path, error))
             })
             .collect()
-    }
-
-    /// The deployments that the task's commits were of.
-    ///
-    /// # Errors
-    /// When redb or the disk fails, or the entry is not one this version writes.
-    pub fn pins(&self) -> Result<Pins, StoreError> {
-        let Some(stored) = self.get(&pins_key())? else { return Ok(Pins::default()) };
-        match decode_system(&pins_key(), stored.into()) {
-            Ok(SystemEntry::Pins(pins)) => Ok(pins),
-            Ok(other) => Err(failed(&self.path, format!("these are no pins: {other:?}"))),
-            Err(error) => Err(failed(&self.path, error)),
-        }
     }
 
     /// redb panics when it reads pages that make no sense.

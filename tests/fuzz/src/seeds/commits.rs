@@ -13,7 +13,7 @@ use pelton_core::record::Record;
 use pelton_core::repeats::{Indexes, Mark, Upstream};
 use pelton_core::sequence::SequenceNumber;
 use pelton_core::slice::{HashKey, HashRange};
-use pelton_core::task::{Attempts, PinnedFrom, Pins, Refold, RefoldedOutputs, Suspect};
+use pelton_core::task::{Attempts, PinnedFrom, Pins, Refold, RefoldedOutputs, Suspect, Unfolded};
 use pelton_core::write_set::user_key;
 
 use crate::entry::stored;
@@ -66,8 +66,9 @@ fn system() -> Vec<(&'static str, SystemEntry)> {
         previous_id: CommitId([5; 16]),
         unread_from_ms: 6,
     };
+    let unfolded = Unfolded { records: [(shard(), place())].into(), timers: [timer()].into() };
     let positions = [(shard(), Position::After(place()))].into();
-    let refold = Refold { rewind: CommitNumber(7), outputs: RefoldedOutputs::Again, clock_ms: 8, positions };
+    let refold = Refold { rewind: CommitNumber(7), outputs: RefoldedOutputs::Again, clock_ms: 8, positions, unfolded };
     let upstream = Upstream { stream: StreamIndex(1), incarnation: Incarnation([11; 16]), task: TaskId(12) };
     let indexes = Indexes::new(vec![0..=0, 2..=5, 1_000..=u32::MAX]).unwrap();
     let mark = Mark { end: HashKey(1 << 100), commit: CommitNumber(14), indexes };
@@ -87,7 +88,7 @@ fn system() -> Vec<(&'static str, SystemEntry)> {
         ("attempts-record", attempts(Suspect::Record(shard(), place()))),
         ("attempts-timer", attempts(Suspect::Timer(timer()))),
         ("timer", SystemEntry::Timer(timer())),
-        ("pins", SystemEntry::Pins(Pins(vec![pin(1), pin(9)]))),
+        ("pins", SystemEntry::Pins(Pins { kept: vec![pin(1), pin(9)], forgotten: 1 })),
         ("refold", SystemEntry::Refold(refold)),
         ("seen", SystemEntry::Seen(upstream, HashKey(15), mark)),
     ]

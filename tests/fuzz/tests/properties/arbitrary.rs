@@ -15,7 +15,7 @@ use pelton_core::record::Record;
 use pelton_core::repeats::{Indexes, Mark, Upstream};
 use pelton_core::sequence::SequenceNumber;
 use pelton_core::slice::{HashKey, HashRange, TaskCount};
-use pelton_core::task::{Attempts, PinnedFrom, Pins, Refold, RefoldedOutputs, Suspect};
+use pelton_core::task::{Attempts, PinnedFrom, Pins, Refold, RefoldedOutputs, Suspect, Unfolded};
 use proptest::collection::{btree_map, btree_set, vec};
 use proptest::option;
 use proptest::prelude::*;
@@ -100,8 +100,16 @@ fn pin() -> impl Strategy<Value = PinnedFrom> {
 
 fn refold() -> impl Strategy<Value = Refold> {
     let outputs = select(vec![RefoldedOutputs::Withhold, RefoldedOutputs::Again]);
-    (number(), outputs, number(), btree_map(shard(), position(), 0..4)).prop_map(
-        |(rewind, outputs, clock_ms, positions)| Refold { rewind: CommitNumber(rewind), outputs, clock_ms, positions },
+    let unfolded = (btree_set((shard(), place()), 0..4), btree_set(timer(), 0..4))
+        .prop_map(|(records, timers)| Unfolded { records, timers });
+    (number(), outputs, number(), btree_map(shard(), position(), 0..4), unfolded).prop_map(
+        |(rewind, outputs, clock_ms, positions, unfolded)| Refold {
+            rewind: CommitNumber(rewind),
+            outputs,
+            clock_ms,
+            positions,
+            unfolded,
+        },
     )
 }
 
@@ -212,7 +220,7 @@ pub fn system_entry() -> impl Strategy<Value = SystemEntry> {
         (number(), dead_letter()).prop_map(|(number, letter)| SystemEntry::DeadLetter(number, 0, Box::new(letter))),
         attempts.prop_map(SystemEntry::Attempts),
         timer().prop_map(SystemEntry::Timer),
-        vec(pin(), 0..4).prop_map(|pins| SystemEntry::Pins(Pins(pins))),
+        (vec(pin(), 0..4), number()).prop_map(|(kept, forgotten)| SystemEntry::Pins(Pins { kept, forgotten })),
         refold().prop_map(SystemEntry::Refold),
         seen(),
     ]

@@ -152,6 +152,7 @@ impl Oracle {
                 for run in &invocation.runs {
                     for record in self.due(task, run, kinesis)? {
                         sides.push(self.was_passed(task, &run.shard, record.place));
+                        self.is_folded_now(task, &run.shard, record.place);
                         self.fold(task, &record, (logic, time_ms), &mut step.done)?;
                     }
                 }
@@ -178,6 +179,7 @@ impl Oracle {
             InvocationKind::Timers(timers) => {
                 self.fires(task, timers, time_ms)?;
                 sides.extend(timers.iter().map(|timer| self.was_due(task, timer)));
+                self.are_fired_now(task, timers);
                 timers.iter().for_each(|timer| logic.fire(timer, &self.tasks[at].model, &mut step.done));
                 self.tasks[at].counts.timers_fired += timers.len() as u64;
             }

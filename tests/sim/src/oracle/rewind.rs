@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use pelton_core::commit::Commit;
-use pelton_core::dead_letter::Timer;
+use pelton_core::dead_letter::{Content, Timer};
 use pelton_core::id::{CommitNumber, ShardKey, TaskId};
 use pelton_core::output::Output;
 use pelton_core::position::{Position, RecordPlace};
@@ -29,6 +29,9 @@ pub(super) struct Refold {
     again: bool,
     clock_ms: u64,
     positions: BTreeMap<ShardKey, Position>,
+    /// Records that were dead letters, and timers that were or had not fired: nobody saw what comes of them.
+    records: BTreeSet<(ShardKey, RecordPlace)>,
+    timers: BTreeSet<Timer>,
 }
 
 /// What a commit did to what is known of keys.
@@ -81,8 +84,9 @@ impl Oracle {
             _ => None,
         };
         let history = &self.tasks[at];
-        let changes = history.pins.last().is_none_or(|(_, deployment, ..)| *deployment != commit.deployment);
+        let last = history.pins.last().map(|(revision, deployment, ..)| (*revision, *deployment));
         let Some(pins) = written else {
+            let changes = last.is_none_or(|(_, deployment)| deployment != commit.deployment);
             ensure!(10, !changes, "a pin is noted where it changes: commit {} of task {task}", commit.number);
             return Ok(());
         };
@@ -90,8 +94,9 @@ impl Oracle {
         let revision = pins.last().map_or(0, |(revision, ..)| *revision);
         expected.push((revision, commit.deployment, commit.number, commit.previous_id));
         expected.drain(..expected.len().saturating_sub(PINS_KEPT_MAX));
+        let changes = last != Some((revision, commit.deployment));
         ensure!(10, changes && pins == expected, "pins are noted as they change: {pins:?}, not {expected:?}");
-        let brought = revision == 0 || self.brought.contains(&(revision, commit.deployment));
+        let brought = self.brought.contains(&(revision, commit.deployment));
         ensure!(10, brought, "a pin is of a change that brought it: {revision} {}", commit.deployment.0);
         self.befores[at].insert(CommitNumber(commit.number.0 - 1), history.clone());
         self.tasks[at].pins = pins;
@@ -115,7 +120,17 @@ impl Oracle {
         let (now, then) = (brought_back(&history.state), brought_back(&before.state));
         ensure!(4, now == then, "a rewind brings back the state of {to}: {now:?}, not {then:?}");
 
-        let mut positions = history.refold.take().map(|refold| refold.positions).unwrap_or_default();
+        let (mut positions, mut records, mut timers) = match history.refold.take() {
+            Some(Refold { positions, records, timers, .. }) => (positions, records, timers),
+            None => Default::default(),
+        };
+        for letter in history.letters.values() {
+            match &letter.content {
+                Content::Record(shard, record) => records.extend([(shard.clone(), record.place)]),
+                Content::Timer(timer) => timers.extend([timer.clone()]),
+                Content::Gap { .. } => {}
+            }
+        }
         for (shard, entry) in history.positions.iter().filter(|(_, entry)| !entry.position.is_start()) {
             let furthest = positions.entry(shard.clone()).or_insert(entry.position);
             *furthest = (*furthest).max(entry.position);
@@ -128,6 +143,9 @@ impl Oracle {
         let as_asked = due.contains(&(to, again)) && rewind == commit.number;
         ensure!(6, as_asked, "outputs go as was asked for: {rewind} {again}");
         ensure!(6, clock_ms >= history.clock_ms, "timers were due up to the clock: {clock_ms} < {}", history.clock_ms);
+
+        let unfired = history.timers.iter().filter(|(_, due_ms)| **due_ms <= clock_ms);
+        timers.extend(unfired.map(|(name, due_ms)| Timer { name: name.clone(), due_ms: *due_ms }));
 
         let undone: Vec<Deed> =
             history.deeds.iter().filter(|(number, _)| *number > to).map(|(_, deed)| deed.clone()).collect();
@@ -151,7 +169,7 @@ impl Oracle {
             expected,
             clock_ms: time_ms,
             state,
-            refold: Some(Refold { rewind, again, clock_ms, positions }),
+            refold: Some(Refold { rewind, again, clock_ms, positions, records, timers }),
             ..before
         };
         for deed in undone {
@@ -174,13 +192,30 @@ impl Oracle {
 
     /// Whether a record was passed before the task was rewound.
     pub(super) fn was_passed(&self, task: TaskId, shard: &ShardKey, place: RecordPlace) -> bool {
-        let refold = self.tasks[usize::from(task.0)].refold.as_ref();
-        refold.and_then(|refold| refold.positions.get(shard)).is_some_and(|position| is_passed(*position, place))
+        let Some(refold) = self.tasks[usize::from(task.0)].refold.as_ref() else { return false };
+        let passed = refold.positions.get(shard).is_some_and(|position| is_passed(*position, place));
+        passed && !refold.records.contains(&(shard.clone(), place))
+    }
+
+    /// A call folded a record that was no more than a dead letter before.
+    pub(super) fn is_folded_now(&mut self, task: TaskId, shard: &ShardKey, place: RecordPlace) {
+        let refold = self.tasks[usize::from(task.0)].refold.as_mut();
+        refold.map(|refold| refold.records.remove(&(shard.clone(), place)));
+    }
+
+    /// A call fired timers.
+    pub(super) fn are_fired_now(&mut self, task: TaskId, timers: &[Timer]) {
+        if let Some(refold) = &mut self.tasks[usize::from(task.0)].refold {
+            refold.timers.retain(|timer| !timers.contains(timer));
+        }
     }
 
     /// Whether a timer was due before the task was rewound.
     pub(super) fn was_due(&self, task: TaskId, timer: &Timer) -> bool {
-        self.tasks[usize::from(task.0)].refold.as_ref().is_some_and(|refold| timer.due_ms <= refold.clock_ms)
+        self.tasks[usize::from(task.0)]
+            .refold
+            .as_ref()
+            .is_some_and(|refold| timer.due_ms <= refold.clock_ms && !refold.timers.contains(timer))
     }
 
     /// What a call is to emit of its outputs, which are those from an index on.
@@ -202,7 +237,7 @@ impl Oracle {
     /// What was passed before a rewind is forgotten once all of it is passed again.
     pub(super) fn passes_again(&mut self, task: TaskId, commit: &Commit) -> Verdict {
         let history = &mut self.tasks[usize::from(task.0)];
-        if commit.writes.get(&Bytes::from_static(REFOLD)).is_none() {
+        if commit.writes.get(&Bytes::from_static(REFOLD)) != Some(None) {
             return Ok(());
         }
         let Some(refold) = history.refold.take() else {

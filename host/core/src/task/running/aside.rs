@@ -154,6 +154,10 @@ impl Running {
         }
     }
 
+    fn is_as_seen(&self, number: u64, seen: &DeadLetter) -> bool {
+        number < self.letters_open && self.letters.is_as_seen(number, &seen.content)
+    }
+
     /// Somebody asks for a letter to be forgotten. One that is being given to the logic right now is left to that, and a gap that
     /// has grown since they saw it stays: nothing else tells of it.
     pub(super) fn forget(&mut self, now_ms: u64, number: u64, seen: &DeadLetter) {
@@ -161,7 +165,7 @@ impl Running {
             super::Calling::Under(work, _) => matches!(work.as_ref(), Work::Redrive(called, ..) if *called == number),
             super::Calling::Idle | super::Calling::Paused(_) => false,
         };
-        if self.draining.is_none() && !is_called && self.letters.is_as_seen(number, &seen.content) {
+        if self.draining.is_none() && !is_called && self.is_as_seen(number, seen) {
             self.remove_letter(now_ms, number);
         }
     }
@@ -169,7 +173,7 @@ impl Running {
     pub(super) fn next_redrive(&mut self) -> Option<Work> {
         loop {
             let (number, letter) = self.redrives.pop_front()?;
-            if !self.letters.is_as_seen(number, &letter.content) {
+            if !self.is_as_seen(number, &letter) {
                 continue;
             }
             let given = match &letter.content {

@@ -129,8 +129,12 @@ impl Running {
         };
         let runs: &[_] = if let Work::Records(batch) = work { &batch.runs } else { &[] };
         let invocation = self.invocation(invoked, kind, runs.iter().map(invoked_run).collect());
-        let outputs = match &self.refold {
-            Some(refold) => refold.outputs(work, outputs),
+        let outputs = match &mut self.refold {
+            Some(refold) => {
+                let outputs = refold.outputs(work, outputs);
+                self.refold_changed |= refold.folds(work);
+                outputs
+            }
             None => outputs,
         };
         self.open.fold(now_ms, invocation, writes, outputs);

@@ -65,6 +65,7 @@ impl Running {
             self.attempts_saved = Saved::Sealed;
         }
         self.positions_logged_ms = now_ms;
+        self.letters_open = self.counts.dead_letters;
         effects.push(put(&sealed.append, 0));
         self.sealed = Some(sealed);
     }
@@ -83,7 +84,10 @@ impl Running {
                 self.mark = StateMark { log_bytes: self.snapshots.log_bytes(), ..sealed.mark };
                 effects.push(Effect::Apply(Applied { writes: sealed.writes.clone(), mark: self.mark }));
                 let window_ms = self.rules.rewind_window_ms;
-                effects.extend(self.snapshots.due(&sealed, now_ms, window_ms, &self.bounds).map(Effect::Snapshot));
+                // While it is to be rewound no log is trimmed: that may lead past the window since it was asked for.
+                if self.undone().is_none() || wrong(Mutant::UndoneTrimmed) {
+                    effects.extend(self.snapshots.due(&sealed, now_ms, window_ms, &self.bounds).map(Effect::Snapshot));
+                }
                 if !sealed.outputs.is_empty() {
                     self.outbox.push(self.mark.number, sealed.outputs);
                 }

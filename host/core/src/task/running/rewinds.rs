@@ -3,7 +3,8 @@
 
 use std::sync::Arc;
 
-use super::{Draining, Origin, Rewinding, Running, unlogged_from_ms};
+use super::{Origin, Running, unlogged_from_ms};
+use crate::cause::StopCause;
 use crate::codec::{self, SystemEntry};
 use crate::commit::{Commit, CommitKind};
 use crate::id::CommitNumber;
@@ -11,14 +12,39 @@ use crate::intake::gap;
 use crate::mutant::{Mutant, wrong};
 use crate::position::Position;
 use crate::task::effect::Effect;
-use crate::task::rewind::{PinnedFrom, Pins, Refold, RewindTo, Undone};
+use crate::task::rewind::{PINS_KEPT_MAX, PinnedFrom, Pins, Refold, RewindTo, Undone};
 use crate::task::seal::{Header, Sealed, Snapshots};
 use crate::task::{Assignment, IdSeed};
 use crate::write_set::WriteSet;
 
+/// What a task stops calling its logic for.
+#[derive(Debug)]
+pub(super) enum Draining {
+    /// To stop, for this.
+    Stop(StopCause),
+    /// To be rewound.
+    Rewind(Rewinding),
+}
+
+/// How far a rewind has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Rewinding {
+    /// What is begun is being committed and published.
+    Drained,
+    /// The state that it leads to is being read.
+    Asked(RewindTo),
+    /// Its commit is being appended.
+    Sealed,
+    /// It is durable, and the task begins anew with it.
+    Loading,
+}
+
 /// Why a task cannot be rewound.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum OutOfReach {
+    /// The job keeps nothing for it.
+    #[error("rewind-window is 0, so that nothing is kept to go back to")]
+    Off,
     /// The log is no longer kept for it.
     #[error("it changed {ago_ms} ms ago, and its changelog is kept for rewind-window = {window_ms} ms")]
     Window {
@@ -35,6 +61,9 @@ pub enum OutOfReach {
         /// Where its history begins.
         floor: CommitNumber,
     },
+    /// Where what is undone began is not known any more.
+    #[error("it changed more than {PINS_KEPT_MAX} times since what would be undone began")]
+    Forgotten,
     /// The records since may be gone.
     #[error("records that it would fold again are older than its streams keep them, by {gone_ms} ms")]
     Records {
@@ -61,6 +90,13 @@ impl Reach {
     /// # Errors
     /// Where it cannot.
     pub fn check(self, pins: &Pins, undone: Undone, floor: CommitNumber) -> Result<(), OutOfReach> {
+        // Without a window nothing is kept for what a task may be about to commit.
+        if self.window_ms == 0 {
+            return Err(OutOfReach::Off);
+        }
+        if pins.has_forgotten(undone) {
+            return Err(OutOfReach::Forgotten);
+        }
         let Some((pin, to)) = pins.rewind_to(&[undone]) else { return Ok(()) };
         let ago_ms = self.now_ms.saturating_sub(pin.sealed_ms);
         if ago_ms > self.window_ms {
@@ -85,20 +121,21 @@ impl Running {
         self.undo();
     }
 
+    /// Where what was undone leads, if the task has anything of it.
+    pub(super) fn undone(&self) -> Option<RewindTo> {
+        self.pins.rewind_to(&self.rules.assignment.undone).map(|(_, to)| to)
+    }
+
     /// Sets out to be rewound where a commit is to be undone.
     fn undo(&mut self) {
-        let undone = self.pins.rewind_to(&self.rules.assignment.undone).is_some();
-        if undone && self.draining.is_none() && !wrong(Mutant::RewindSkipped) {
+        if self.undone().is_some() && self.draining.is_none() && !wrong(Mutant::RewindSkipped) {
             self.draining = Some(Draining::Rewind(Rewinding::Drained));
         }
     }
 
-    /// Whether the log and the streams reach back to before what is to be undone.
-    ///
-    /// # Errors
-    /// Where they do not: the task would stop, or have a gap.
-    pub fn reaches(&self, undone: Undone, reach: Reach) -> Result<(), OutOfReach> {
-        reach.check(&self.pins, undone, self.snapshots.floor())
+    /// What decides how far back the task can go: its pins, and where its log begins.
+    pub(in crate::task) fn past(&self) -> (Pins, CommitNumber) {
+        (self.pins.clone(), self.snapshots.floor())
     }
 
     /// Whether the task was told of something that was undone.
@@ -116,19 +153,27 @@ impl Running {
         matches!(&self.draining, Some(Draining::Rewind(rewinding)) if *rewinding != Rewinding::Drained)
     }
 
-    /// What is begun is committed and published: the rewind takes its next step.
-    pub(super) fn rewind(&mut self, rewinding: Rewinding, effects: &mut Vec<Effect>) {
+    /// What is begun is committed and published: the rewind takes its next step. A cause means that there is none to take.
+    pub(super) fn rewind(&mut self, rewinding: Rewinding, effects: &mut Vec<Effect>) -> Option<StopCause> {
         let rewinding = match rewinding {
-            Rewinding::Drained => match self.pins.rewind_to(&self.rules.assignment.undone) {
-                Some((_, to)) => {
+            Rewinding::Drained => match self.undone() {
+                Some(RewindTo { number: to, .. }) if to < self.snapshots.floor() => {
+                    return Some(StopCause::RewindOutOfReach { to, floor: self.snapshots.floor() });
+                }
+                Some(to) => {
                     effects.push(Effect::Rewind(to));
                     Rewinding::Asked(to)
                 }
-                None => return,
+                // It was withdrawn. What came meanwhile was not taken, so the task begins anew with what it has.
+                None => {
+                    effects.push(Effect::LoadSystem(self.mark));
+                    Rewinding::Loading
+                }
             },
             begun => begun,
         };
         self.draining = Some(Draining::Rewind(rewinding));
+        None
     }
 
     /// The state that a rewind leads to is read: its commit is made of what differs.
@@ -139,7 +184,9 @@ impl Running {
         };
         let number = self.next_number();
         let passed = self.intake.positions().map(|(shard, entry)| (shard.clone(), entry.position));
-        let refold = Refold::new(number, outputs, (passed, self.clock_ms), self.refold.as_ref());
+        let mut unfolded = self.letters.unfolded();
+        unfolded.timers.extend(self.timers.all_due(self.clock_ms).cloned());
+        let refold = Refold::new(number, outputs, (passed, self.clock_ms), unfolded, self.refold.as_ref());
         writes.insert(codec::pins_key(), Some(codec::encode_pins(&self.pins.at(to))));
         writes.insert(codec::refold_key(), Some(codec::encode_refold(&refold)));
         let commit = Commit {
@@ -200,6 +247,9 @@ impl Running {
     /// Forgets with a commit what was passed before a rewind, if with it all of that is passed again.
     pub(super) fn settle_refold(&mut self, system: &mut WriteSet) {
         let Some(refold) = &self.refold else { return };
+        if std::mem::take(&mut self.refold_changed) {
+            system.insert(codec::refold_key(), Some(codec::encode_refold(refold)));
+        }
         let passed = |shard: &_| -> Option<Position> {
             self.intake.positions().find(|(of, _)| *of == shard).map(|(_, entry)| entry.position)
         };

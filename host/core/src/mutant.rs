@@ -35,8 +35,6 @@ mutants! {
     RefoldForgotten = "refold-forgotten",
     /// The log is trimmed although a rewind may need it.
     WindowForgotten = "window-forgotten",
-    /// The log is trimmed although the task is to be rewound.
-    UndoneTrimmed = "undone-trimmed",
     /// Idle positions are believed after a later commit.
     IdleAfterCommit = "idle-after-commit",
 

@@ -35,8 +35,10 @@ impl TaskCell {
     pub(crate) async fn rewind(self: Arc<Self>, runtime: Handle, now: StateReader, to: RewindTo, epoch: Epoch) {
         let cell = self.clone();
         let _turn = cell.snapshot_turn().await;
-        // Its own panic is in the log.
-        let _ = tokio::task::spawn_blocking(move || self.read_to_rewind(&runtime, now, to, epoch)).await;
+        let read = tokio::task::spawn_blocking(move || self.read_to_rewind(&runtime, now, to, epoch));
+        if let Err(error) = read.await {
+            cell.tell(Event::Broken(StopCause::Store(format!("reading an earlier state ended: {error}"))));
+        }
     }
 
     fn read_to_rewind(self: Arc<Self>, runtime: &Handle, now: StateReader, to: RewindTo, epoch: Epoch) {

@@ -9,7 +9,6 @@ use std::time::Duration;
 use anyhow::Result;
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
-
 /// Longer than any test lasts.
 const FOR_EVER: Duration = Duration::from_secs(600);
 const A_WHILE: Duration = Duration::from_millis(300);

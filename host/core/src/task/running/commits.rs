@@ -85,7 +85,7 @@ impl Running {
                 effects.push(Effect::Apply(Applied { writes: sealed.writes.clone(), mark: self.mark }));
                 let window_ms = self.rules.rewind_window_ms;
                 // While it is to be rewound no log is trimmed: that may lead past the window since it was asked for.
-                if self.undone().is_none() || wrong(Mutant::UndoneTrimmed) {
+                if self.undone().is_none() {
                     effects.extend(self.snapshots.due(&sealed, now_ms, window_ms, &self.bounds).map(Effect::Snapshot));
                 }
                 if !sealed.outputs.is_empty() {

@@ -331,12 +331,13 @@ impl Feed {
     /// 1970. Kinesis goes on silently behind what it keeps no longer.
     pub fn gap(&self, lane: Lane, now_ms: u64, retention_ms: u64) -> Option<(u64, Vec<TaskId>)> {
         let reader = self.reader(lane)?;
-        if wrong(Mutant::GapByLane) {
-            gap(reader.unread_from_ms, now_ms, retention_ms)?;
-        }
         // The lane's own bound says nothing of a member: one that was away for long may have joined it just now, and one that is
         // further than its lane lacks nothing of what the lane missed.
-        let gap_of = |member: &Member| gap(member.unread_from_ms.max(member.excused_ms), now_ms, retention_ms);
+        let bound_ms = |member: &Member| match wrong(Mutant::GapByLane) {
+            true => reader.unread_from_ms,
+            false => member.unread_from_ms.max(member.excused_ms),
+        };
+        let gap_of = |member: &Member| gap(bound_ms(member), now_ms, retention_ms);
         let seated = self.members.iter().filter(|(_, member)| member.place == lane.place());
         let lacking: Vec<(TaskId, u64)> = seated.filter_map(|(task, member)| Some((*task, gap_of(member)?))).collect();
         let until_ms = lacking.iter().map(|(_, until_ms)| *until_ms).max()?;

@@ -277,3 +277,23 @@ fn who_keeps_up_is_told_of_no_gap_that_its_lane_has() {
     let told = feed.gap(Lane::Shared, now_ms + GATHER_MS + 2, day_ms).map(|(_, tasks)| tasks);
     assert_eq!(told, Some(vec![TaskId(3)]));
 }
+
+#[test]
+fn who_was_away_for_long_is_told_of_a_gap_that_its_lane_has_not() {
+    let (day_ms, now_ms) = (86_400_000, 864_000_000);
+    let mut feed = Feed::new(Pace::UNLIMITED);
+    let excused = Want { excused_ms: now_ms, ..want(1, now_ms - day_ms - 3_600_000) };
+    feed.join(now_ms, TaskId(1), &excused);
+    assert_eq!(feed.next(now_ms + GATHER_MS), FeedNext::Iterate(Lane::Shared, after(1)));
+    feed.iterated(Lane::Shared);
+    // What the stream kept no longer was passed silently, and nothing came since: the lane stands where it began.
+    let nothing = Reply { up_to: None, arrived_ms: None, bytes: 0, end: false, caught_up: true };
+    feed.fetched(now_ms + GATHER_MS, Lane::Shared, nothing);
+    let delivery = feed.fetched(now_ms + GATHER_MS + 1_000, Lane::Shared, nothing);
+    feed.delivered(TaskId(1), delivery.up_to, delivery.unread_from_ms);
+    assert_eq!(feed.gap(Lane::Shared, now_ms + GATHER_MS + 1_000, day_ms), None);
+    feed.join(now_ms + GATHER_MS + 1_000, TaskId(2), &want(1, now_ms - day_ms - 3_600_000));
+    feed.next(now_ms + GATHER_MS + 1_000);
+    let told = feed.gap(Lane::Shared, now_ms + GATHER_MS + 2_000, day_ms).map(|(_, tasks)| tasks);
+    assert_eq!(told, Some(vec![TaskId(2)]));
+}

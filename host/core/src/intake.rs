@@ -167,8 +167,10 @@ impl Intake {
 
     /// Takes a run, if it joins.
     pub fn offer(&mut self, mut run: Run) -> Admission {
-        // A reader gives only what was wanted, perhaps before the task was rewound to where the shard is not begun.
-        let Some(progress) = self.shards.get_mut(&run.shard) else { return Admission::Known };
+        // A reader gives only what was wanted. That may have been before a rewind, which forgot the shard, or the letter without which
+        // the reader would not have gone on.
+        let is_wanted = |progress: &&mut Progress| progress.wanted || wrong(Mutant::UnwantedTaken);
+        let Some(progress) = self.shards.get_mut(&run.shard).filter(is_wanted) else { return Admission::Known };
         if run.after > progress.taken && !wrong(Mutant::HoleTaken) {
             progress.wanted = true;
             return Admission::Hole(progress.want(&run.shard));
@@ -198,9 +200,12 @@ impl Intake {
     }
 
     /// Nothing was passed, but that nothing came so far is worth keeping: it rules out a gap. It is kept only while nothing
-    /// waits to be folded, since the end of a parent might be among it: no child is written before that.
+    /// waits to be folded, since the end of a parent might be among it, and no child is written before that; or a gap, whose letter
+    /// nobody would ask for again.
     fn nothing_came(&mut self, run: &Run) -> Admission {
-        if self.shards.values().all(|progress| progress.taken == progress.passed.position) {
+        let is_folded = |progress: &Progress| progress.taken == progress.passed.position;
+        let gap_waits = self.queue.iter().any(|waiting| waiting.gap.is_some());
+        if self.shards.values().all(is_folded) && !gap_waits {
             let progress = self.shards.get_mut(&run.shard).expect("it was looked up before");
             progress.passed.unread_from_ms = run.unread_from_ms;
             progress.unsealed = true;

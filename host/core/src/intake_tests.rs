@@ -296,6 +296,27 @@ fn nothing_is_known_of_a_child_before_its_parents_end_is_folded() {
 }
 
 #[test]
+fn a_gap_that_waits_is_not_ruled_out() {
+    let script = [
+        ("list a=00-ff", ""),
+        ("wants", "a:3"),
+        ("lose a 5", "lost"),
+        ("offer a 3..3 ~9", "known"),
+        ("seal", ""),
+        ("batch", "a-gap"),
+        ("fold", "a:3"),
+        // Whoever read it goes on only where somebody asks again.
+        ("offer a 3..4 4", "known"),
+        ("batch", ""),
+        ("wants", "a:3"),
+        ("offer a 3..3 ~9", "known"),
+        ("seal", "a:3"),
+        ("offer a 3..4 4", "taken"),
+    ];
+    check("00-ff", "a", "a:3/00-ff", &script);
+}
+
+#[test]
 fn what_lies_behind_is_never_opened_again() {
     // d is known, so that b and c, its parents, are passed; so is their parent a, which is still listed.
     let script = [("list a=00-ff b=00-7f<a c=80-ff<a d=00-ff<b+c e=00-ff<d", ""), ("wants", "d:4"), ("orphans", "")];

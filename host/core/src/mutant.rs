@@ -51,7 +51,7 @@ mutants! {
     /// A local copy is believed if the log has its number.
     LocalByNumber = "local-by-number",
 
-    /// Who joins a lane is told of no gap that the lane has not.
+    /// A gap is told by what the lane knows, not by what each of its members does.
     GapByLane = "gap-by-lane",
     /// A gap is told of records that the stream keeps for long yet.
     GapTooSoon = "gap-too-soon",
@@ -61,6 +61,8 @@ mutants! {
     ChildForgetsBound = "child-forgets-bound",
     /// What is taken and not folded yet counts for nothing where a shard is wanted.
     WantForgetsTaken = "want-forgets-taken",
+    /// What a reader gives that was asked before a rewind is taken after it.
+    UnwantedTaken = "unwanted-taken",
     /// A letter that was asked to be forgotten goes though its gap has grown since.
     GrownGapForgotten = "grown-gap-forgotten",
     /// A commit's positions are those of the mailbox.

@@ -172,18 +172,33 @@ impl Shape {
             sleep_ms: 500_000,
             traffic_ms: rng.between(300_000, 1_000_000),
             put_every_ms: rng.between(2_000, 8_000),
-            reshard_every_ms: if rng.chance(3_000) {
-                rng.between(10_000, 60_000)
-            } else {
-                rng.between(60_000, 400_000)
-            },
+            reshard_every_ms: rng.between(60_000, 400_000),
             whim_every_ms: rng.between(20_000, 100_000),
             positions_age_max_ms: rng.between(10_000, 40_000),
             upstream: 0,
             upstream_streams: 0,
             ..self
         };
-        if rng.chance(3_500) { shape.sluggish(rng) } else { shape }
+        match rng.below(10) {
+            0..4 => shape.sluggish(rng),
+            4 => shape.restless(rng),
+            _ => shape,
+        }
+    }
+
+    /// The same world with shards that come and go while those that are to read them sleep.
+    fn restless(self, rng: &mut Rng) -> Self {
+        Self {
+            hosts: 3,
+            tasks: rng.between(5, 8) as u32,
+            retention_ms: Some(rng.between(120_000, 240_000)),
+            traffic_ms: rng.between(500_000, 900_000),
+            reshard_every_ms: rng.between(10_000, 30_000),
+            on_gap: OnGap::Continue,
+            letters_max: u64::MAX,
+            letter_bytes_max: u64::MAX,
+            ..self
+        }
     }
 
     /// The same world with few shards, little in them, and tasks that take so little at a time, and so long over it, that what
@@ -197,7 +212,10 @@ impl Shape {
             mailbox_records: 1,
             bounds: Bounds { batch_records_max: 1, ..self.bounds },
             put_every_ms: rng.between(10_000, 60_000),
-            reshard_every_ms: rng.between(200_000, 10_000_000),
+            reshard_every_ms: match rng.chance(3_000) {
+                true => rng.between(10_000, 60_000),
+                false => rng.between(200_000, 10_000_000),
+            },
             on_gap: OnGap::Continue,
             letters_max: u64::MAX,
             letter_bytes_max: u64::MAX,

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use pelton_core::codec::{self, SystemEntry};
 use pelton_core::commit::Commit;
+use pelton_core::dead_letter::DeadLetter;
 use pelton_core::id::{CommitId, CommitNumber, Epoch};
 use pelton_core::snapshot::StateMark;
 use pelton_core::task::Applied;
@@ -87,6 +89,14 @@ impl Store {
         }
         self.durable = self.state.clone();
         self.durable_mark = self.mark;
+    }
+
+    /// The dead letters that stand, each with its number.
+    pub fn letters(&self) -> impl Iterator<Item = (u64, DeadLetter)> {
+        self.state.iter().filter_map(|(key, value)| match codec::decode_system(key, value.clone()) {
+            Ok(SystemEntry::DeadLetter(number, _, letter)) => Some((number, *letter)),
+            _ => None,
+        })
     }
 
     /// How many commits a crash may lose.

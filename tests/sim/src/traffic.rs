@@ -1,6 +1,5 @@
 //! What comes from outside: records, reshards, and the whims of hosts, which claim, stop, crash and sleep.
 
-use pelton_core::codec::{self, SystemEntry};
 use pelton_core::dead_letter::Content;
 use pelton_core::id::{ShardKey, StreamIndex, TaskId};
 use pelton_core::policy::OutOfRange;
@@ -11,12 +10,16 @@ use crate::kinesis::{Kinesis, Meant, Put};
 use crate::producer;
 use crate::rng::Rng;
 use crate::shape::Shape;
+use crate::store::Store;
 use crate::trace::trace;
 use crate::upstream::Sent;
 use crate::world::{ARRIVAL_OFF_MS_MAX, Action, World};
 
 /// How many aggregates producers may still send again.
 const AGGREGATES_KEPT: usize = 8;
+
+/// What stood among dead letters is remembered up to here.
+const LETTERS_SEEN_MAX: usize = 60;
 
 impl World {
     /// Puts a few records.
@@ -107,22 +110,22 @@ impl World {
         }
     }
 
-    /// Asks a task for one of its dead letters to be folded after all or forgotten; or for one that it had once.
-    fn redrive(&mut self, host: usize, task: TaskId) {
-        let Some(who) = self.hosts[host].tasks.get(&task).map(|instance| instance.who) else { return };
-        let letters = self.hosts[host].stores.get(&task).into_iter().flat_map(|store| &store.state);
-        let letters = letters.filter_map(|(key, value)| match codec::decode_system(key, value.clone()) {
-            Ok(SystemEntry::DeadLetter(number, _, letter)) => Some((task, number, *letter)),
-            _ => None,
-        });
-        let mut letters: Vec<_> = letters.collect();
-        letters.extend(self.letters_seen.iter().filter(|(of, ..)| *of == task).cloned());
+    /// Asks a task of a host for one of its dead letters to be folded after all or forgotten; or for one that it had once.
+    fn redrive(&mut self, host: usize) {
+        let of_task = |(task, store): (&TaskId, &Store)| {
+            store.letters().map(|(number, letter)| (*task, number, letter)).collect()
+        };
+        let stand: Vec<_> = self.hosts[host].stores.iter().flat_map::<Vec<_>, _>(of_task).collect();
+        let new: Vec<_> = stand.iter().filter(|one| !self.letters_seen.contains(one)).cloned().collect();
+        self.letters_seen.extend(new);
+        self.letters_seen.drain(..self.letters_seen.len().saturating_sub(LETTERS_SEEN_MAX));
+        // What is there now, or as it was seen at any time.
+        let letters = if self.rng.chance(5_000) { &stand } else { &self.letters_seen };
         if letters.is_empty() {
             return;
         }
-        let (_, number, letter) = letters[self.rng.below(letters.len() as u64) as usize].clone();
-        self.letters_seen.push((task, number, letter.clone()));
-        self.letters_seen.truncate(20);
+        let (task, number, letter) = letters[self.rng.below(letters.len() as u64) as usize].clone();
+        let Some(who) = self.hosts[host].tasks.get(&task).map(|instance| instance.who) else { return };
         // A gap can only be forgotten.
         let forgets = if matches!(letter.content, Content::Gap { .. }) { 5_000 } else { 1_500 };
         if self.rng.chance(forgets) {
@@ -194,9 +197,11 @@ impl World {
             return;
         }
         let task = TaskId(self.rng.below(u64::from(self.shape.tasks)) as u16);
-        match self.rng.below(15) {
-            10 | 11 => self.redrive(host, task),
-            12 | 14 => self.deploy(),
+        if self.rng.chance(5_000) {
+            self.redrive(host);
+        }
+        match self.rng.below(14) {
+            10 | 11 => self.deploy(),
             0..=3 => self.start_task(host, task),
             5 if self.faults.crash > 0 => self.crash(host),
             6 | 7 if self.faults.crash > 0 => {
@@ -213,7 +218,7 @@ impl World {
                     self.step(who, Event::Stop);
                 }
             }
-            13 => self.hosts[host].clock_off_ms = self.some_clock(),
+            12 => self.hosts[host].clock_off_ms = self.some_clock(),
             // Whatever nobody runs is taken.
             _ => {
                 let runs = |task: &TaskId| self.hosts.iter().any(|host| host.tasks.contains_key(task));

@@ -169,8 +169,8 @@ impl Intake {
     pub fn offer(&mut self, mut run: Run) -> Admission {
         // A reader gives only what was wanted. That may have been before a rewind, which forgot the shard, or the letter without which
         // the reader would not have gone on.
-        let is_wanted = |progress: &&mut Progress| progress.wanted || wrong(Mutant::UnwantedTaken);
-        let Some(progress) = self.shards.get_mut(&run.shard).filter(is_wanted) else { return Admission::Known };
+        let wanted = self.shards.get_mut(&run.shard).filter(|progress| progress.wanted);
+        let Some(progress) = wanted else { return Admission::Known };
         if run.after > progress.taken && !wrong(Mutant::HoleTaken) {
             progress.wanted = true;
             return Admission::Hole(progress.want(&run.shard));

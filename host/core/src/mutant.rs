@@ -61,8 +61,6 @@ mutants! {
     ChildForgetsBound = "child-forgets-bound",
     /// What is taken and not folded yet counts for nothing where a shard is wanted.
     WantForgetsTaken = "want-forgets-taken",
-    /// What a reader gives that was asked before a rewind is taken after it.
-    UnwantedTaken = "unwanted-taken",
     /// A letter that was asked to be forgotten goes though its gap has grown since.
     GrownGapForgotten = "grown-gap-forgotten",
     /// A commit's positions are those of the mailbox.

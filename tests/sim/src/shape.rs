@@ -172,7 +172,10 @@ impl Shape {
             sleep_ms: 500_000,
             traffic_ms: rng.between(300_000, 1_000_000),
             put_every_ms: rng.between(2_000, 8_000),
-            reshard_every_ms: rng.between(60_000, 400_000),
+            reshard_every_ms: match rng.chance(3_000) {
+                true => rng.between(10_000, 60_000),
+                false => rng.between(60_000, 400_000),
+            },
             whim_every_ms: rng.between(20_000, 100_000),
             positions_age_max_ms: rng.between(10_000, 40_000),
             upstream: 0,
@@ -180,8 +183,8 @@ impl Shape {
             ..self
         };
         match rng.below(10) {
-            0..4 => shape.sluggish(rng),
-            4 => shape.restless(rng),
+            0..3 => shape.sluggish(rng),
+            3..5 => shape.restless(rng),
             _ => shape,
         }
     }
@@ -192,7 +195,8 @@ impl Shape {
             hosts: 3,
             tasks: rng.between(5, 8) as u32,
             retention_ms: Some(rng.between(120_000, 240_000)),
-            traffic_ms: rng.between(500_000, 900_000),
+            traffic_ms: rng.between(400_000, 800_000),
+            put_every_ms: rng.between(3_000, 12_000),
             reshard_every_ms: rng.between(10_000, 30_000),
             on_gap: OnGap::Continue,
             letters_max: u64::MAX,

@@ -56,9 +56,14 @@ impl Intake {
         let reads = self.rules.reads;
         // One that is listed without a parent came of none, whatever its id.
         let came_of_some = move |key: &ShardKey| map.get(key).is_none_or(|shard| !shard.parents.is_empty());
-        let known = self.shards.iter().filter(|(_, progress)| progress.passed.range != UNKNOWN_RANGE);
-        let known = known.filter(move |(key, _)| came_of_some(key));
-        let begun: Vec<_> = known.map(|(key, progress)| (key.clone(), progress.passed.range)).collect();
+        // One that no listing showed when the task came to it may have been listed since.
+        let range = |key: &ShardKey, progress: &Progress| match progress.passed.range {
+            UNKNOWN_RANGE => map.get(key).map(|shard| shard.range),
+            range => Some(range),
+        };
+        let came_of_some = self.shards.iter().filter(move |(key, _)| came_of_some(key));
+        let begun = came_of_some.filter_map(|(key, progress)| Some((key.clone(), range(key, progress)?)));
+        let begun: Vec<_> = begun.collect();
         map.touching(reads).filter(|(key, _)| !self.shards.contains_key(*key)).filter_map(move |(key, shard)| {
             let shared = shard.range.common(&reads)?;
             let outlives = |(begun, range): &(ShardKey, HashRange)| {

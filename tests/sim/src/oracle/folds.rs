@@ -75,7 +75,7 @@ impl Oracle {
             if let Content::Gap { shard, from, to } = &letter.content {
                 let (shard, from, to) = (shard.clone(), *from, *to);
                 let known = self.tasks[usize::from(task.0)].letters.contains_key(&number);
-                let told = !known && shown(&shard) && self.is_passed_by(task, &shard, kinesis);
+                let told = !known && shown(&shard) && self.is_passed_by(task, &shard, kinesis, shown);
                 ensure!(7, !told, "a gap is told once, with what came of its shard: {shard} from {from}");
                 self.tasks[usize::from(task.0)].gaps.push(letter.content);
                 if to == Position::ShardEnd {

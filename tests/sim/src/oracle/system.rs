@@ -350,11 +350,21 @@ impl Oracle {
         gone && kinesis.shard(shard).forgotten && !history.positions.contains_key(shard)
     }
 
-    /// Whether a shard that was never begun went with one that a dead letter says is gone and that is passed.
-    pub(super) fn is_passed_by(&self, task: TaskId, shard: &ShardKey, kinesis: &Kinesis) -> bool {
+    /// Whether a shard that was never begun went with one that a dead letter says is gone and that is passed, as far as a host can
+    /// know: by the range that the task keeps of that one, or that a listing showed the host.
+    pub(super) fn is_passed_by(
+        &self,
+        task: TaskId,
+        shard: &ShardKey,
+        kinesis: &Kinesis,
+        shown: &dyn Fn(&ShardKey) -> bool,
+    ) -> bool {
         let history = &self.tasks[usize::from(task.0)];
-        let is_over =
-            |of: &ShardKey| history.positions.get(of).is_some_and(|entry| entry.position == Position::ShardEnd);
+        let has_range = |entry: &PositionEntry| entry.range.start.0 != u128::MAX;
+        let is_over = |of: &ShardKey| {
+            let entry = history.positions.get(of);
+            entry.is_some_and(|entry| entry.position == Position::ShardEnd && (has_range(entry) || shown(of)))
+        };
         let with = |gap: &Content| match gap {
             Content::Gap { shard: of, from, .. } => from.is_start() && is_over(of) && kinesis.descends(of, shard),
             Content::Record(..) | Content::Timer(_) => false,

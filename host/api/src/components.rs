@@ -38,12 +38,12 @@ pub struct Shelf {
 }
 
 impl Shelf {
-    /// Compiles a component, off the threads that serve requests.
+    /// Has a component compiled, where it is not, and checks it, off the threads that serve requests.
     async fn check(&self, bytes: Bytes) -> Result<ComponentReport, Refusal> {
         let guests = self.guests.clone();
         match tokio::task::spawn_blocking(move || guests.check(&bytes)).await {
             Ok(Ok(report)) => Ok(report),
-            Ok(Err(error)) => Err(Refusal::new(Kind::InvalidComponent, error.to_string())),
+            Ok(Err(error)) => Err(Refusal::new(Kind::of_component(&error), error.to_string())),
             Err(error) => Err(Refusal::new(Kind::Internal, format!("checking the component failed: {error}"))),
         }
     }

@@ -30,7 +30,7 @@ impl From<DeployError> for Refusal {
         let kind = match error {
             DeployError::Port(error) => return error.into(),
             DeployError::NoComponent(_) => Kind::UnknownComponent,
-            DeployError::Component(..) => Kind::InvalidComponent,
+            DeployError::Component(_, ref error) => Kind::of_component(error),
             DeployError::Init { .. } => Kind::InvalidDeployment,
             DeployError::NoDeployment(_) => Kind::UnknownDeployment,
             DeployError::NotBrought(_) => Kind::ServiceUnavailable,

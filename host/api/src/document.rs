@@ -125,9 +125,9 @@ problems! {
     /// Of listing components.
     ShelfProblems: ServiceUnavailable;
     /// Of operations on a component.
-    ComponentProblems: UnknownComponent InvalidComponent ServiceUnavailable;
+    ComponentProblems: UnknownComponent InvalidComponent NotReady ServiceUnavailable;
     /// Of keeping a component.
-    PushProblems: InvalidBody BodyTooLarge UnsupportedMediaType InvalidComponent ServiceUnavailable;
+    PushProblems: InvalidBody BodyTooLarge UnsupportedMediaType InvalidComponent NotReady ServiceUnavailable;
 }
 
 /// Of the probe for readiness, which bears no token.

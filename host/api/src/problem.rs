@@ -6,6 +6,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use pelton_engine::ports::PortError;
 use pelton_engine::status::StateReadError;
+use pelton_engine::{CompileError, ComponentError};
 
 use crate::model::problem::Problem;
 
@@ -100,6 +101,29 @@ impl Kind {
                 (StatusCode::SERVICE_UNAVAILABLE, "service-unavailable", "A service does not answer")
             }
             Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "internal", "The host failed"),
+        }
+    }
+
+    /// The kind of what a component came to.
+    pub fn of_component(error: &ComponentError) -> Self {
+        match error {
+            ComponentError::Uncompiled(CompileError::Busy) => Self::NotReady,
+            ComponentError::Uncompiled(CompileError::NoCompiler(_)) => Self::Internal,
+            ComponentError::Uncompiled(
+                CompileError::Invalid(_)
+                | CompileError::Time(_)
+                | CompileError::CpuTime(_)
+                | CompileError::Memory(_)
+                | CompileError::Code(_)
+                | CompileError::Crashed(_),
+            )
+            | ComponentError::NotWasm(_)
+            | ComponentError::CoreModule
+            | ComponentError::NoProcessor(_)
+            | ComponentError::UnknownImport(_)
+            | ComponentError::NotGranted(_)
+            | ComponentError::NoTimerHandler
+            | ComponentError::Unusable(_) => Self::InvalidComponent,
         }
     }
 

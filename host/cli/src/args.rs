@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::check::CheckArgs;
+use crate::commands::compile_component::CompileComponentArgs;
 use crate::commands::component::ComponentArgs;
 use crate::commands::dead_letters::DeadLettersArgs;
 use crate::commands::deploy::{DeployArgs, DeploymentsArgs, PromoteArgs, RollbackArgs};
@@ -41,6 +42,9 @@ pub enum Command {
     Run(RunArgs),
     /// Check that a component can run as a task.
     Check(CheckArgs),
+    /// Compile a component from stdin to stdout, within limits.
+    #[command(hide = true)]
+    CompileComponent(CompileComponentArgs),
     /// Put records into a stream.
     Put(PutArgs),
     /// Show the jobs, tasks and shards of a running host.

@@ -8,6 +8,7 @@ use anyhow::{Context as _, bail};
 use clap::Args;
 use pelton_api::model::page::Page;
 use pelton_api::{Problem, Token};
+use pelton_engine::guest::limits::{COMPILE_S_MAX, COMPILE_WAIT_S_MAX};
 use reqwest::{Method, StatusCode, Url};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -18,6 +19,8 @@ use crate::exit::usage;
 
 /// Longest that an answer may take; checking a large component takes a while.
 const ANSWER_LIMIT: Duration = Duration::from_secs(120);
+
+const _: () = assert!(COMPILE_WAIT_S_MAX + COMPILE_S_MAX < ANSWER_LIMIT.as_secs());
 
 /// Items of a page that is asked for: few enough that an answer comes soon.
 const PAGE_ITEMS: usize = 200;

@@ -1,5 +1,7 @@
 //! How a command ends, and what its process says by it.
 
+use pelton_engine::guest::ChildFault;
+
 use crate::config::ConfigErrors;
 
 /// Exit code of what failed.
@@ -35,13 +37,19 @@ pub fn usage(text: impl Into<String>) -> anyhow::Error {
 
 /// The exit code of an error.
 pub fn code(error: &anyhow::Error) -> u8 {
+    if let Some(fault) = error.downcast_ref::<ChildFault>() {
+        return fault.exit_code();
+    }
     if error.is::<Usage>() || error.is::<ConfigErrors>() { USAGE } else { FAILED }
 }
 
-/// What is said of an error. Those of a configuration bring their own places.
+/// What is said of an error. Those of a configuration bring their own places, and a host tells those of its children itself.
 pub fn message(error: &anyhow::Error) -> String {
-    match error.downcast_ref::<ConfigErrors>() {
-        Some(errors) => errors.to_string(),
-        None => format!("error: {error:#}"),
+    if let Some(errors) = error.downcast_ref::<ConfigErrors>() {
+        return errors.to_string();
     }
+    if let Some(fault) = error.downcast_ref::<ChildFault>() {
+        return fault.to_string();
+    }
+    format!("error: {error:#}")
 }

@@ -25,6 +25,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use crate::commands::compile_component::compiler;
 use crate::config::{Config, JobConfig};
 use crate::exit::usage;
 use crate::lock::DataLock;
@@ -82,7 +83,7 @@ impl Running {
         let connections = pelton_aws::connect(&config.aws.settings).await;
         let table = DynamoTable::open(connections.dynamodb.clone(), &config.aws.table).await?;
         let instances = tasks.saturating_mul(INSTANCES_PER_TASK).saturating_add(INSTANCES_TRIED).min(INSTANCES_MAX);
-        let guests = GuestRuntime::new(&config.host.data_dir.join("compiled"), instances)?;
+        let guests = GuestRuntime::new(&config.host.data_dir.join("compiled"), instances, compiler()?)?;
         let threads = std::thread::available_parallelism().map_or(1, NonZero::get);
         let host = Host::new(threads, config.host.data_dir.clone()).context("starting the guest threads")?;
         let id = HostId(pelton_engine::random()?);

@@ -23,9 +23,10 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use clap::Parser as _;
+use tokio::runtime::Builder;
 use tracing_subscriber::EnvFilter;
 
-use args::Cli;
+use args::{Cli, Command};
 use exit::Outcome;
 use pelton_cli::config;
 
@@ -53,7 +54,10 @@ fn main() -> ExitCode {
 
 fn run(cli: Cli, began: Instant) -> anyhow::Result<Outcome> {
     log(cli.log.as_deref())?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    // A compiler has limits, to which each thread would count.
+    let is_compiler = matches!(cli.command, Command::CompileComponent(_));
+    let mut runtime = if is_compiler { Builder::new_current_thread() } else { Builder::new_multi_thread() };
+    let runtime = runtime.enable_all().build()?;
     let outcome = runtime.block_on(commands::run(cli, began));
     // Reads of stdin cannot be called off; nobody waits for them.
     runtime.shutdown_background();

@@ -5,9 +5,9 @@
 //!
 //! ```no_run
 //! # async fn example(spec: pelton_engine::JobSpec, ports: pelton_engine::Ports, wasm: Vec<u8>) -> Result<(), Box<dyn std::error::Error>> {
-//! use pelton_engine::{GuestRuntime, Host};
+//! use pelton_engine::{Compiler, GuestRuntime, Host};
 //!
-//! let guests = GuestRuntime::new("cache".as_ref(), 512)?;
+//! let guests = GuestRuntime::new("cache".as_ref(), 512, Compiler::Here)?;
 //! println!("{}", guests.check(&wasm)?.digest);
 //! let host = Host::new(2, "data".into())?;
 //! let job = host.start_job(spec, ports, guests).await?;
@@ -49,7 +49,8 @@ pub mod store;
 pub use deploy::{Audience, DeployError, RolloutStatus};
 pub use events::EventLog;
 pub use guest::{
-    ComponentError, ComponentReport, Grants, GuestLimits, GuestRuntime, HttpHost, Program, RuntimeError, digest_of,
+    CompileError, Compiler, ComponentError, ComponentReport, Grants, GuestLimits, GuestRuntime, HttpHost, Program,
+    RuntimeError, digest_of,
 };
 pub use host::Host;
 pub use job::{Job, Ports, random};

@@ -13,7 +13,7 @@ use pelton_core::sequence::SequenceNumber;
 use pelton_core::slice::TaskCount;
 use pelton_engine::guest::{CallEffects, Granted, Guest, GuestFault, GuestLog, Identity, Invocation, View};
 use pelton_engine::store::LocalStore;
-use pelton_engine::{Grants, GuestLimits, GuestRuntime, Program, digest_of};
+use pelton_engine::{Compiler, Grants, GuestLimits, GuestRuntime, Program, digest_of};
 use tempfile::TempDir;
 
 use crate::process::component;
@@ -38,7 +38,8 @@ impl Instance {
     pub fn of(name: &str, limits: GuestLimits) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let bytes = std::fs::read(component(name)?)?;
-        let program = GuestRuntime::new(&folder.path().join("compiled"), 4)?.load(digest_of(&bytes), &bytes)?;
+        let guests = GuestRuntime::new(&folder.path().join("compiled"), 4, Compiler::Here)?;
+        let program = guests.load(digest_of(&bytes), &bytes)?;
         let store = open(folder.path())?;
         let tasks = TaskCount::new(1).expect("one task is a number of tasks");
         let identity = Identity {

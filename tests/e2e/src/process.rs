@@ -96,6 +96,27 @@ impl Process {
         Ok(())
     }
 
+    /// Kills the processes that it started, and says how many those were. Linux only.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn kill_children(&self) -> Result<usize> {
+        let mut killed = 0;
+        for entry in std::fs::read_dir("/proc")? {
+            let folder = entry?.path();
+            // What is no process, or has ended meanwhile, has none.
+            let Ok(stat) = std::fs::read_to_string(folder.join("stat")) else { continue };
+            // The name, in brackets, may hold anything; its state and its parent follow.
+            let mut fields = stat.rsplit_once(") ").map_or("", |(_, fields)| fields).split(' ');
+            let runs = fields.next() != Some("Z");
+            if runs && fields.next().and_then(|parent| parent.parse().ok()) == Some(self.child.id()) {
+                let id = folder.file_name().context("a process has a number")?;
+                killed += usize::from(Command::new("kill").arg("-KILL").arg(id).status()?.success());
+            }
+        }
+        Ok(killed)
+    }
+
     /// Whether it ended, and how.
     ///
     /// # Errors

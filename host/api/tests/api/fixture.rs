@@ -11,7 +11,7 @@ use bytes::Bytes;
 use pelton_api::{Access, Context, HostInfo, Problem, Shelf, router};
 use pelton_core::id::Digest;
 use pelton_engine::ports::{ComponentStore, PortError};
-use pelton_engine::{EventLog, GuestRuntime};
+use pelton_engine::{Compiler, EventLog, GuestRuntime};
 use tower::ServiceExt as _;
 
 /// Components in memory.
@@ -50,9 +50,18 @@ impl Api {
 
     /// The same, with an event log of its own.
     pub fn with_events(access: Access, jobs: &[&str], events: EventLog) -> Self {
+        Self::with(access, jobs, events, Compiler::Here)
+    }
+
+    /// The same, with a compiler of its own.
+    pub fn with_compiler(compiler: Compiler) -> Self {
+        Self::with(Access::loopback(), &[], EventLog::default(), compiler)
+    }
+
+    fn with(access: Access, jobs: &[&str], events: EventLog, compiler: Compiler) -> Self {
         let cache = tempfile::tempdir().unwrap();
         let kept = Arc::new(Kept::default());
-        let shelf = Shelf { store: kept.clone(), guests: GuestRuntime::new(cache.path(), 1).unwrap() };
+        let shelf = Shelf { store: kept.clone(), guests: GuestRuntime::new(cache.path(), 1, compiler).unwrap() };
         let jobs = jobs.iter().map(|job| (*job).to_owned()).collect();
         let host = HostInfo { name: "a".into(), id: "0".into(), version: "0", jobs };
         let events = Arc::new(events);

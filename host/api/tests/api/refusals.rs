@@ -1,10 +1,13 @@
 //! Whatever is wrong with a request is told as a problem, whoever noticed it.
 
+use std::ffi::OsString;
 use std::io::{Read as _, Write as _};
 
 use axum::body::Body;
 use axum::http::{Request, header};
 use pelton_api::{Access, Token};
+use pelton_engine::Compiler;
+use pelton_engine::guest::{ChildCompiler, CompileLimits};
 
 use crate::fixture::Api;
 
@@ -54,6 +57,21 @@ async fn a_wrong_component_is_refused_and_not_kept() {
     let large = vec![0; 64 * 1024 * 1024 + 1];
     api.refuses("PUT /v1/components", &large, (413, "body-too-large", "67108864 bytes")).await;
     assert!(api.kept.0.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_component_whose_compiler_does_not_return_is_refused_and_not_kept() {
+    for (script, answer) in [
+        ("kill -KILL $$", (422, "invalid-component", "crashed the compiler (signal: 9 (SIGKILL))")),
+        ("exit 4", (422, "invalid-component", "needs more than 2048 MiB of memory")),
+        ("exit 1", (500, "internal", "no compiler could be run")),
+    ] {
+        let args = ["-c", script].map(OsString::from).to_vec();
+        let compiler = ChildCompiler::new("/bin/sh", args, CompileLimits::default());
+        let api = Api::with_compiler(Compiler::Child(compiler));
+        api.refuses("PUT /v1/components", b"\0asm\x0d\0\x01\0", answer).await;
+        assert!(api.kept.0.lock().unwrap().is_empty());
+    }
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! The commands, each with its arguments.
 
 pub mod check;
+pub mod compile_component;
 pub mod component;
 pub mod dead_letters;
 pub mod deploy;
@@ -30,6 +31,7 @@ pub async fn run(cli: Cli, began: Instant) -> anyhow::Result<Outcome> {
         Command::Dev(args) => dev::run(args, json, began).await,
         Command::Run(args) => run::run(args, began).await,
         Command::Check(args) => check::run(&args, json),
+        Command::CompileComponent(args) => compile_component::run(&args),
         Command::Put(args) => put::run(args, json).await,
         Command::Status(args) => status::run(&args, json).await,
         Command::State(args) => state::run(args, json).await,

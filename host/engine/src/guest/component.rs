@@ -2,8 +2,11 @@
 
 use std::collections::BTreeSet;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use pelton_core::id::Digest;
 use sha2::{Digest as _, Sha256};
@@ -11,8 +14,10 @@ use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{Component, InstancePre};
 
 use super::bindings::{flat, list, timed};
+use super::compiler::CompileError;
 use super::grants::Grants;
 use super::instance::HostState;
+use super::limits::COMPILE_WAIT_S_MAX;
 use super::outbound::HANDLER;
 use super::runtime::GuestRuntime;
 use super::sockets::INTERFACES;
@@ -55,9 +60,21 @@ pub enum ComponentError {
     /// It could set timers that nothing would fire.
     #[error("the component imports {TIMERS} and does not export {TIMER_HANDLER}, which its timers would be fired at")]
     NoTimerHandler,
-    /// It has the right names but not the right types, or does not compile.
+    /// It may be one, and there is no code of it.
+    #[error(transparent)]
+    Uncompiled(CompileError),
+    /// It has the right names but not the right types.
     #[error("the component cannot be used: {0}")]
     Unusable(String),
+}
+
+impl From<CompileError> for ComponentError {
+    fn from(error: CompileError) -> Self {
+        match error {
+            CompileError::Invalid(why) => Self::NotWasm(why),
+            error => Self::Uncompiled(error),
+        }
+    }
 }
 
 /// What there is in place of an interface that nobody is given.
@@ -122,13 +139,14 @@ pub fn digest_of(bytes: &[u8]) -> Digest {
 }
 
 impl GuestRuntime {
-    /// Says what a component is like, having made sure that it can run as a task.
+    /// Says what a component is like, having made sure that it can run as a task. Its compiled code is kept, so that who loads it
+    /// finds it. Fails where others are compiled for too long meanwhile.
     ///
     /// # Errors
-    /// When it cannot.
+    /// When it cannot run, or could not be compiled.
     pub fn check(self: &Arc<Self>, bytes: &[u8]) -> Result<ComponentReport, ComponentError> {
-        let component = self.compile(bytes)?;
-        let program = self.link(digest_of(bytes), &component)?;
+        let patience = Duration::from_secs(COMPILE_WAIT_S_MAX);
+        let (component, program) = self.ready(digest_of(bytes), bytes, Some(patience))?;
         let kind = component.component_type();
         Ok(ComponentReport {
             digest: program.digest,
@@ -142,35 +160,34 @@ impl GuestRuntime {
         })
     }
 
-    /// Makes a component ready, from the compiled code kept of it where there is any.
+    /// Makes a component ready, however long others are compiled before it.
     ///
     /// # Errors
-    /// When it cannot run as a task.
+    /// When it cannot run as a task, or could not be compiled.
     pub fn load(self: &Arc<Self>, digest: Digest, bytes: &[u8]) -> Result<Arc<Program>, ComponentError> {
-        let file = self.cache_file(digest);
-        let component = match self.load_compiled(&file) {
-            Some(component) => component,
-            None => {
-                let component = self.compile(bytes)?;
-                if let Err(error) = keep_compiled(&component, &file) {
-                    tracing::warn!("keeping compiled code in {}: {error}", file.display());
-                }
-                component
-            }
-        };
-        Ok(Arc::new(self.link(digest, &component)?))
+        self.ready(digest, bytes, None).map(|(_, program)| Arc::new(program))
     }
 
-    fn compile(&self, bytes: &[u8]) -> Result<Component, ComponentError> {
-        match bytes {
-            [0, b'a', b's', b'm', 1, 0, 0, 0, ..] => return Err(ComponentError::CoreModule),
-            [0, b'a', b's', b'm', 0x0d, 0, 1, 0, ..] => {}
-            _ => {
-                let detail = format!("{} bytes that do not begin as one", bytes.len());
-                return Err(ComponentError::NotWasm(detail));
-            }
+    /// A component from the compiled code kept of it, where there is any; else it is compiled, and its code kept if it can run.
+    fn ready(
+        self: &Arc<Self>,
+        digest: Digest,
+        bytes: &[u8],
+        patience: Option<Duration>,
+    ) -> Result<(Component, Program), ComponentError> {
+        let file = self.cache_file(digest);
+        if let Some(component) = self.load_compiled(&file) {
+            let program = self.link(digest, &component)?;
+            return Ok((component, program));
         }
-        Component::from_binary(&self.engine, bytes).map_err(|error| ComponentError::NotWasm(format!("{error:#}")))
+        begins_as_component(bytes)?;
+        let code = self.compiler.compile(&self.engine, bytes, patience)?;
+        let component = self.deserialize(&code).map_err(unusable)?;
+        let program = self.link(digest, &component)?;
+        if let Err(error) = keep_compiled(&code, &file) {
+            tracing::warn!("keeping compiled code in {}: {error}", file.display());
+        }
+        Ok((component, program))
     }
 
     fn link(self: &Arc<Self>, digest: Digest, component: &Component) -> Result<Program, ComponentError> {
@@ -191,7 +208,6 @@ impl GuestRuntime {
                 return Err(ComponentError::UnknownImport(name.to_owned()));
             }
         }
-        let unusable = |error: wasmtime::Error| ComponentError::Unusable(format!("{error:#}"));
         let linked = self.linker.instantiate_pre(component);
         let is_batch = |(name, _): (&str, _)| name == KEYVALUE_BATCH;
         let instance = match linked {
@@ -267,7 +283,7 @@ impl GuestRuntime {
         self.cache_dir.join(format!("{digest}-{:016x}.cwasm", engine.finish()))
     }
 
-    /// Loads what [`keep_compiled`] wrote: a SHA-256 of the code, then the code.
+    /// Loads what [`keep_compiled`] wrote.
     fn load_compiled(&self, file: &Path) -> Option<Component> {
         let bytes = std::fs::read(file).ok()?;
         let (sum, code) = bytes.split_at_checked(32)?;
@@ -275,19 +291,48 @@ impl GuestRuntime {
             tracing::warn!("{} is damaged; the component is compiled again", file.display());
             return None;
         }
-        // SAFETY: the folder is this user's alone, only `keep_compiled` writes to it, and the checksum says that what it
-        // wrote is whole. Bytes from elsewhere never reach this.
+        self.deserialize(code).ok()
+    }
+
+    /// Has compiled code at hand: what was just compiled, or read by [`Self::load_compiled`].
+    fn deserialize(&self, code: &[u8]) -> wasmtime::Result<Component> {
+        // SAFETY: the code is wasmtime's own. It was made by this process, or by a child that runs the same binary and does nothing
+        // but compile, and came through a pipe between the two; or it was kept since, in a folder that is this user's alone and that
+        // only `keep_compiled` writes to, and its checksum says that it is whole. Bytes that somebody sends never reach this, but
+        // for what wasmtime makes of them: a fault of the compiler's by which a component has it write other code than its own
+        // would be as bad here as one in this process.
         #[allow(unsafe_code)]
-        let component = unsafe { Component::deserialize(&self.engine, code) };
-        component.ok()
+        unsafe {
+            Component::deserialize(&self.engine, code)
+        }
     }
 }
 
-fn keep_compiled(component: &Component, file: &Path) -> std::io::Result<()> {
-    let code = component.serialize().map_err(|error| std::io::Error::other(format!("{error:#}")))?;
-    let mut bytes = Sha256::digest(&code).to_vec();
-    bytes.extend_from_slice(&code);
-    let unfinished = file.with_extension(format!("unfinished-{}", std::process::id()));
-    std::fs::write(&unfinished, bytes)?;
+fn unusable(error: wasmtime::Error) -> ComponentError {
+    ComponentError::Unusable(format!("{error:#}"))
+}
+
+/// What is no component by its first bytes need not be compiled to be refused.
+fn begins_as_component(bytes: &[u8]) -> Result<(), ComponentError> {
+    match bytes {
+        [0, b'a', b's', b'm', 1, 0, 0, 0, ..] => Err(ComponentError::CoreModule),
+        [0, b'a', b's', b'm', 0x0d, 0, 1, 0, ..] => Ok(()),
+        _ => Err(ComponentError::NotWasm(format!("{} bytes that do not begin as one", bytes.len()))),
+    }
+}
+
+/// Keeps compiled code: its SHA-256, then itself.
+fn keep_compiled(code: &[u8], file: &Path) -> std::io::Result<()> {
+    /// Two threads may keep code of the same component.
+    static KEPT: AtomicU64 = AtomicU64::new(0);
+    let nth = KEPT.fetch_add(1, Ordering::Relaxed);
+    let unfinished = file.with_extension(format!("unfinished-{}-{nth}", std::process::id()));
+    let mut to = std::fs::File::create(&unfinished)?;
+    to.write_all(&Sha256::digest(code))?;
+    to.write_all(code)?;
     std::fs::rename(unfinished, file)
 }
+
+#[cfg(test)]
+#[path = "component_tests.rs"]
+mod tests;

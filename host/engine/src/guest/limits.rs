@@ -62,8 +62,23 @@ pub const HTTP_FIELDS_BYTES_MAX: usize = 16 * 1024;
 pub const HTTP_CHUNK_BYTES: usize = 16 * 1024;
 /// The engine's epoch moves on this often; deadlines are counted in it.
 pub const EPOCH_MS: u64 = 5;
+/// Memory that compiling a component may take. Python's, of 18 MB, takes 0.6 GiB.
+pub const COMPILE_MEMORY_BYTES_MAX: u64 = 2 * 1024 * 1024 * 1024;
+/// Seconds that compiling a component may take of all cores together. Python's takes one for each megabyte.
+pub const COMPILE_CPU_S_MAX: u64 = 120;
+/// Seconds that compiling a component may take by the clock.
+pub const COMPILE_S_MAX: u64 = 100;
+/// Seconds that a component which somebody sent waits until it is compiled.
+pub const COMPILE_WAIT_S_MAX: u64 = 10;
+/// Compiled code of a component. Twice its own bytes are usual, of which the API takes 64 MiB.
+pub const CODE_BYTES_MAX: usize = 512 * 1024 * 1024;
+/// Components compiled at a time.
+pub const COMPILING_MAX: usize = 2;
+/// Threads that compile a component. Each has memory of its own, so that more of them would need more of it.
+pub const COMPILE_THREADS_MAX: usize = 8;
 
 const _: () = assert!(BATCH_WRITE_BYTES_MAX + BATCH_OUTPUT_BYTES_MAX + SEAL_BYTES < COMMIT_BYTES_MAX);
+const _: () = assert!((CODE_BYTES_MAX as u64) < COMPILE_MEMORY_BYTES_MAX);
 
 /// What a deployment allows each instance of its component.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -20,11 +20,14 @@ mod waiting;
 mod wasi;
 
 mod arena;
+mod compiler;
 mod component;
 mod instance;
 mod runtime;
 mod twin;
 
+pub use compiler::child::{self, ChildFault, ChildLimits};
+pub use compiler::{ChildCompiler, CompileError, CompileLimits, Compiler};
 pub use component::{ComponentError, ComponentReport, Program, digest_of};
 pub use grants::{Granted, Grants, HttpHost};
 pub use instance::{CallEffects, FailureKind, Guest, GuestFault, Identity, Invocation, Unborn, View};

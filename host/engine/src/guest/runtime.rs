@@ -1,4 +1,5 @@
-//! The wasm engine of a process: one compiler and one pool of instances for all jobs.
+//! The wasm engine of a process: one pool of instances for all jobs.
+//! The engine of a compiler differs from it in nothing that compiled code depends on.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -8,6 +9,7 @@ use std::time::Duration;
 use wasmtime::component::Linker;
 use wasmtime::{Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
 
+use super::compiler::Compiler;
 use super::instance::HostState;
 use super::limits::{CORE_PARTS_MAX, EPOCH_MS, MEMORY_BYTES_MAX, TABLE_ELEMENTS_MAX};
 use super::{bindings, keyvalue_draft2, outbound, sockets, waiting, wasi};
@@ -23,6 +25,7 @@ pub struct GuestRuntime {
     /// For guests whose `wasi:keyvalue/batch@0.2.0-draft2` is the older of the two there are.
     pub(super) older_linker: Linker<HostState>,
     pub(super) cache_dir: PathBuf,
+    pub(super) compiler: Compiler,
     stopping: Arc<AtomicBool>,
 }
 
@@ -38,15 +41,16 @@ impl RuntimeError {
 }
 
 impl GuestRuntime {
-    /// An engine with room for so many instances at a time; compiled code is kept in a folder that only this user reads.
+    /// An engine with room for so many instances at a time; compiled code is kept in a folder that only this user reads, and made
+    /// by a compiler.
     ///
     /// # Errors
     /// When the folder cannot be made, or the system has not the address space.
-    pub fn new(cache_dir: &Path, instances_max: u32) -> Result<Arc<Self>, RuntimeError> {
+    pub fn new(cache_dir: &Path, instances_max: u32, compiler: Compiler) -> Result<Arc<Self>, RuntimeError> {
         make_private(cache_dir).map_err(|error| {
             RuntimeError(format!("making the folder for compiled components {}: {error}", cache_dir.display()))
         })?;
-        let engine = Engine::new(&config(instances_max)).map_err(RuntimeError::of)?;
+        let engine = Engine::new(&config(pool(instances_max))).map_err(RuntimeError::of)?;
         let mut linker = Linker::new(&engine);
         wasi::link(&mut linker).map_err(RuntimeError::of)?;
         outbound::link(&mut linker).map_err(RuntimeError::of)?;
@@ -62,7 +66,7 @@ impl GuestRuntime {
         keyvalue_draft2::link_older(&mut older_linker).map_err(RuntimeError::of)?;
         let stopping = Arc::new(AtomicBool::new(false));
         tick(engine.clone(), stopping.clone()).map_err(RuntimeError::of)?;
-        Ok(Arc::new(Self { engine, linker, older_linker, cache_dir: cache_dir.into(), stopping }))
+        Ok(Arc::new(Self { engine, linker, older_linker, cache_dir: cache_dir.into(), compiler, stopping }))
     }
 }
 
@@ -72,7 +76,12 @@ impl Drop for GuestRuntime {
     }
 }
 
-fn config(instances_max: u32) -> Config {
+/// An engine that only compiles: what it makes of a component, that of any [`GuestRuntime`] can run.
+pub(super) fn compiling_engine() -> wasmtime::Result<Engine> {
+    Engine::new(&config(InstanceAllocationStrategy::OnDemand))
+}
+
+fn pool(instances_max: u32) -> InstanceAllocationStrategy {
     let mut pool = PoolingAllocationConfig::new();
     // These are only counted, and take nothing beforehand.
     let core_instances = instances_max.saturating_mul(CORE_PARTS_MAX);
@@ -91,9 +100,13 @@ fn config(instances_max: u32) -> Config {
         .max_memory_size(MEMORY_BYTES_MAX)
         .linear_memory_keep_resident(64 * 1024)
         .table_keep_resident(64 * 1024);
+    InstanceAllocationStrategy::Pooling(pool)
+}
+
+fn config(allocation: InstanceAllocationStrategy) -> Config {
     let mut config = Config::new();
     config
-        .allocation_strategy(InstanceAllocationStrategy::Pooling(pool))
+        .allocation_strategy(allocation)
         .concurrency_support(false)
         .epoch_interruption(true)
         .parallel_compilation(true)

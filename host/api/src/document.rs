@@ -11,6 +11,7 @@ use utoipa::openapi::{ContentBuilder, Ref, RefOr, Response, ResponseBuilder};
 use utoipa::{IntoResponses, Modify, OpenApi};
 
 use crate::model::event::{EventView, MissedView};
+use crate::model::log::LineView;
 use crate::model::problem::Problem;
 use crate::parameters::Parameters;
 use crate::problem::{Kind, MEDIA_TYPE, Refusal};
@@ -23,7 +24,7 @@ use crate::problem::{Kind, MEDIA_TYPE, Refusal};
         description = "The API of a Pelton host. Errors are problem details (RFC 9457), and a parameter that is not \
                        known is an error. Lists come in pages: a page's `next` is the `start` of the next one."
     ),
-    components(schemas(Problem, EventView, MissedView)),
+    components(schemas(Problem, EventView, MissedView, LineView)),
     security(("token" = [])),
     modifiers(&Token),
     tags(
@@ -106,6 +107,8 @@ problems! {
     HostProblems:;
     /// Of operations on a job.
     JobProblems: UnknownJob NotReady;
+    /// Of reading what guests log.
+    LogProblems: UnknownJob NotReady UnknownTask;
     /// Of operations on a task.
     TaskProblems: UnknownJob NotReady UnknownTask;
     /// Of operations on the state of a task.

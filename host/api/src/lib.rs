@@ -1,5 +1,5 @@
 //! The HTTP API of a Pelton host: what its tasks and shards are doing, the committed state of its jobs and what they run, its
-//! components, its dead letters, its events and its metrics. Nothing here decides anything: what is asked of a task, the task does.
+//! components, its dead letters, its events and metrics, and what its guests log. Nothing here decides anything: what is asked of a task, the task does.
 //!
 //! Every reply is JSON of [`model`], every error a problem (RFC 9457), and every parameter that is not known is
 //! refused, so that a misspelt one never passes for a default.
@@ -30,8 +30,10 @@ mod events;
 mod exposition;
 mod health;
 mod jobs;
+mod logs;
 mod metrics;
 mod router;
+mod sent;
 mod shadow;
 mod state;
 

@@ -2,6 +2,7 @@
 //! because a misspelt `limit` must not pass for the default one.
 
 use std::collections::BTreeMap;
+use std::str::FromStr;
 
 use percent_encoding::percent_decode_str;
 
@@ -77,6 +78,27 @@ impl Parameters {
                 bytes.map(Some).map_err(|error| invalid(format!("parameter {encoded} is not base64: {error}")))
             }
             (None, None) => Ok(None),
+        }
+    }
+
+    /// A whole number, if it is given.
+    ///
+    /// # Errors
+    /// When it is none, or too large.
+    pub fn whole<N: FromStr>(&self, name: &str) -> Result<Option<N>, Refusal> {
+        let refused = |text: &str| invalid(format!("parameter {name} is {text:?}; expected a whole number"));
+        self.text(name).map(|text| text.parse().map_err(|_| refused(text))).transpose()
+    }
+
+    /// `true` or `false`, which is meant where it is not given.
+    ///
+    /// # Errors
+    /// When it is something else.
+    pub fn flag(&self, name: &str) -> Result<bool, Refusal> {
+        match self.text(name) {
+            None | Some("false") => Ok(false),
+            Some("true") => Ok(true),
+            Some(text) => Err(invalid(format!("parameter {name} is {text:?}; expected true or false"))),
         }
     }
 

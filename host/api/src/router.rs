@@ -15,7 +15,9 @@ use utoipa_axum::routes;
 use crate::context::Context;
 use crate::document::Document;
 use crate::problem::{Kind, MEDIA_TYPE, Refusal};
-use crate::{access, components, dead_letters, deployments, document, events, health, jobs, metrics, shadow, state};
+use crate::{
+    access, components, dead_letters, deployments, document, events, health, jobs, logs, metrics, shadow, state,
+};
 
 /// The API of a host.
 pub fn router(context: Arc<Context>) -> Router {
@@ -41,6 +43,7 @@ fn guarded() -> OpenApiRouter<Arc<Context>> {
         .routes(routes!(jobs::tasks))
         .routes(routes!(jobs::task))
         .routes(routes!(jobs::shards))
+        .routes(routes!(logs::read))
         .routes(routes!(state::get))
         .routes(routes!(state::scan))
         .routes(routes!(dead_letters::list))

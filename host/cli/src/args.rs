@@ -10,6 +10,7 @@ use crate::commands::component::ComponentArgs;
 use crate::commands::dead_letters::DeadLettersArgs;
 use crate::commands::deploy::{DeployArgs, DeploymentsArgs, PromoteArgs, RollbackArgs};
 use crate::commands::dev::DevArgs;
+use crate::commands::logs::LogsArgs;
 use crate::commands::plan::PlanArgs;
 use crate::commands::put::PutArgs;
 use crate::commands::recover::RecoverArgs;
@@ -49,6 +50,8 @@ pub enum Command {
     Put(PutArgs),
     /// Show the jobs, tasks and shards of a running host.
     Status(StatusArgs),
+    /// Show what the guests of a job log.
+    Logs(LogsArgs),
     /// Read the committed state of a job.
     State(StateArgs),
     /// See what tasks set aside, and have it folded after all or forgotten.

@@ -9,7 +9,7 @@ use clap::Args;
 use pelton_api::model::page::Page;
 use pelton_api::{Problem, Token};
 use pelton_engine::guest::limits::{COMPILE_S_MAX, COMPILE_WAIT_S_MAX};
-use reqwest::{Method, StatusCode, Url};
+use reqwest::{Method, Response, StatusCode, Url};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -17,10 +17,10 @@ use crate::args::ConfigArgs;
 use crate::config::{self, HostConfig};
 use crate::exit::usage;
 
-/// Longest that an answer may take; checking a large component takes a while.
-const ANSWER_LIMIT: Duration = Duration::from_secs(120);
+/// Longest that a host may be silent; checking a large component takes a while.
+const SILENCE_LIMIT: Duration = Duration::from_secs(120);
 
-const _: () = assert!(COMPILE_WAIT_S_MAX + COMPILE_S_MAX < ANSWER_LIMIT.as_secs());
+const _: () = assert!(COMPILE_WAIT_S_MAX + COMPILE_S_MAX < SILENCE_LIMIT.as_secs());
 
 /// Items of a page that is asked for: few enough that an answer comes soon.
 const PAGE_ITEMS: usize = 200;
@@ -73,7 +73,7 @@ impl HostClient {
             }
             None => configured.and_then(|host| host.access.bearer().cloned()),
         };
-        let http = reqwest::Client::builder().no_proxy().timeout(ANSWER_LIMIT).build()?;
+        let http = reqwest::Client::builder().no_proxy().read_timeout(SILENCE_LIMIT).build()?;
         Ok(Self { base, http, token })
     }
 
@@ -146,6 +146,15 @@ impl HostClient {
         self.ask(Method::DELETE, path, &[], None).await
     }
 
+    /// The events that a GET brings, as they come.
+    ///
+    /// # Errors
+    /// As [`HostClient::get`].
+    pub async fn watch(&self, path: &[&str], query: &[(&str, &str)]) -> anyhow::Result<Events> {
+        let answer = self.send(Method::GET, path, query, None).await?;
+        Ok(Events { answer, rest: Vec::new(), lines: Vec::new() })
+    }
+
     async fn ask<T: DeserializeOwned>(
         &self,
         method: Method,
@@ -153,6 +162,19 @@ impl HostClient {
         query: &[(&str, &str)],
         body: Option<Vec<u8>>,
     ) -> anyhow::Result<T> {
+        let answer = self.send(method, path, query, body).await?;
+        let bytes = answer.bytes().await.with_context(|| format!("reading the answer of {}", self.base))?;
+        serde_json::from_slice(&bytes)
+            .with_context(|| format!("{} answers as no host of this version does; is it one?", self.base))
+    }
+
+    async fn send(
+        &self,
+        method: Method,
+        path: &[&str],
+        query: &[(&str, &str)],
+        body: Option<Vec<u8>>,
+    ) -> anyhow::Result<Response> {
         let mut url = self.base.clone();
         url.path_segments_mut()
             .map_err(|()| usage(format!("--url {} is no address", self.base)))?
@@ -174,12 +196,55 @@ impl HostClient {
             Err(error) => return Err(error).with_context(|| format!("asking the host at {}", self.base)),
         };
         let status = answer.status();
-        let bytes = answer.bytes().await.with_context(|| format!("reading the answer of {}", self.base))?;
-        if !status.is_success() {
-            return Err(refusal(status, &bytes));
+        if status.is_success() {
+            return Ok(answer);
         }
-        serde_json::from_slice(&bytes)
-            .with_context(|| format!("{} answers as no host of this version does; is it one?", self.base))
+        let bytes = answer.bytes().await.with_context(|| format!("reading the answer of {}", self.base))?;
+        Err(refusal(status, &bytes))
+    }
+}
+
+/// An event that a host sent.
+#[derive(Debug, Default)]
+pub struct Sent {
+    /// What it is.
+    pub name: String,
+    /// JSON.
+    pub data: String,
+}
+
+/// Events as a host sends them.
+pub struct Events {
+    answer: Response,
+    /// What came behind the last whole line.
+    rest: Vec<u8>,
+    /// Whole lines, the next one last.
+    lines: Vec<String>,
+}
+
+impl Events {
+    /// The next event; none at the end.
+    ///
+    /// # Errors
+    /// When the host is cut off, or silent for too long.
+    pub async fn next(&mut self) -> anyhow::Result<Option<Sent>> {
+        let mut sent = Sent::default();
+        loop {
+            while let Some(line) = self.lines.pop() {
+                match line.split_once(": ") {
+                    Some(("event", name)) => sent.name = name.to_owned(),
+                    // A host sends the data of an event in one line.
+                    Some(("data", data)) => sent.data = data.to_owned(),
+                    None if line.is_empty() && !sent.data.is_empty() => return Ok(Some(sent)),
+                    Some(_) | None => {}
+                }
+            }
+            let Some(chunk) = self.answer.chunk().await.context("the host was cut off")? else { return Ok(None) };
+            self.rest.extend_from_slice(&chunk);
+            let Some(end) = self.rest.iter().rposition(|byte| *byte == b'\n') else { continue };
+            let whole: Vec<u8> = self.rest.drain(..=end).collect();
+            self.lines = String::from_utf8_lossy(&whole).lines().rev().map(str::to_owned).collect();
+        }
     }
 }
 

@@ -159,7 +159,7 @@ impl Job {
         shadow::check(&shared.fleet.standing().await?, &audience)?;
         let program = shared.fleet.program(&content).await?;
         let tried = Deployment { number: DeploymentNumber(0), created_ms: 0, content: content.clone() };
-        self.try_to_begin(Deployed::new(tried, program, &shared.spec)).await?;
+        self.try_to_begin(Deployed::new(tried, program, &shared.spec, &shared.fleet.lines)).await?;
         let deployment = shared.fleet.deployments.add(&content).await?;
         let number = deployment.number;
         let change = |rollout: &Rollout| match &audience {

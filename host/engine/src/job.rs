@@ -17,9 +17,11 @@ use tokio::sync::{Semaphore, watch};
 use crate::cell::{IdlePassed, TaskCell, lock};
 use crate::deploy::{self, Fleet, keep_rolling_out};
 use crate::events::EventLog;
-use crate::guest::GuestRuntime;
+use crate::guest::{GuestLine, GuestLines, GuestRuntime};
 use crate::hub::Hub;
-use crate::ports::{Changelog, Clock, ComponentStore, Deployments, IdlePositions, PortError, Sink, Source};
+use crate::idle::{self, IdleByTask};
+use crate::ports::{Changelog, Clock, ComponentStore, Deployments, PortError, Sink, Source};
+use crate::recent::Recent;
 use crate::scheduler::Scheduler;
 use crate::spec::JobSpec;
 use crate::status::{ShardStatus, StateReadError, TaskStatus};
@@ -30,8 +32,6 @@ const SNAPSHOTS_AT_ONCE: usize = 2;
 const WAKE_INTERVAL: Duration = Duration::from_millis(20);
 /// How often what was applied is made durable on disk.
 const FLUSH_INTERVAL: Duration = Duration::from_secs(10);
-/// How often the positions of idle tasks are kept.
-const IDLE_INTERVAL: Duration = Duration::from_secs(60);
 /// Retention is divided by this for the oldest that logged positions become.
 const POSITIONS_AGE_DIVISOR: u64 = 8;
 
@@ -69,7 +69,7 @@ pub(crate) struct JobShared {
     idle: Mutex<IdleByTask>,
     closed: watch::Sender<bool>,
     tasks_stopped: watch::Sender<u32>,
-    tasks_ready: AtomicU32,
+    pub tasks_ready: AtomicU32,
     pub first_fold_ms: AtomicU64,
 }
 
@@ -126,9 +126,10 @@ impl Job {
         let folder = data_dir.join("state").join(spec.meta.incarnation.to_string());
         std::fs::create_dir_all(&folder)
             .map_err(|error| PortError::Stop(format!("creating the data folder {}: {error}", folder.display())))?;
-        let idle = kept_idle_positions(ports.changelog.as_ref()).await?;
-        let (components, deployments) = (ports.components.clone(), ports.deployments.clone());
-        let fleet = Fleet::open(&spec, guests, components, deployments).await?;
+        let idle = idle::kept(ports.changelog.as_ref()).await?;
+        let (clock, stores) = (ports.clock.clone(), (ports.components.clone(), ports.deployments.clone()));
+        let lines = GuestLines::new(move || clock.now_ms());
+        let fleet = Fleet::open(&spec, guests, stores, lines).await?;
         let shared = Arc::new(JobShared {
             name: spec.meta.name.as_str().into(),
             fleet,
@@ -159,7 +160,7 @@ impl Job {
         shared.runtime.spawn(Hub::keep_listing(shared.clone()));
         shared.runtime.spawn(keep_waking(shared.clone()));
         shared.runtime.spawn(keep_flushing(shared.clone()));
-        shared.runtime.spawn(keep_idle_positions(shared.clone()));
+        shared.runtime.spawn(idle::keep(shared.clone()));
         shared.runtime.spawn(keep_rolling_out(shared.clone()));
         shared.cells().iter().for_each(|cell| cell.tell(Event::Start));
         deploy::begin_shadow(&shared);
@@ -169,6 +170,11 @@ impl Job {
     /// What the job was started with.
     pub fn spec(&self) -> &JobSpec {
         &self.shared.spec
+    }
+
+    /// What its guests said on this host, the newest lines.
+    pub fn lines(&self) -> &Arc<Recent<GuestLine>> {
+        self.shared.fleet.lines.recent()
     }
 
     /// Every task, in order.
@@ -299,10 +305,12 @@ impl Job {
         let mut stopped = shared.tasks_stopped.subscribe();
         // The sender lives as long as the job.
         let _ = stopped.wait_for(|stopped| *stopped == shared.spec.meta.tasks.get()).await;
-        put_idle_positions(shared).await;
+        idle::put(shared).await;
         let shared = shared.clone();
         // Nothing is lost when this fails: what is not on disk is in the changelog.
-        let _ = tokio::task::spawn_blocking(move || shared.cells().iter().for_each(|cell| cell.flush())).await;
+        let flushed = shared.clone();
+        let _ = tokio::task::spawn_blocking(move || flushed.cells().iter().for_each(|cell| cell.flush())).await;
+        shared.fleet.lines.recent().close();
     }
 }
 
@@ -332,16 +340,6 @@ pub fn random() -> Result<[u8; 16], PortError> {
     Ok(bytes)
 }
 
-type IdleByTask = BTreeMap<TaskId, Vec<IdlePassed>>;
-
-async fn kept_idle_positions(changelog: &dyn Changelog) -> Result<IdleByTask, PortError> {
-    let mut by_task = IdleByTask::new();
-    for idle in changelog.idle().await? {
-        by_task.entry(idle.task).or_default().push((idle.step_id, idle.entries));
-    }
-    Ok(by_task)
-}
-
 async fn keep_waking(shared: Arc<JobShared>) {
     let mut interval = tokio::time::interval(WAKE_INTERVAL);
     let mut stopped = shared.tasks_stopped.subscribe();
@@ -364,31 +362,5 @@ async fn keep_flushing(shared: Arc<JobShared>) {
         let cell = cell.clone();
         // A failed flush is told to the task itself.
         let _ = tokio::task::spawn_blocking(move || cell.flush_between_turns()).await;
-    }
-}
-
-async fn keep_idle_positions(shared: Arc<JobShared>) {
-    let mut others_forgotten = false;
-    loop {
-        tokio::select! {
-            () = tokio::time::sleep(IDLE_INTERVAL) => put_idle_positions(&shared).await,
-            () = shared.closed() => return,
-        }
-        // Every task has taken over what hosts before this one kept; what they left would only pile up.
-        if !others_forgotten && shared.tasks_ready.load(Ordering::Relaxed) == shared.spec.meta.tasks.get() {
-            let forgotten = shared.ports.changelog.forget_idle_of_others(shared.spec.host).await;
-            others_forgotten = forgotten.is_ok();
-        }
-    }
-}
-
-async fn put_idle_positions(shared: &JobShared) {
-    let positions = shared.cells().iter().filter_map(|cell| {
-        let (step_id, entries) = cell.idle_positions()?;
-        Some(IdlePositions { task: cell.id, step_id, entries })
-    });
-    let positions: Vec<IdlePositions> = positions.collect();
-    if let Err(error) = shared.ports.changelog.put_idle(shared.spec.host, &positions).await {
-        tracing::warn!("job {}: keeping the positions of idle tasks: {error}", shared.spec.meta.name);
     }
 }

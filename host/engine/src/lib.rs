@@ -24,9 +24,11 @@ pub mod status;
 
 mod host;
 mod hub;
+mod idle;
 mod job;
 mod letters;
 mod reader;
+mod recent;
 
 mod call;
 mod cell;
@@ -54,6 +56,7 @@ pub use guest::{
 };
 pub use host::Host;
 pub use job::{Job, Ports, random};
+pub use recent::{Found, Recent};
 pub use recover::{RecoverError, RecoveredTask, Recovery};
 pub use shadow::findings::{Cost, DifferenceKind, Example, Findings};
 pub use spec::{Consumer, Deployment, DeploymentContent, JobSettings, JobSpec};

@@ -18,7 +18,7 @@ use pelton_core::write_set::WriteSet;
 use crate::call::failure;
 use crate::cell::{TaskCell, Work, lock};
 use crate::deploy::Deployed;
-use crate::guest::{Guest, GuestFault, GuestLog, Identity, Invocation, View};
+use crate::guest::{Guest, GuestFault, Identity, Invocation, View};
 use crate::scheduler::time_on_core;
 use budget::Budget;
 use findings::{EXAMPLES_MAX, Findings, Found};
@@ -72,8 +72,7 @@ enum Came {
 impl Shadowing {
     fn new(cell: &TaskCell, deployed: Arc<Deployed>, shadow: Shadow, purse: Purse) -> Self {
         let of = deployed.identity(cell.id);
-        let whose = format!("job {} task {} deployment {} as a shadow", of.job, of.task, of.deployment);
-        let log = Arc::new(GuestLog::new(whose, of.limits.log_lines_max));
+        let log = Arc::new(of.log.for_shadow());
         let identity = Identity { log, granted: Arc::new(of.granted.for_shadow()), ..of.clone() };
         let tasks = cell.spec().meta.tasks.get() as usize;
         Self {

@@ -11,7 +11,9 @@ use pelton_core::position::{Position, RecordPlace};
 use pelton_core::record::{Fetch, Record, Run};
 use pelton_core::sequence::SequenceNumber;
 use pelton_core::slice::TaskCount;
-use pelton_engine::guest::{CallEffects, Granted, Guest, GuestFault, GuestLog, Identity, Invocation, View};
+use pelton_engine::guest::{
+    CallEffects, Granted, Guest, GuestFault, GuestLines, GuestLog, Identity, Invocation, LogOrigin, View,
+};
 use pelton_engine::store::LocalStore;
 use pelton_engine::{Compiler, Grants, GuestLimits, GuestRuntime, Program, digest_of};
 use tempfile::TempDir;
@@ -42,18 +44,20 @@ impl Instance {
         let program = guests.load(digest_of(&bytes), &bytes)?;
         let store = open(folder.path())?;
         let tasks = TaskCount::new(1).expect("one task is a number of tasks");
+        let (job, deployment) = (Arc::from("test"), DeploymentNumber(1));
+        let origin = LogOrigin { job, task: TaskId(0), deployment, shadow: false };
         let identity = Identity {
-            job: "test".into(),
+            job: origin.job.clone(),
             task: TaskId(0),
             tasks,
             slice: tasks.slice(TaskId(0)),
-            deployment: DeploymentNumber(1),
+            deployment,
             config: Arc::default(),
             outputs: Arc::new(["out".to_owned()].into()),
             incarnation: Incarnation::default(),
             limits: GuestLimits { batch_timeout_ms: 20_000, ..limits },
             granted: Arc::new(Granted::new(Grants::default())),
-            log: Arc::new(GuestLog::new("test".into(), limits.log_lines_max)),
+            log: Arc::new(GuestLog::new(origin, limits.log_lines_max, GuestLines::new(|| 0))),
         };
         Ok(Self { identity, program, store, _folder: folder })
     }

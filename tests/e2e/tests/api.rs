@@ -176,6 +176,9 @@ fn every_operation(api: &Api, contract: &mut Contract) -> Result<()> {
         "404 DELETE /v1/jobs/{job=odd}/dead-letters/{task=0}/{number=99}",
         "400 GET /v1/components/{digest=xyz}",
         "400 GET /v1/events?since=1",
+        "200 GET /v1/jobs/{job=odd}/logs?level=warn&tail=5",
+        "400 GET /v1/jobs/{job=odd}/logs?level=loud",
+        "404 GET /v1/jobs/{job=odd}/logs?task=8",
     ] {
         call(api, contract, line, b"")?;
     }

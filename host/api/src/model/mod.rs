@@ -7,6 +7,7 @@ pub mod deployment;
 pub mod event;
 pub mod health;
 pub mod job;
+pub mod log;
 pub mod page;
 pub mod problem;
 pub mod shadow;

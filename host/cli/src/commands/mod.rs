@@ -6,6 +6,7 @@ pub mod component;
 pub mod dead_letters;
 pub mod deploy;
 pub mod dev;
+pub mod logs;
 pub mod plan;
 pub mod put;
 pub mod recover;
@@ -34,6 +35,7 @@ pub async fn run(cli: Cli, began: Instant) -> anyhow::Result<Outcome> {
         Command::CompileComponent(args) => compile_component::run(&args),
         Command::Put(args) => put::run(args, json).await,
         Command::Status(args) => status::run(&args, json).await,
+        Command::Logs(args) => logs::run(args, json).await,
         Command::State(args) => state::run(args, json).await,
         Command::DeadLetters(args) => dead_letters::run(args, json).await,
         Command::Plan(args) => plan::run(&args, json).await,

@@ -9,7 +9,7 @@ use pelton_core::rollout::Rollout;
 
 use super::DeployError;
 use crate::cell::lock;
-use crate::guest::{Granted, GuestLog, GuestRuntime, Identity, Program};
+use crate::guest::{Granted, GuestLines, GuestLog, GuestRuntime, Identity, LogOrigin, Program};
 use crate::ports::{ComponentStore, Deployments, PortError, PutOutcome};
 use crate::spec::{Deployment, DeploymentContent, JobSpec};
 
@@ -29,6 +29,8 @@ pub(crate) struct Fleet {
     guests: Arc<GuestRuntime>,
     components: Arc<dyn ComponentStore>,
     pub(super) deployments: Arc<dyn Deployments>,
+    /// What its guests say.
+    pub lines: Arc<GuestLines>,
     ready: Mutex<BTreeMap<DeploymentNumber, Arc<Deployed>>>,
     pub(super) rollout: Mutex<Rollout>,
     /// Why this host does not run what it is to.
@@ -38,7 +40,7 @@ pub(crate) struct Fleet {
 }
 
 impl Deployed {
-    pub(super) fn new(deployment: Deployment, program: Arc<Program>, spec: &JobSpec) -> Self {
+    pub(super) fn new(deployment: Deployment, program: Arc<Program>, spec: &JobSpec, lines: &Arc<GuestLines>) -> Self {
         let content = &deployment.content;
         let (config, outputs) = (Arc::new(content.config.clone()), Arc::new(spec.outputs.clone()));
         let job: Arc<str> = spec.meta.name.as_str().into();
@@ -55,8 +57,9 @@ impl Deployed {
             limits: content.limits,
             granted: granted.clone(),
             log: Arc::new(GuestLog::new(
-                format!("job {job} task {task} deployment {number}"),
+                LogOrigin { job: job.clone(), task, deployment: number, shadow: false },
                 content.limits.log_lines_max,
+                lines.clone(),
             )),
         };
         let identities = spec.meta.tasks.tasks().map(identity).collect();
@@ -73,8 +76,8 @@ impl Fleet {
     pub async fn open(
         spec: &JobSpec,
         guests: Arc<GuestRuntime>,
-        components: Arc<dyn ComponentStore>,
-        deployments: Arc<dyn Deployments>,
+        (components, deployments): (Arc<dyn ComponentStore>, Arc<dyn Deployments>),
+        lines: Arc<GuestLines>,
     ) -> Result<Self, PortError> {
         let rollout = match deployments.rollout().await? {
             Some(rollout) => rollout,
@@ -91,6 +94,7 @@ impl Fleet {
             guests,
             components,
             deployments,
+            lines,
             ready: Mutex::default(),
             rollout: Mutex::new(rollout.clone()),
             refusal: Mutex::default(),
@@ -156,7 +160,7 @@ impl Fleet {
         }
         let deployment = self.deployments.get(number).await?.ok_or(DeployError::NoDeployment(number))?;
         let program = self.program(&deployment.content).await?;
-        let deployed = Arc::new(Deployed::new(deployment, program, spec));
+        let deployed = Arc::new(Deployed::new(deployment, program, spec, &self.lines));
         lock(&self.ready).insert(number, deployed.clone());
         Ok(deployed)
     }

@@ -1,21 +1,117 @@
 //! A guest's log: lines of one task, by job, task and deployment, so many a second. What comes too fast is dropped and counted, and one
-//! line says how many.
+//! line says how many. The newest lines of a job are kept for those who ask.
 
 use std::fmt;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+use pelton_core::id::{DeploymentNumber, TaskId};
 
 use super::bindings::stores::wasi::logging::logging::{self, Level};
 use super::instance::HostState;
 use super::limits::LOG_LINE_BYTES_MAX;
+use crate::recent::Recent;
 
 /// What the limit on lines counts by.
 const WINDOW: Duration = Duration::from_secs(1);
 
+/// Bytes that the lines kept of a job may take; the oldest make room.
+pub const LINES_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// What a line is counted for beside its text.
+const LINE_BYTES: usize = 128;
+
+/// How much a line matters, as `wasi:logging` has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LineLevel {
+    /// Every step.
+    Trace,
+    /// For who looks for a fault.
+    Debug,
+    /// As it should be.
+    Info,
+    /// Not as it should be.
+    Warn,
+    /// Something failed.
+    Error,
+    /// Nothing goes any more.
+    Critical,
+}
+
+/// How a line came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LineSource {
+    /// By `wasi:logging`.
+    Logging,
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+    /// From the host: what it refused or left out.
+    Host,
+}
+
+/// One line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GuestLine {
+    /// When, milliseconds since 1970, by the host's clock.
+    pub at_ms: u64,
+    /// Of which task.
+    pub task: TaskId,
+    /// Of which deployment.
+    pub deployment: DeploymentNumber,
+    /// Whether it is of a shadow.
+    pub shadow: bool,
+    /// How much it matters.
+    pub level: LineLevel,
+    /// How it came.
+    pub source: LineSource,
+    /// Its text, 4 KiB at most.
+    pub text: Arc<str>,
+}
+
+/// The newest lines of a job on this host.
+pub struct GuestLines {
+    recent: Arc<Recent<GuestLine>>,
+    now_ms: Box<dyn Fn() -> u64 + Send + Sync>,
+}
+
+impl GuestLines {
+    /// None yet, by a clock in milliseconds since 1970.
+    pub fn new(now_ms: impl Fn() -> u64 + Send + Sync + 'static) -> Arc<Self> {
+        Arc::new(Self { recent: Arc::new(Recent::new(LINES_BYTES_MAX)), now_ms: Box::new(now_ms) })
+    }
+
+    /// The lines, for readers.
+    pub fn recent(&self) -> &Arc<Recent<GuestLine>> {
+        &self.recent
+    }
+}
+
+/// Who writes to a log.
+#[derive(Clone, Debug)]
+pub struct LogOrigin {
+    /// Name of the job.
+    pub job: Arc<str>,
+    /// Which task.
+    pub task: TaskId,
+    /// Which deployment.
+    pub deployment: DeploymentNumber,
+    /// Whether as a shadow.
+    pub shadow: bool,
+}
+
+impl fmt::Display for LogOrigin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { job, task, deployment, shadow } = self;
+        write!(f, "job {job} task {task} deployment {deployment}{}", if *shadow { " as a shadow" } else { "" })
+    }
+}
+
 /// The log of one deployment's instances in a task, one after another: a fresh instance gets no fresh allowance.
 pub struct GuestLog {
-    whose: String,
+    origin: LogOrigin,
     lines_max: u32,
+    lines: Arc<GuestLines>,
     window: Mutex<Window>,
 }
 
@@ -52,34 +148,32 @@ impl Window {
 }
 
 impl GuestLog {
-    /// The log of a task named so, with so many lines a second.
-    pub fn new(whose: String, lines_max: u32) -> Self {
-        Self { whose, lines_max, window: Mutex::default() }
+    /// The log of a task with so many lines a second, which are kept among those of its job.
+    pub fn new(origin: LogOrigin, lines_max: u32, lines: Arc<GuestLines>) -> Self {
+        Self { origin, lines_max, lines, window: Mutex::default() }
+    }
+
+    /// The log of the same task and deployment where it is a shadow, with an allowance of its own.
+    pub fn for_shadow(&self) -> Self {
+        let origin = LogOrigin { shadow: true, ..self.origin.clone() };
+        Self::new(origin, self.lines_max, self.lines.clone())
     }
 
     /// Logs a line, or counts it as dropped.
-    pub(super) fn line(&self, level: Level, text: &str) {
+    pub(super) fn line(&self, level: LineLevel, source: LineSource, text: &str) {
         let (dropped, taken) = {
             let mut window = self.window.lock().unwrap_or_else(PoisonError::into_inner);
             (window.roll(Instant::now()), window.admit(self.lines_max))
         };
         self.tell(dropped);
-        if !taken {
-            return;
-        }
-        let (whose, text) = (&self.whose, cut(text));
-        match level {
-            Level::Trace => tracing::trace!(target: "pelton::guest", "{whose}: {text}"),
-            Level::Debug => tracing::debug!(target: "pelton::guest", "{whose}: {text}"),
-            Level::Info => tracing::info!(target: "pelton::guest", "{whose}: {text}"),
-            Level::Warn => tracing::warn!(target: "pelton::guest", "{whose}: {text}"),
-            Level::Error | Level::Critical => tracing::error!(target: "pelton::guest", "{whose}: {text}"),
+        if taken {
+            self.keep(level, source, cut(text));
         }
     }
 
     /// Logs what the host refused a guest, which is no line of the guest's own.
     pub(super) fn refused(&self, what: &str) {
-        tracing::warn!(target: "pelton::guest", "{}: {}", self.whose, cut(what));
+        self.keep(LineLevel::Warn, LineSource::Host, cut(what));
     }
 
     /// Says how many lines were dropped since it was last said.
@@ -90,29 +184,56 @@ impl GuestLog {
 
     fn tell(&self, dropped: u64) {
         if dropped > 0 {
-            let (whose, lines_max) = (&self.whose, self.lines_max);
-            tracing::warn!(
-                target: "pelton::guest",
-                "{whose}: {dropped} lines were dropped: it logs more than {lines_max} a second, `log-lines` in [jobs.NAME.limits]"
+            let lines_max = self.lines_max;
+            let text = format!(
+                "{dropped} lines were dropped: it logs more than {lines_max} a second, `log-lines` in [jobs.NAME.limits]"
             );
+            self.keep(LineLevel::Warn, LineSource::Host, &text);
         }
+    }
+
+    fn keep(&self, level: LineLevel, source: LineSource, text: &str) {
+        let origin = &self.origin;
+        match level {
+            LineLevel::Trace => tracing::trace!(target: "pelton::guest", "{origin}: {text}"),
+            LineLevel::Debug => tracing::debug!(target: "pelton::guest", "{origin}: {text}"),
+            LineLevel::Info => tracing::info!(target: "pelton::guest", "{origin}: {text}"),
+            LineLevel::Warn => tracing::warn!(target: "pelton::guest", "{origin}: {text}"),
+            LineLevel::Error | LineLevel::Critical => tracing::error!(target: "pelton::guest", "{origin}: {text}"),
+        }
+        let LogOrigin { task, deployment, shadow, .. } = *origin;
+        let (at_ms, text) = ((self.lines.now_ms)(), text.into());
+        let line = GuestLine { at_ms, task, deployment, shadow, level, source, text };
+        self.lines.recent.add(LINE_BYTES + line.text.len(), line);
     }
 }
 
 impl fmt::Debug for GuestLog {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the log of {}", self.whose)
+        write!(f, "the log of {}", self.origin)
+    }
+}
+
+impl From<Level> for LineLevel {
+    fn from(level: Level) -> Self {
+        match level {
+            Level::Trace => Self::Trace,
+            Level::Debug => Self::Debug,
+            Level::Info => Self::Info,
+            Level::Warn => Self::Warn,
+            Level::Error => Self::Error,
+            Level::Critical => Self::Critical,
+        }
     }
 }
 
 impl logging::Host for HostState {
     fn log(&mut self, level: Level, context: String, message: String) {
-        let message = cut(&message);
-        let context = cut(&context);
+        let (level, message, context) = (level.into(), cut(&message), cut(&context));
         for line in message.lines().filter(|line| !line.is_empty()) {
             match context {
-                "" => self.identity.log.line(level, line),
-                context => self.identity.log.line(level, &format!("{context}: {line}")),
+                "" => self.identity.log.line(level, LineSource::Logging, line),
+                context => self.identity.log.line(level, LineSource::Logging, &format!("{context}: {line}")),
             }
         }
     }

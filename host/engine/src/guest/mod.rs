@@ -32,7 +32,7 @@ pub use component::{ComponentError, ComponentReport, Program, digest_of};
 pub use grants::{Granted, Grants, HttpHost};
 pub use instance::{CallEffects, FailureKind, Guest, GuestFault, Identity, Invocation, Unborn, View};
 pub use limits::{GuestLimits, Limit, Refused};
-pub use log::GuestLog;
+pub use log::{GuestLine, GuestLines, GuestLog, LineLevel, LineSource, LogOrigin};
 pub use runtime::{GuestRuntime, RuntimeError};
 
 /// Bindings made from `wit`.

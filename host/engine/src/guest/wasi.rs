@@ -12,22 +12,29 @@ use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::p2::bindings::{cli, clocks, filesystem, random, sync};
 use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiView};
 
-use super::bindings::stores::wasi::logging::logging::Level;
 use super::clock::{Ambient, Clock, Seeded};
 use super::grants::Grants;
 use super::instance::HostState;
 use super::limits::{LOG_LINE_BYTES_MAX, RANDOM_BYTES_MAX, STDIO_WRITE_BYTES_MAX};
-use super::log::GuestLog;
+use super::log::{GuestLog, LineLevel, LineSource};
 
 /// Standard output or error, line by line into the log.
 #[derive(Clone)]
 struct LogStream {
     log: Arc<GuestLog>,
+    source: LineSource,
 }
 
 struct LogWriter {
     log: Arc<GuestLog>,
+    source: LineSource,
     line: Vec<u8>,
+}
+
+impl LogStream {
+    fn writer(&self) -> LogWriter {
+        LogWriter { log: self.log.clone(), source: self.source, line: Vec::new() }
+    }
 }
 
 impl IsTerminal for LogStream {
@@ -38,11 +45,11 @@ impl IsTerminal for LogStream {
 
 impl StdoutStream for LogStream {
     fn async_stream(&self) -> Box<dyn AsyncWrite + Send + Sync> {
-        Box::new(LogWriter { log: self.log.clone(), line: Vec::new() })
+        Box::new(self.writer())
     }
 
     fn p2_stream(&self) -> Box<dyn wasmtime_wasi::p2::OutputStream> {
-        Box::new(LogWriter { log: self.log.clone(), line: Vec::new() })
+        Box::new(self.writer())
     }
 }
 
@@ -59,7 +66,7 @@ impl LogWriter {
 
     fn flush_line(&mut self) {
         if !self.line.is_empty() {
-            self.log.line(Level::Info, &String::from_utf8_lossy(&self.line));
+            self.log.line(LineLevel::Info, self.source, &String::from_utf8_lossy(&self.line));
             self.line.clear();
         }
     }
@@ -111,11 +118,10 @@ impl wasmtime_wasi::p2::OutputStream for LogWriter {
 
 /// A guest's context: `hash_seed` is the same for all instances of a task.
 pub fn context(ambient: &Arc<Ambient>, log: Arc<GuestLog>, hash_seed: u128, grants: &Grants) -> WasiCtx {
-    let log = LogStream { log };
     let mut builder = WasiCtxBuilder::new();
     builder
-        .stdout(log.clone())
-        .stderr(log)
+        .stdout(LogStream { log: log.clone(), source: LineSource::Stdout })
+        .stderr(LogStream { log, source: LineSource::Stderr })
         .wall_clock(Clock(ambient.clone()))
         .monotonic_clock(Clock(ambient.clone()))
         .secure_random(Seeded(ambient.clone()))

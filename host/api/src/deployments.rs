@@ -8,7 +8,7 @@ use axum::body::Bytes;
 use axum::extract::{Path, RawQuery, State};
 use axum::http::StatusCode;
 use pelton_core::id::{DeploymentNumber, TaskId};
-use pelton_core::rollout::some_tasks;
+use pelton_core::rollout::{CanaryRule, some_tasks};
 use pelton_core::task::RefoldedOutputs;
 use pelton_engine::{Audience, DeployError, DeploymentContent, Grants, GuestLimits, Job};
 
@@ -24,6 +24,8 @@ use crate::problem::{Kind, Refusal};
 
 /// Most failed calls that a canary may be borne with.
 const FAILURES_MAX: u32 = 1_000;
+/// Most that a canary's records may take longer: a hundred times as long.
+const SLOWER_PERCENT_MAX: u32 = 10_000;
 
 impl From<DeployError> for Refusal {
     fn from(error: DeployError) -> Self {
@@ -65,11 +67,24 @@ fn audience(job: &Job, request: &CanaryRequest) -> Result<Audience, Refusal> {
     if let Some(unknown) = tasks.iter().find(|task| u32::from(task.0) >= count.get()) {
         return Err(invalid(format!("canary.tasks has {unknown}; the job has tasks 0 to {}", count.get() - 1)));
     }
-    let failures_max = request.failures_max;
+    let CanaryRequest { failures_max, errors_percent, slower_percent, .. } = *request;
     if !(1..=FAILURES_MAX).contains(&failures_max) {
         return Err(invalid(format!("canary.failures_max is {failures_max}; from 1 to {FAILURES_MAX}")));
     }
-    Ok(Audience::Canary { tasks, failures_max })
+    for (name, percent, max) in
+        [("errors_percent", errors_percent, 100), ("slower_percent", slower_percent, SLOWER_PERCENT_MAX)]
+    {
+        if let Some(percent) = percent.filter(|percent| !(1..=max).contains(percent)) {
+            return Err(invalid(format!("canary.{name} is {percent}; from 1 to {max}")));
+        }
+    }
+    if slower_percent.is_some() && tasks.len() as u32 == count.get() {
+        return Err(invalid(
+            "canary.slower_percent compares with the other tasks, and a canary of all leaves none".into(),
+        ));
+    }
+    let rule = CanaryRule { failures_max, errors_percent, slower_percent };
+    Ok(Audience::Canary { tasks, rule })
 }
 
 async fn grants(job: &Job, request: GrantsRequest, of: Option<u64>) -> Result<Grants, Refusal> {

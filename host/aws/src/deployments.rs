@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use pelton_core::id::{DeploymentNumber, Digest, Incarnation, TaskId};
-use pelton_core::rollout::{Canary, Rollout, Shadow};
+use pelton_core::rollout::{Canary, CanaryRule, Rollout, Shadow};
 use pelton_core::task::{RefoldedOutputs, Undone};
 use pelton_engine::ports::{Clock as _, Deployments, PortError, PutOutcome};
 use pelton_engine::{Deployment, DeploymentContent, Grants, GuestLimits};
@@ -141,6 +141,10 @@ struct CanaryWire {
     failures_max: u32,
     #[prost(uint64, tag = "4")]
     since: u64,
+    #[prost(uint32, optional, tag = "5")]
+    errors_percent: Option<u32>,
+    #[prost(uint32, optional, tag = "6")]
+    slower_percent: Option<u32>,
 }
 
 impl From<GuestLimits> for LimitsWire {
@@ -178,7 +182,9 @@ impl From<&Rollout> for RolloutWire {
         let canary = |canary: &Canary| CanaryWire {
             deployment: canary.deployment.0,
             tasks: canary.tasks.iter().map(|task| task.0.into()).collect(),
-            failures_max: canary.failures_max,
+            failures_max: canary.rule.failures_max,
+            errors_percent: canary.rule.errors_percent,
+            slower_percent: canary.rule.slower_percent,
             since: canary.since,
         };
         let undone = |undone: &Undone| UndoneWire {
@@ -206,8 +212,9 @@ impl RolloutWire {
         let task = |task: u32| u16::try_from(task).ok().map(TaskId);
         let canary = |wire: CanaryWire| {
             let tasks = wire.tasks.into_iter().map(task).collect::<Option<_>>()?;
-            let CanaryWire { deployment, failures_max, since, .. } = wire;
-            Some(Canary { deployment: DeploymentNumber(deployment), tasks, failures_max, since })
+            let CanaryWire { deployment, failures_max, errors_percent, slower_percent, since, .. } = wire;
+            let rule = CanaryRule { failures_max, errors_percent, slower_percent };
+            Some(Canary { deployment: DeploymentNumber(deployment), tasks, rule, since })
         };
         let undone = |wire: UndoneWire| Undone {
             since: wire.since,

@@ -35,10 +35,27 @@ pub struct Canary {
     pub deployment: DeploymentNumber,
     /// Who tries it.
     pub tasks: BTreeSet<TaskId>,
-    /// At this failed call of one task all go back.
-    pub failures_max: u32,
+    /// What is borne of it.
+    pub rule: CanaryRule,
     /// The change that brought it; [`Rollout::try_out`] sets it.
     pub since: u64,
+}
+
+/// What is borne of a canary; beyond it all go back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CanaryRule {
+    /// At this failed call of one task.
+    pub failures_max: u32,
+    /// Where so many more of a hundred calls fail than in the other tasks.
+    pub errors_percent: Option<u32>,
+    /// Where a record takes so many hundredths longer than in the other tasks.
+    pub slower_percent: Option<u32>,
+}
+
+impl From<u32> for CanaryRule {
+    fn from(failures_max: u32) -> Self {
+        Self { failures_max, errors_percent: None, slower_percent: None }
+    }
 }
 
 /// Deployments left that are remembered, the newest.
@@ -66,7 +83,7 @@ impl Rollout {
         let (deployment, revision) =
             canary.map_or((self.current, self.since), |canary| (canary.deployment, canary.since));
         let back_to = (self.current, self.since);
-        let trial = canary.map(|canary| Trial { back_to, failures_max: canary.failures_max });
+        let trial = canary.map(|canary| Trial { back_to, failures_max: canary.rule.failures_max });
         Assignment { deployment, revision, undone: self.undone.clone(), trial }
     }
 
@@ -207,7 +224,7 @@ mod tests {
     const TWO: DeploymentNumber = DeploymentNumber(2);
 
     fn canary() -> Canary {
-        Canary { deployment: TWO, tasks: BTreeSet::from([TaskId(3)]), failures_max: 3, since: 0 }
+        Canary { deployment: TWO, tasks: BTreeSet::from([TaskId(3)]), rule: 3.into(), since: 0 }
     }
 
     #[test]

@@ -15,7 +15,7 @@ use pelton_core::shard::ShardMap;
 use pelton_core::task::{Applied, Call, Effect, Event, IdSeed, PhaseName, RunningRules, Task};
 use tokio::sync::SemaphorePermit;
 
-use crate::deploy::{self, Deployed};
+use crate::deploy::{self, Deployed, Pace};
 use crate::fault::{self, FaultPoint};
 use crate::guest::{Guest, Unborn};
 use crate::job::JobShared;
@@ -42,13 +42,15 @@ pub struct TaskCell {
     /// What a service last failed with, until it answers.
     pub(crate) trouble: Mutex<Option<String>>,
     pub(crate) tally: Mutex<Tally>,
+    /// What calls came to since there is a canary, or another deployment.
+    pub(crate) pace: Mutex<Pace>,
     /// What came of its shadow, if it has one.
     pub(crate) findings: Mutex<Option<Findings>>,
     /// The committed state, for those who ask from outside.
     reader: Mutex<Option<StateReader>>,
     /// When the machine next has something to do by itself, in milliseconds; the maximum for never.
     pub(crate) wake_at_ms: AtomicU64,
-    unflushed: AtomicBool,
+    pub(crate) unflushed: AtomicBool,
     was_ready: AtomicBool,
     idle_at_stop: Mutex<Option<IdlePassed>>,
 }
@@ -67,6 +69,8 @@ pub(crate) struct Work {
     pub unborn: Option<Unborn>,
     /// How long the pin took to change, until the new logic is called for the first time.
     pub swapping: Option<Duration>,
+    /// The old logic's instance until then: to take one down takes longer than to begin with one.
+    pub retired: Option<Guest>,
     pub shadow: Option<Box<Shadowing>>,
     /// A call put off to the next turn.
     pub put_off: Option<Call>,
@@ -91,6 +95,7 @@ impl TaskCell {
             deployed: None,
             unborn: None,
             swapping: None,
+            retired: None,
             shadow: None,
             put_off: None,
             map: Arc::default(),
@@ -109,6 +114,7 @@ impl TaskCell {
             prepared: Mutex::default(),
             trouble: Mutex::default(),
             tally: Mutex::default(),
+            pace: Mutex::default(),
             findings: Mutex::default(),
             reader: Mutex::default(),
             wake_at_ms: AtomicU64::new(u64::MAX),
@@ -188,34 +194,6 @@ impl TaskCell {
         lock(&self.reader).clone()
     }
 
-    /// Makes what was applied durable on disk, off the guest threads, and says what its guests' log left out.
-    pub(crate) fn flush(&self) {
-        self.settle_log();
-        self.flush_under(lock(&self.work));
-    }
-
-    /// The same, unless a turn is under way: one that goes on and on is not waited for, as others are to be flushed too.
-    pub(crate) fn flush_between_turns(&self) {
-        self.settle_log();
-        if let Ok(work) = self.work.try_lock() {
-            self.flush_under(work);
-        }
-    }
-
-    fn settle_log(&self) {
-        self.job.fleet.settle_logs(self.id);
-    }
-
-    fn flush_under(&self, work: MutexGuard<'_, Work>) {
-        if self.unflushed.swap(false, Ordering::Relaxed) {
-            let flusher = work.store.as_ref().map(|store| store.flusher());
-            drop(work);
-            if let Some(Err(error)) = flusher.map(|flusher| flusher.flush()) {
-                self.tell(Event::Broken(StopCause::Store(error.to_string())));
-            }
-        }
-    }
-
     /// Positions passed with nothing to commit, now or when the task stopped.
     pub(crate) fn idle_positions(&self) -> Option<IdlePassed> {
         let now = self.work.try_lock().ok().and_then(|work| work.machine.idle_positions());
@@ -240,14 +218,13 @@ impl TaskCell {
                     self.mailbox.unqueue(run.weight(), run.len());
                     work.look_for_shards |= run.up_to == Position::ShardEnd;
                 }
-                let stepped = Instant::now();
+                let (stepped, was_called) = (Instant::now(), matches!(event, Event::Called(_)));
                 work.machine.step(self.now_ms(), event, &mut effects);
                 for effect in effects.drain(..) {
                     self.perform(work, effect);
                 }
-                if let Some(swapping) = &mut work.swapping
-                    && swapping.is_zero()
-                {
+                // Where nothing was under way, nothing was held up by what else the step did.
+                if was_called && let Some(swapping) = &mut work.swapping {
                     *swapping = stepped.elapsed();
                 }
             }
@@ -262,13 +239,18 @@ impl TaskCell {
                     calls += 1;
                     let called = Instant::now();
                     let twin = work.shadow.as_mut().and_then(|shadow| shadow.joins(&call));
+                    let size = deploy::size(&call);
                     let outcome = self.call(work, call);
                     let took = called.elapsed();
                     self.turn.called(took);
+                    self.paced(size, took, &outcome);
                     self.shadow(work, twin, took, &outcome);
                     work.events.push_back(Event::Called(outcome));
                 }
                 put_off => {
+                    if work.swapping.is_none() || put_off.is_none() {
+                        work.retired = None;
+                    }
                     work.put_off = put_off;
                     return;
                 }
@@ -319,7 +301,7 @@ impl TaskCell {
             Effect::DropInstance => work.guest = None,
             Effect::Swap(assignment) => self.swap(work, assignment),
             Effect::TrialFailed(canary, why) => {
-                drop(runtime.spawn(deploy::take_back(self.job.clone(), self.id, canary, why)));
+                drop(runtime.spawn(deploy::take_back(self.job.clone(), Some(self.id), canary, why)));
             }
             Effect::Stopped(cause) => self.stopped(work, &cause),
         }
@@ -383,7 +365,7 @@ impl TaskCell {
     }
 
     fn stopped(&self, work: &mut Work, cause: &StopCause) {
-        (work.guest, work.unborn, work.shadow, work.put_off) = (None, None, None, None);
+        (work.guest, work.retired, work.unborn, work.shadow, work.put_off) = (None, None, None, None, None);
         drop(lock(&self.prepared).take());
         work.events.clear();
         self.job.hub.leave(self.id);

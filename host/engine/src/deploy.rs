@@ -1,6 +1,7 @@
 //! Deployments of a job on this host: made and checked, compiled, and brought to the tasks that are to run them. What stands
 //! in the table decides; a host that cannot run what it says goes on with what it has, and tells why.
 
+mod canary;
 mod fleet;
 mod rewind;
 mod shadow;
@@ -11,7 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use pelton_core::id::{DeploymentNumber, Digest, TaskId};
-use pelton_core::rollout::{Canary, Rollout, Shadow};
+use pelton_core::rollout::{Canary, CanaryRule, Rollout, Shadow};
 use pelton_core::task::{Event, OutOfReach};
 
 use crate::cell::lock;
@@ -21,6 +22,7 @@ use crate::job::{Job, JobShared};
 use crate::ports::PortError;
 use crate::spec::{Deployment, DeploymentContent};
 
+pub(crate) use canary::{Pace, size, take_back};
 pub(crate) use fleet::{Deployed, Fleet};
 pub(crate) use shadow::begin as begin_shadow;
 
@@ -112,8 +114,8 @@ pub enum Audience {
     Canary {
         /// Which.
         tasks: BTreeSet<TaskId>,
-        /// At this failed call of one task all go back.
-        failures_max: u32,
+        /// What is borne of it.
+        rule: CanaryRule,
     },
     /// Nobody: every task compares it with what it runs.
     Shadow {
@@ -167,10 +169,10 @@ impl Job {
             Audience::Shadow { share_percent } => {
                 shadow::compare(rollout, Shadow { deployment: number, share_percent: *share_percent })
             }
-            Audience::Canary { tasks, failures_max } => {
+            Audience::Canary { tasks, rule } => {
                 shadow::check(rollout, &audience)?;
-                let (tasks, failures_max) = (tasks.clone(), *failures_max);
-                Ok(rollout.try_out(Canary { deployment: number, tasks, failures_max, since: 0 }))
+                let (tasks, rule) = (tasks.clone(), *rule);
+                Ok(rollout.try_out(Canary { deployment: number, tasks, rule, since: 0 }))
             }
         };
         let changed = shared.fleet.change(change).await?;
@@ -252,6 +254,7 @@ pub(crate) async fn keep_rolling_out(shared: Arc<JobShared>) {
             () = shared.closed() => return,
         }
         bring(&shared).await;
+        canary::judge(&shared).await;
     }
 }
 
@@ -308,6 +311,7 @@ async fn apply(shared: &Arc<JobShared>, rollout: Rollout) -> Result<(), DeployEr
     let prepared = tokio::task::spawn_blocking(move || {
         let began = Instant::now();
         shadow::bring(&shared, &before, &rollout);
+        canary::begin(&shared, &before, &rollout);
         for cell in shared.cells() {
             let assignment = rollout.assignment(cell.id);
             if assignment != before.assignment(cell.id) {
@@ -330,24 +334,4 @@ fn told(rollout: &Rollout) -> String {
         format!(", and is compared with deployment {}, for {} % of its time", shadow.deployment, shadow.share_percent)
     });
     format!("deployment {}{canary}{shadow}", rollout.current)
-}
-
-/// A canary failed for good in one task: no task runs it any more, as soon as the table takes it.
-pub(crate) async fn take_back(shared: Arc<JobShared>, task: TaskId, canary: DeploymentNumber, why: String) {
-    tracing::warn!("job {}: canary {canary} has failed in task {task} and is taken back: {why}", shared.spec.meta.name);
-    let what = Happening::CanaryFailed { task, deployment: canary, cause: why };
-    shared.events.tell(shared.ports.clock.now_ms(), &shared.name, what);
-    while let Err(error) =
-        shared.fleet.change(|rollout| rollout.without_canary(canary).ok_or(DeployError::NoCanary)).await
-    {
-        match error {
-            DeployError::NoCanary => break,
-            error => tracing::warn!("job {}: taking back canary {canary}: {error}", shared.spec.meta.name),
-        }
-        tokio::select! {
-            () = tokio::time::sleep(LOOK_INTERVAL) => {}
-            () = shared.closed() => return,
-        }
-    }
-    bring(&shared).await;
 }

@@ -83,13 +83,13 @@ pub enum Happening {
         /// What.
         rollout: Rollout,
     },
-    /// A canary failed in a task as often as it may.
+    /// A canary failed as often as it may in a task, or did worse in all of its tasks than is borne.
     CanaryFailed {
-        /// In which.
-        task: TaskId,
+        /// In which, if in one.
+        task: Option<TaskId>,
         /// The canary.
         deployment: DeploymentNumber,
-        /// What it failed with last.
+        /// What it failed with last, or what is worse.
         cause: String,
     },
     /// A task runs another deployment.

@@ -17,6 +17,7 @@ use tokio::sync::{Semaphore, watch};
 use crate::cell::{IdlePassed, TaskCell, lock};
 use crate::deploy::{self, Fleet, keep_rolling_out};
 use crate::events::EventLog;
+use crate::flush;
 use crate::guest::{GuestLine, GuestLines, GuestRuntime};
 use crate::hub::Hub;
 use crate::idle::{self, IdleByTask};
@@ -30,8 +31,6 @@ use crate::status::{ShardStatus, StateReadError, TaskStatus};
 const SNAPSHOTS_AT_ONCE: usize = 2;
 /// How often tasks are looked at for something that is due.
 const WAKE_INTERVAL: Duration = Duration::from_millis(20);
-/// How often what was applied is made durable on disk.
-const FLUSH_INTERVAL: Duration = Duration::from_secs(10);
 /// Retention is divided by this for the oldest that logged positions become.
 const POSITIONS_AGE_DIVISOR: u64 = 8;
 
@@ -159,7 +158,7 @@ impl Job {
         assert!(shared.cells.set(cells).is_ok(), "the cells of a job are made once");
         shared.runtime.spawn(Hub::keep_listing(shared.clone()));
         shared.runtime.spawn(keep_waking(shared.clone()));
-        shared.runtime.spawn(keep_flushing(shared.clone()));
+        shared.runtime.spawn(flush::keep(shared.clone()));
         shared.runtime.spawn(idle::keep(shared.clone()));
         shared.runtime.spawn(keep_rolling_out(shared.clone()));
         shared.cells().iter().for_each(|cell| cell.tell(Event::Start));
@@ -348,19 +347,5 @@ async fn keep_waking(shared: Arc<JobShared>) {
         interval.tick().await;
         let now_ms = shared.ports.clock.now_ms();
         shared.cells().iter().for_each(|cell| cell.wake(now_ms));
-    }
-}
-
-/// Tasks one after another, spread over the interval: all at once would hold up everybody for a while.
-async fn keep_flushing(shared: Arc<JobShared>) {
-    let pause = FLUSH_INTERVAL / shared.spec.meta.tasks.get();
-    for cell in shared.cells().iter().cycle() {
-        tokio::select! {
-            () = tokio::time::sleep(pause) => {}
-            () = shared.closed() => return,
-        }
-        let cell = cell.clone();
-        // A failed flush is told to the task itself.
-        let _ = tokio::task::spawn_blocking(move || cell.flush_between_turns()).await;
     }
 }

@@ -33,6 +33,7 @@ mod recent;
 mod call;
 mod cell;
 mod deploy;
+mod flush;
 mod log;
 mod mailbox;
 mod recover;

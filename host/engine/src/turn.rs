@@ -39,7 +39,7 @@ impl Work {
     /// Ends the task where its machine can no longer be trusted.
     fn abandon(&mut self) {
         self.abandoned = true;
-        self.guest = None;
+        (self.guest, self.retired) = (None, None);
         self.shadow = None;
         self.put_off = None;
         self.store = None;

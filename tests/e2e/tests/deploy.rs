@@ -8,6 +8,7 @@ use anyhow::{Context as _, Result, ensure};
 use aws_sdk_dynamodb::types::AttributeValue;
 use pelton_core::codec;
 use pelton_e2e::api::Api;
+use pelton_e2e::events::Watch;
 use pelton_e2e::host::HostFiles;
 use pelton_e2e::process::{Process, component, wait_for};
 use pelton_e2e::servers::free_port;
@@ -253,6 +254,41 @@ fn a_canary_that_fails_takes_itself_back() -> Result<()> {
     feed.check(&api)?;
     process.terminate()?;
     ensure!(process.wait(LIMIT)?.success(), "{}", process.said()?);
+    Ok(())
+}
+
+#[test]
+fn a_canary_that_does_worse_than_its_rule_bears_is_taken_back() -> Result<()> {
+    let Started { stage, process: _process, api, mut feed, .. } = start(2, 8, 400)?;
+    let component = digest(&api)?;
+    let events = Watch::begin(&api, None)?;
+    let mut goes_back = |config: Value, rule: Value, words: &str| -> Result<()> {
+        let mut canary = json!({ "tasks": [1, 4, 6], "failures_max": 1_000 });
+        canary.as_object_mut().context("an object")?.append(rule.clone().as_object_mut().context("an object")?);
+        let body = json!({ "component": component, "config": config, "canary": canary });
+        let (status, made) = ask(&api, "POST", "deployments", &body)?;
+        ensure!(status == 201, "{made}");
+        feed.put(&stage, 8_000)?;
+        let failed = events.wait("the canary to fail", LIMIT, |event| event.name == "canary-failed")?;
+        let cause = failed.data["cause"].as_str().unwrap_or_default();
+        ensure!(failed.data["deployment"] == made["deployment"] && failed.data["task"].is_null(), "{failed:?}");
+        ensure!(cause.contains(words), "{cause}");
+        wait_for("the canary to be taken back", LIMIT, || {
+            Ok((current(&api)?["canary"].is_null() && pins(&api)?.keys().eq([&1])).then_some(()))
+        })?;
+        feed.check(&api)?;
+        Ok(())
+    };
+    goes_back(json!({ "slow": "100000" }), json!({ "slower_percent": 300 }), "300 % longer")?;
+    goes_back(json!({ "flawed": "yes" }), json!({ "errors_percent": 5 }), "more than 5 beyond them")?;
+    for (rule, words) in [
+        (json!({ "tasks": [1], "slower_percent": 0 }), "canary.slower_percent is 0; from 1 to 10000"),
+        (json!({ "tasks": [1], "errors_percent": 101 }), "canary.errors_percent is 101; from 1 to 100"),
+        (json!({ "percent": 100, "slower_percent": 5 }), "a canary of all leaves none"),
+    ] {
+        let (status, problem) = ask(&api, "POST", "deployments", &json!({ "component": component, "canary": rule }))?;
+        ensure!(status == 422 && problem["detail"].as_str().unwrap_or_default().contains(words), "{problem}");
+    }
     Ok(())
 }
 

@@ -4,7 +4,8 @@
 //! State: `n/KEY` how many records, `l/KEY` the last number, `d/KEY NUMBER` a number that came out of order, `f/KEY#NUMBER` how
 //! often the timer that the record set was fired, `r/KEY` records that are no number. With `output` configured each record
 //! goes on to it, and with `timers` each sets one. With `version`, a number, `v/KEY#NUMBER` says by which version a record was
-//! folded. With `flawed` it traps at every third number, with `stuck` it loops there, and with `broken` it cannot begin. With `chance`
+//! folded. With `flawed` it traps at every third number, with `stuck` it loops there, with `slow`, a
+//! number, it loops so often at each, and with `broken` it cannot begin. With `chance`
 //! `c/KEY` holds what it makes of clocks, random numbers, a hash map and its memory; with `doubled` each record counts twice, and goes
 //! on as another.
 
@@ -30,6 +31,7 @@ pub struct Ledger {
     version: Option<u64>,
     flawed: bool,
     stuck: bool,
+    slow: u64,
     doubled: bool,
     chance: Option<Chance>,
 }
@@ -67,6 +69,7 @@ impl Task for Ledger {
             version: context.config("version").and_then(|version| version.parse().ok()),
             flawed: context.config("flawed").is_some(),
             stuck: context.config("stuck").is_some(),
+            slow: context.config("slow").and_then(|steps| steps.parse().ok()).unwrap_or_default(),
             doubled: context.config("doubled").is_some(),
             chance: context.config("chance").map(|_| Chance { since: Instant::now(), calls: 0, words: HashMap::new() }),
         })
@@ -87,6 +90,9 @@ impl Task for Ledger {
             loop {
                 std::hint::black_box(());
             }
+        }
+        for step in 0..self.slow {
+            std::hint::black_box(step);
         }
         if let Some(chance) = &mut self.chance {
             CHANCE.put(call, key, &chance.next(key)?)?;

@@ -49,7 +49,7 @@ impl World {
                 Some(self.rollout.try_out(Canary {
                     deployment: *newest,
                     tasks: some,
-                    failures_max: FAILURES_MAX,
+                    rule: FAILURES_MAX.into(),
                     since: 0,
                 }))
             }

@@ -173,6 +173,13 @@ pub struct CanaryRequest {
     /// At this failed call of one task all go back.
     #[serde(default = "failures_max")]
     pub failures_max: u32,
+    /// Where so many more of a hundred calls fail than in the other tasks, all go back: 20 calls at least are counted.
+    #[serde(default)]
+    pub errors_percent: Option<u32>,
+    /// Where a record takes so many hundredths longer than in the other tasks, all go back: 1,000 records at least are counted on
+    /// either side.
+    #[serde(default)]
+    pub slower_percent: Option<u32>,
 }
 
 fn failures_max() -> u32 {
@@ -277,6 +284,10 @@ pub struct CanaryView {
     pub tasks: Vec<u16>,
     /// At this failed call of one task all go back.
     pub failures_max: u32,
+    /// Where so many more of a hundred calls fail than in the other tasks, if that was said.
+    pub errors_percent: Option<u32>,
+    /// Where a record takes so many hundredths longer than in the other tasks, if that was said.
+    pub slower_percent: Option<u32>,
 }
 
 impl From<&Rollout> for RolloutView {
@@ -284,7 +295,9 @@ impl From<&Rollout> for RolloutView {
         let canary = |canary: &Canary| CanaryView {
             deployment: canary.deployment.0,
             tasks: canary.tasks.iter().map(|task| task.0).collect(),
-            failures_max: canary.failures_max,
+            failures_max: canary.rule.failures_max,
+            errors_percent: canary.rule.errors_percent,
+            slower_percent: canary.rule.slower_percent,
         };
         Self {
             revision: rollout.revision,

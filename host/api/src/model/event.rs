@@ -66,11 +66,11 @@ pub enum HappeningView {
     Rollout(RolloutView),
     /// A canary failed in a task as often as it may.
     CanaryFailed {
-        /// In which task.
-        task: u16,
+        /// In which task, if in one.
+        task: Option<u16>,
         /// The canary.
         deployment: u64,
-        /// What it failed with last.
+        /// What it failed with last, or what is worse.
         cause: String,
     },
     /// A task runs another deployment.
@@ -147,7 +147,7 @@ impl From<Happening> for HappeningView {
             }
             Happening::Rollout { rollout } => Self::Rollout((&rollout).into()),
             Happening::CanaryFailed { task, deployment, cause } => {
-                Self::CanaryFailed { task: task.0, deployment: deployment.0, cause }
+                Self::CanaryFailed { task: task.map(|task| task.0), deployment: deployment.0, cause }
             }
             Happening::Swapped { task, deployment } => Self::Swapped { task: task.0, deployment: deployment.0 },
             Happening::SnapshotTaken { task, at, entries, state_bytes } => {

@@ -39,6 +39,12 @@ pub struct DeployArgs {
     /// At which failed call of one task a canary is taken back.
     #[arg(long, value_name = "N", default_value_t = 3, requires = "canary", value_parser = clap::value_parser!(u32).range(1..=1_000))]
     pub failures: u32,
+    /// Take a canary back where so many more of its calls fail than in the other tasks, such as 5%; 20 calls at least are counted.
+    #[arg(long, value_name = "SHARE", requires = "canary", value_parser = share)]
+    pub errors: Option<u32>,
+    /// Take a canary back where a record takes so much longer than in the other tasks, such as 50%; 1,000 records at least are counted.
+    #[arg(long, value_name = "SHARE", requires = "canary", value_parser = slower)]
+    pub slower: Option<u32>,
     /// Have every task compare it with what it runs, on the same records: nothing that it does is kept or sent. `pelton shadow` shows
     /// what comes of it.
     #[arg(long, conflicts_with = "canary")]
@@ -124,7 +130,7 @@ struct Basis {
 /// # Errors
 /// When the host refuses or does not answer, or tasks take too long.
 pub async fn deploy(args: DeployArgs, json: bool) -> anyhow::Result<Outcome> {
-    let canary = args.canary.as_deref().map(|text| canary(text, args.failures)).transpose()?;
+    let canary = args.canary.as_deref().map(|text| canary(text, &args)).transpose()?;
     let host = HostClient::new(&args.host)?;
     let basis = basis(&args, &host).await?;
     let component = match (&args.component, &basis.component) {
@@ -270,14 +276,26 @@ fn share(text: &str) -> Result<u32, String> {
     percent.filter(|percent| (1..=100).contains(percent)).ok_or_else(|| "a share such as 5%, from 1% to 100%".into())
 }
 
-fn canary(text: &str, failures_max: u32) -> anyhow::Result<CanaryRequest> {
+fn slower(text: &str) -> Result<u32, String> {
+    let percent = text.strip_suffix('%').and_then(|percent| percent.parse().ok());
+    percent.filter(|percent| (1..=10_000).contains(percent)).ok_or_else(|| "a share such as 50%, up to 10000%".into())
+}
+
+fn canary(text: &str, args: &DeployArgs) -> anyhow::Result<CanaryRequest> {
+    let request = |percent, tasks| CanaryRequest {
+        percent,
+        tasks,
+        failures_max: args.failures,
+        errors_percent: args.errors,
+        slower_percent: args.slower,
+    };
     let wrong = || usage(format!("--canary {text:?}: a share such as 10%, or tasks such as 0,17,42"));
     if let Some(percent) = text.strip_suffix('%') {
         let percent = percent.parse().ok().filter(|percent| (1..=100).contains(percent)).ok_or_else(wrong)?;
-        return Ok(CanaryRequest { percent: Some(percent), tasks: None, failures_max });
+        return Ok(request(Some(percent), None));
     }
     let tasks = text.split(',').map(|task| task.trim().parse()).collect::<Result<_, _>>().map_err(|_| wrong())?;
-    Ok(CanaryRequest { percent: None, tasks: Some(tasks), failures_max })
+    Ok(request(None, Some(tasks)))
 }
 
 /// Waits until every task that runs is at what it is to run, and says how many are stopped. Returns what they are to run.

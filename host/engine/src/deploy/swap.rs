@@ -1,7 +1,7 @@
 //! The logic of a task, changed: an instance beforehand, and the change itself.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::Instant;
 
 use pelton_core::task::{Assignment, PhaseName};
 
@@ -24,15 +24,18 @@ impl TaskCell {
 
     /// Has the task run another deployment from its next call on.
     pub(crate) fn swap(&self, work: &mut Work, assignment: Assignment) {
+        let began = Instant::now();
+        self.begin_pace();
         let prepared = lock(&self.prepared).take_if(|(number, _)| *number == assignment.deployment);
-        work.guest = None;
+        // Where there was no room for both beforehand, there is none before the old one is gone.
+        work.retired = work.guest.take().filter(|_| prepared.is_some());
         work.unborn = prepared.map(|(_, unborn)| unborn);
         let deployed = self.job.fleet.deployed(assignment.deployment);
         self.turn.waits_for_others(!deployed.deployment.content.grants.http.is_empty());
         let before = work.deployed.replace(deployed);
         if before.is_some() {
-            work.swapping = Some(Duration::ZERO);
             self.tell_of(Happening::Swapped { task: self.id, deployment: assignment.deployment });
+            work.swapping = Some(began.elapsed());
         }
     }
 }

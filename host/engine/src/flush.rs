@@ -1,0 +1,59 @@
+//! What was applied is made durable on disk, off the guest threads and now and then: what a crash takes of it, the changelog has.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, MutexGuard};
+use std::time::Duration;
+
+use pelton_core::cause::StopCause;
+use pelton_core::task::Event;
+
+use crate::cell::{TaskCell, Work, lock};
+use crate::job::JobShared;
+
+/// How often.
+const FLUSH_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Makes what was applied durable until the job closes: tasks one after another, spread over the interval, since all at once would
+/// hold up everybody for a while.
+pub(crate) async fn keep(shared: Arc<JobShared>) {
+    let pause = FLUSH_INTERVAL / shared.spec.meta.tasks.get();
+    for cell in shared.cells().iter().cycle() {
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = shared.closed() => return,
+        }
+        let cell = cell.clone();
+        // A failed flush is told to the task itself.
+        let _ = tokio::task::spawn_blocking(move || cell.flush_between_turns()).await;
+    }
+}
+
+impl TaskCell {
+    /// Makes what was applied durable on disk, off the guest threads, and says what its guests' log left out.
+    pub(crate) fn flush(&self) {
+        self.settle_log();
+        self.flush_under(lock(&self.work));
+    }
+
+    /// The same, unless a turn is under way: one that goes on and on is not waited for, as others are to be flushed too.
+    pub(crate) fn flush_between_turns(&self) {
+        self.settle_log();
+        if let Ok(work) = self.work.try_lock() {
+            self.flush_under(work);
+        }
+    }
+
+    fn settle_log(&self) {
+        self.job.fleet.settle_logs(self.id);
+    }
+
+    fn flush_under(&self, work: MutexGuard<'_, Work>) {
+        if self.unflushed.swap(false, Ordering::Relaxed) {
+            let flusher = work.store.as_ref().map(|store| store.flusher());
+            drop(work);
+            if let Some(Err(error)) = flusher.map(|flusher| flusher.flush()) {
+                self.tell(Event::Broken(StopCause::Store(error.to_string())));
+            }
+        }
+    }
+}

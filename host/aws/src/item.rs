@@ -54,6 +54,11 @@ impl Item {
         number.ok_or_else(|| self.wrong(format!("attribute {name} is missing or not a whole number")))
     }
 
+    /// A number that not every item has.
+    pub fn number_if_any(&mut self, name: &str) -> Result<Option<u64>, PortError> {
+        self.rest.contains_key(name).then(|| self.number(name)).transpose()
+    }
+
     /// 16 bytes.
     pub fn id(&mut self, name: &str) -> Result<[u8; 16], PortError> {
         let bytes = self.bytes(name)?;

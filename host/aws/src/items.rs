@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_dynamodb::types::{AttributeValue, DeleteRequest, WriteRequest};
 use pelton_core::limits::backoff_ms;
 use pelton_engine::ports::{PortError, PutOutcome};
@@ -123,6 +124,46 @@ impl DynamoTable {
         }
     }
 
+    /// Puts an item on a condition, of which the values that it names are given.
+    pub(crate) async fn put_if(
+        &self,
+        (pk, sk): (&str, &str),
+        attributes: Vec<(&str, AttributeValue)>,
+        (condition, values): (&str, Vec<(&str, AttributeValue)>),
+    ) -> Result<PutOutcome, PortError> {
+        let request = self.put_request(pk, sk, attributes).condition_expression(condition);
+        let request =
+            values.into_iter().fold(request, |request, (name, value)| request.expression_attribute_values(name, value));
+        let what = format!("putting item {pk} {sk} into table {}", self.name);
+        conditional(&what, request.send().await)
+    }
+
+    /// Changes an item as an update expression says, on a condition if there is one; values are given for both.
+    pub(crate) async fn update(
+        &self,
+        (pk, sk): (&str, &str),
+        (change, condition): (&str, Option<&str>),
+        values: Vec<(&str, AttributeValue)>,
+    ) -> Result<PutOutcome, PortError> {
+        let request = self.client.update_item().table_name(&self.name).key(PK, text(pk)).key(SK, text(sk));
+        let request = request.update_expression(change).set_condition_expression(condition.map(str::to_owned));
+        let request =
+            values.into_iter().fold(request, |request, (name, value)| request.expression_attribute_values(name, value));
+        let what = format!("changing item {pk} {sk} of table {}", self.name);
+        conditional(&what, request.send().await)
+    }
+
+    /// Deletes an item on a condition, which may hold of none.
+    pub(crate) async fn delete_if(
+        &self,
+        (pk, sk): (&str, &str),
+        (condition, (name, value)): (&str, (&str, AttributeValue)),
+    ) -> Result<PutOutcome, PortError> {
+        let request = self.client.delete_item().table_name(&self.name).key(PK, text(pk)).key(SK, text(sk));
+        let request = request.condition_expression(condition).expression_attribute_values(name, value);
+        conditional(&format!("deleting item {pk} {sk} of table {}", self.name), request.send().await)
+    }
+
     fn put_request(
         &self,
         pk: &str,
@@ -193,5 +234,18 @@ impl DynamoTable {
             }
         }
         Ok(())
+    }
+}
+
+/// What a request came to whose condition may not have held.
+fn conditional<T, E, R>(what: &str, reply: Result<T, SdkError<E, R>>) -> Result<PutOutcome, PortError>
+where
+    E: ProvideErrorMetadata + std::error::Error + 'static,
+    R: std::fmt::Debug,
+{
+    match reply {
+        Ok(_) => Ok(PutOutcome::Applied),
+        Err(error) if code(&error) == Some("ConditionalCheckFailedException") => Ok(PutOutcome::Exists),
+        Err(error) => Err(port_error(what, &error)),
     }
 }

@@ -11,13 +11,14 @@
 //! | `INC/idle` | `HOST/IIIIIIII` | idle positions of a host, a chunk | `data` B |
 //! | `INC/deployments` | `deployment/N` | a deployment of the job | `data` B |
 //! | `INC/deployments` | `rollout` | which of them its tasks are to run | `data` B |
-//! | `component/DIGEST` | `chunk/IIIIIIII` | a piece of a component | `data` B |
-//! | `component/DIGEST` | `head` | says that all pieces are there | `size` N, `chunks` N |
-//! | `components` | `DIGEST` | for listing | `size` N |
+//! | `component/DIGEST` | `chunk/IIIIIIII`, `chunk/GGGGGGGG/IIIIIIII` | a piece of a component, of generation 0 or a later one | `data` B |
+//! | `component/DIGEST` | `head` | says that all pieces are there, of which generation, and when the component was wanted last; or that it is gone | `size` N, `chunks` N, `generation` N, `touches` N, `wanted_ms` N; once it is gone `gone_ms` N |
+//! | `component/DIGEST` | `used/INC` | until when a job needs the component; 0 for as long as it says nothing else | `until_ms` N, `pins` N |
+//! | `components` | `DIGEST` | for listing | `size` N, `generation` N |
 //!
 //! `INC`, `ID`, `HOST` and `DIGEST` are in lower-case hexadecimal, 32 characters and for a digest 64; `TTTTT` is a task in 5
-//! decimal digits, `N` a number of a commit or deployment in 20, `IIIIIIII` an index in 8, `K` one digit. All have leading zeros, so that keys
-//! sort as numbers do. `INC/TTTTT` has the log and the manifests, which `l` and `s` tell apart.
+//! decimal digits, `N` a number of a commit or deployment in 20, `IIIIIIII` an index and `GGGGGGGG` a generation in 8, `K` one digit. All have
+//! leading zeros, so that keys sort as numbers do. `INC/TTTTT` has the log and the manifests, which `l` and `s` tell apart.
 //!
 //! | `data` of | what |
 //! |---|---|
@@ -26,7 +27,8 @@
 //! | a manifest, idle positions, a job's meta item, a deployment, a rollout | one byte, the format, which is 1; then a protobuf message |
 //! | a piece of a component | its next bytes, 380,000 but in the last |
 //!
-//! An item has exactly these attributes. More, fewer or others are an error of the reader, which names the item.
+//! An item has exactly these attributes. More, fewer or others are an error of the reader, which names the item. Heads and entries
+//! from before components were collected have `size` and `chunks` alone: they are of generation 0.
 
 use pelton_core::id::{CommitId, CommitNumber, DeploymentNumber, Digest, HostId, Incarnation, TaskId};
 
@@ -50,6 +52,8 @@ pub const SNAPSHOT: &str = "snapshot/";
 pub const COMPONENTS: &str = "components";
 /// Sort key of what says that a component is whole.
 pub const HEAD: &str = "head";
+/// Sort keys of what says which jobs use a component begin with this.
+pub const USED: &str = "used/";
 /// Sort key of a job's meta item.
 pub const META: &str = "meta";
 
@@ -136,6 +140,14 @@ pub fn component(digest: Digest) -> String {
 }
 
 /// Sort key of a piece of a component.
-pub fn component_chunk(index: usize) -> String {
-    format!("chunk/{index:08}")
+pub fn component_chunk(generation: u64, index: u64) -> String {
+    match generation {
+        0 => format!("chunk/{index:08}"),
+        _ => format!("chunk/{generation:08}/{index:08}"),
+    }
+}
+
+/// Sort key of a job's use of a component.
+pub fn component_use(job: Incarnation) -> String {
+    format!("{USED}{job}")
 }

@@ -60,6 +60,14 @@ mutants! {
     ComponentHeadFirst = "component-head-first",
     /// A component's bytes are not held against its digest.
     ComponentUnchecked = "component-unchecked",
+    /// A component is collected whoever uses it.
+    CollectedThoughUsed = "collected-though-used",
+    /// A component is collected though somebody wanted it since it was looked at.
+    CollectedThoughWanted = "collected-though-wanted",
+    /// A component that is pushed anew has its pieces where those of before are being deleted.
+    GenerationKept = "generation-kept",
+    /// A use is ended though it was begun anew.
+    ReleasedThoughKept = "released-though-kept",
     /// What fails in passing is not asked for again.
     PassingGivenUp = "passing-given-up",
     /// A job created by a request whose reply was lost counts as another host's.

@@ -93,7 +93,10 @@ impl Running {
             version: env!("CARGO_PKG_VERSION"),
             jobs: config.jobs.keys().cloned().collect(),
         };
-        let shelf = Shelf { store: Arc::new(DynamoComponents::new(table.clone())), guests: guests.clone() };
+        let shelf = Shelf {
+            store: Arc::new(DynamoComponents::new(table.clone(), connections.clock.clone())),
+            guests: guests.clone(),
+        };
         let context = Arc::new(Context::new(info, shelf, config.host.access.clone(), host.events().clone()));
         let close = watch::Sender::new(false);
         let server = tokio::spawn(serve(listener, context.clone(), close.subscribe()));
@@ -148,7 +151,7 @@ impl Running {
         let bytes = Bytes::from(bytes);
         let digest = digest_of(&bytes);
         self.check(bytes.clone()).await.with_context(|| format!("job {name}: component {file}"))?;
-        let components = DynamoComponents::new(self.table.clone());
+        let components = DynamoComponents::new(self.table.clone(), self.connections.clock.clone());
         components.put(digest, bytes).await.with_context(|| format!("job {name}: keeping component {file}"))?;
         let request = JobRequest {
             name: name.to_owned(),
@@ -225,7 +228,7 @@ impl Running {
     /// Looks after the components of every job, and deploys those that change.
     pub fn watch(&self) -> impl Future<Output = ()> + Send + 'static {
         let components: Arc<dyn pelton_engine::ports::ComponentStore> =
-            Arc::new(DynamoComponents::new(self.table.clone()));
+            Arc::new(DynamoComponents::new(self.table.clone(), self.connections.clock.clone()));
         let watched = self.jobs.iter().filter_map(|job| {
             let config = self.config.jobs.get(&job.spec().meta.name)?.clone();
             Some(Watched::new(job.clone(), config, components.clone()).keep())

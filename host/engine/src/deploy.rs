@@ -3,6 +3,7 @@
 
 mod canary;
 mod fleet;
+mod needs;
 mod rewind;
 mod shadow;
 mod swap;
@@ -24,6 +25,7 @@ use crate::spec::{Deployment, DeploymentContent};
 
 pub(crate) use canary::{Pace, size, take_back};
 pub(crate) use fleet::{Deployed, Fleet};
+pub(crate) use needs::keep_accounts;
 pub(crate) use shadow::begin as begin_shadow;
 
 /// How often a host looks whether another one deployed something.
@@ -159,6 +161,8 @@ impl Job {
     pub async fn deploy(&self, content: DeploymentContent, audience: Audience) -> Result<Deployment, DeployError> {
         let shared = &self.shared;
         shadow::check(&shared.fleet.standing().await?, &audience)?;
+        // Before there is a deployment that names it; the change says so once more.
+        shared.fleet.keep(content.component).await?;
         let program = shared.fleet.program(&content).await?;
         let tried = Deployment { number: DeploymentNumber(0), created_ms: 0, content: content.clone() };
         self.try_to_begin(Deployed::new(tried, program, &shared.spec, &shared.fleet.lines)).await?;
@@ -304,6 +308,10 @@ async fn apply(shared: &Arc<JobShared>, rollout: Rollout) -> Result<(), DeployEr
         fleet.prepare(number, &shared.spec).await?;
     }
     let before = std::mem::replace(&mut *lock(&fleet.rollout), rollout.clone());
+    if (Rollout { revision: before.revision, ..rollout.clone() }) == before {
+        // The same anew, when components were seen not to be needed any more.
+        return Ok(());
+    }
     tracing::info!("job {} is to run {}", shared.spec.meta.name, told(&rollout));
     let what = Happening::Rollout { rollout: rollout.clone() };
     shared.events.tell(shared.ports.clock.now_ms(), &shared.name, what);

@@ -15,7 +15,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, watch};
 
 use crate::cell::{IdlePassed, TaskCell, lock};
-use crate::deploy::{self, Fleet, keep_rolling_out};
+use crate::deploy::{self, Fleet, keep_accounts, keep_rolling_out};
 use crate::events::EventLog;
 use crate::flush;
 use crate::guest::{GuestLine, GuestLines, GuestRuntime};
@@ -161,6 +161,7 @@ impl Job {
         shared.runtime.spawn(flush::keep(shared.clone()));
         shared.runtime.spawn(idle::keep(shared.clone()));
         shared.runtime.spawn(keep_rolling_out(shared.clone()));
+        shared.runtime.spawn(keep_accounts(shared.clone()));
         shared.cells().iter().for_each(|cell| cell.tell(Event::Start));
         deploy::begin_shadow(&shared);
         Ok(Arc::new(Self { shared }))

@@ -6,7 +6,9 @@ use bytes::Bytes;
 use futures::stream::BoxStream;
 
 use pelton_core::commit::StoredCommit;
-use pelton_core::id::{CommitId, CommitNumber, DeploymentNumber, Digest, Epoch, HostId, ShardKey, StreamIndex, TaskId};
+use pelton_core::id::{
+    CommitId, CommitNumber, DeploymentNumber, Digest, Epoch, HostId, Incarnation, ShardKey, StreamIndex, TaskId,
+};
 use pelton_core::output::Package;
 use pelton_core::position::{Position, PositionEntry};
 use pelton_core::record::Record;
@@ -191,10 +193,37 @@ pub trait Changelog: Send + Sync {
     async fn forget_idle_of_others(&self, host: HostId) -> Result<(), PortError>;
 }
 
-/// Components by digest, shared by the hosts of a table.
+/// A job's use of a component.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ComponentUse {
+    /// Whose.
+    pub job: Incarnation,
+    /// When it ends or ended, milliseconds since 1970; none while the job needs the component.
+    pub until_ms: Option<u64>,
+    /// Rises each time the job says that it needs the component.
+    pub pins: u64,
+}
+
+impl ComponentUse {
+    /// Whether the component is to be kept for it.
+    pub fn holds(&self, now_ms: u64) -> bool {
+        self.until_ms.is_none_or(|until_ms| until_ms > now_ms)
+    }
+}
+
+/// What became of a component that perhaps nobody needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Collected {
+    /// It is gone, or was and is gone now with all that was left of it.
+    Gone,
+    /// It is kept: it is used, or was wanted too short a time ago.
+    Kept,
+}
+
+/// Components by digest, shared by the hosts of a table. Every read is strongly consistent.
 #[async_trait]
 pub trait ComponentStore: Send + Sync {
-    /// Keeps a component under its digest; one that is there already is left alone.
+    /// Keeps a component under its digest. One that is there already is left as it is, and counts as wanted now.
     async fn put(&self, digest: Digest, bytes: Bytes) -> Result<(), PortError>;
 
     /// The bytes of a component, checked against their digest.
@@ -202,6 +231,19 @@ pub trait ComponentStore: Send + Sync {
 
     /// Digest and size in bytes of every component kept.
     async fn list(&self) -> Result<Vec<(Digest, u64)>, PortError>;
+
+    /// Says that a job needs a component from now on, which then counts as wanted now. Whether it is there: if it is, it stays until
+    /// the use is over, whatever [`collect`](Self::collect) is at work meanwhile.
+    async fn keep(&self, digest: Digest, job: Incarnation) -> Result<bool, PortError>;
+
+    /// The uses of a component, those that are over among them.
+    async fn uses(&self, digest: Digest) -> Result<Vec<ComponentUse>, PortError>;
+
+    /// Has a use end at a time, if it is as it was read. [`PutOutcome::Exists`] where it was begun anew or ended since.
+    async fn release(&self, digest: Digest, known: &ComponentUse, until_ms: u64) -> Result<PutOutcome, PortError>;
+
+    /// Deletes a component that nobody uses, and that nobody wanted for so long. What was cut short is finished.
+    async fn collect(&self, digest: Digest, unwanted_ms: u64) -> Result<Collected, PortError>;
 }
 
 /// The deployments of a job, and what its tasks are to run of them, shared by its hosts.

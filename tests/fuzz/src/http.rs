@@ -10,8 +10,8 @@ use axum::http::{Method, Request, StatusCode, header};
 use axum::response::Response;
 use bytes::Bytes;
 use pelton_api::{Access, Context, HostInfo, Problem, Shelf, router};
-use pelton_core::id::Digest;
-use pelton_engine::ports::{ComponentStore, PortError};
+use pelton_core::id::{Digest, Incarnation};
+use pelton_engine::ports::{Collected, ComponentStore, ComponentUse, PortError, PutOutcome};
 use pelton_engine::{Compiler, EventLog, GuestRuntime, digest_of};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
@@ -41,7 +41,7 @@ pub const ADDRESSES: [&str; 18] = [
 /// Longest answer: the document.
 const ANSWER_BYTES_MAX: usize = 4 << 20;
 
-/// Components in memory.
+/// Components in memory, kept for ever: a host without jobs uses none.
 #[derive(Default)]
 struct Kept(Mutex<BTreeMap<Digest, Bytes>>);
 
@@ -58,6 +58,22 @@ impl ComponentStore for Kept {
 
     async fn list(&self) -> Result<Vec<(Digest, u64)>, PortError> {
         Ok(self.0.lock().unwrap().iter().map(|(digest, bytes)| (*digest, bytes.len() as u64)).collect())
+    }
+
+    async fn keep(&self, digest: Digest, _: Incarnation) -> Result<bool, PortError> {
+        Ok(self.0.lock().unwrap().contains_key(&digest))
+    }
+
+    async fn uses(&self, _: Digest) -> Result<Vec<ComponentUse>, PortError> {
+        Ok(Vec::new())
+    }
+
+    async fn release(&self, _: Digest, _: &ComponentUse, _: u64) -> Result<PutOutcome, PortError> {
+        Ok(PutOutcome::Exists)
+    }
+
+    async fn collect(&self, _: Digest, _: u64) -> Result<Collected, PortError> {
+        Ok(Collected::Kept)
     }
 }
 

@@ -9,12 +9,12 @@ use axum::body::{Body, to_bytes};
 use axum::http::{Request, StatusCode, header};
 use bytes::Bytes;
 use pelton_api::{Access, Context, HostInfo, Problem, Shelf, router};
-use pelton_core::id::Digest;
-use pelton_engine::ports::{ComponentStore, PortError};
+use pelton_core::id::{Digest, Incarnation};
+use pelton_engine::ports::{Collected, ComponentStore, ComponentUse, PortError, PutOutcome};
 use pelton_engine::{Compiler, EventLog, GuestRuntime};
 use tower::ServiceExt as _;
 
-/// Components in memory.
+/// Components in memory, kept for ever: a host without jobs uses none.
 #[derive(Default)]
 pub struct Kept(pub Mutex<BTreeMap<Digest, Bytes>>);
 
@@ -31,6 +31,22 @@ impl ComponentStore for Kept {
 
     async fn list(&self) -> Result<Vec<(Digest, u64)>, PortError> {
         Ok(self.0.lock().unwrap().iter().map(|(digest, bytes)| (*digest, bytes.len() as u64)).collect())
+    }
+
+    async fn keep(&self, digest: Digest, _: Incarnation) -> Result<bool, PortError> {
+        Ok(self.0.lock().unwrap().contains_key(&digest))
+    }
+
+    async fn uses(&self, _: Digest) -> Result<Vec<ComponentUse>, PortError> {
+        Ok(Vec::new())
+    }
+
+    async fn release(&self, _: Digest, _: &ComponentUse, _: u64) -> Result<PutOutcome, PortError> {
+        Ok(PutOutcome::Exists)
+    }
+
+    async fn collect(&self, _: Digest, _: u64) -> Result<Collected, PortError> {
+        Ok(Collected::Kept)
     }
 }
 

@@ -59,7 +59,8 @@ async fn what_comes_in_pages_is_whole() -> Result<()> {
         log.put_idle(HostId([host; 16]), &[idle(host.into(), 1)]).await?;
     }
     let (through, again) = faulty(&plain);
-    let components = DynamoComponents::new(DynamoTable::open(through.dynamodb, table.name()).await?);
+    let components =
+        DynamoComponents::new(DynamoTable::open(through.dynamodb, table.name()).await?, plain.clock.clone());
     for bytes in ["one", "two", "three"] {
         components.put(digest_of(bytes.as_bytes()), Bytes::from(bytes)).await?;
     }

@@ -7,7 +7,7 @@ use pelton_aws::{DynamoChangelog, DynamoComponents, DynamoTable};
 use pelton_core::commit::CommitKind;
 use pelton_core::id::{CommitId, CommitNumber, Epoch, HostId, Incarnation, TaskId};
 use pelton_engine::digest_of;
-use pelton_engine::ports::{Changelog, ComponentStore};
+use pelton_engine::ports::{Changelog, Collected, ComponentStore};
 
 use crate::changelog::{commit, idle, manifest};
 use crate::faults::{Faults, faulty};
@@ -50,7 +50,7 @@ async fn what_decides_is_never_read_from_a_replica() -> Result<()> {
     let (through, faults) = faulty(&plain);
     let behind = DynamoTable::open(through.dynamodb.clone(), table.name()).await?;
     let log = DynamoChangelog::new(behind.clone(), Incarnation([9; 16]));
-    let components = DynamoComponents::new(behind.clone());
+    let components = DynamoComponents::new(behind.clone(), plain.clock.clone());
     let (host, other) = (HostId([1; 16]), HostId([2; 16]));
     fill(&log, 1..=2).await?;
     fall_behind(&faults, &plain.dynamodb, &table).await?;
@@ -75,6 +75,9 @@ async fn what_decides_is_never_read_from_a_replica() -> Result<()> {
     components.put(digest_of(&bytes), bytes.clone()).await?;
     assert_eq!(components.get(digest_of(&bytes)).await?, Some(bytes));
     assert_eq!(components.list().await?.len(), 1);
+    assert!(components.keep(digest_of(b"a component"), Incarnation([9; 16])).await?, "that it is there");
+    assert_eq!(components.uses(digest_of(b"a component")).await?.len(), 1);
+    assert_eq!(components.collect(digest_of(b"a component"), 0).await?, Collected::Kept, "that it is used");
     let wanted = request(&[&stream]);
     let created = open(&through, &behind, &wanted).await?;
     let found = open(&through, &behind, &wanted).await?;

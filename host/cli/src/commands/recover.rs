@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use clap::Args;
 use futures::{StreamExt as _, TryStreamExt as _};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use pelton_aws::{DynamoChangelog, DynamoDeployments, DynamoTable, JobTable};
+use pelton_aws::{DynamoChangelog, DynamoComponents, DynamoDeployments, DynamoTable, JobTable};
 use pelton_core::id::{CommitId, HostId, Incarnation};
 use pelton_engine::{RecoverError, RecoveredTask, Recovery};
 use serde::Serialize;
@@ -82,7 +82,13 @@ pub async fn run(args: RecoverArgs, json: bool) -> anyhow::Result<Outcome> {
     let tasks = carry_over(&recovery, &lost.meta).await?;
     let deployments = |incarnation| DynamoDeployments::new(table.clone(), incarnation, connections.clock.clone());
     deployments(before).carry_over(&deployments(incarnation)).await?;
+    let components = DynamoComponents::new(table.clone(), connections.clock.clone());
+    components.carry_over(before, incarnation).await?;
     jobs.recovered(lost, incarnation).await?;
+    // The job is recovered. What was before would have its components kept for ever, which does no harm beyond that.
+    if let Err(error) = components.forget(before).await {
+        tracing::warn!("components that the job used are kept for good: {error}");
+    }
     // Each task removed its own file; the folder is empty.
     let _ = std::fs::remove_dir(scratch);
     let report = Report {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use pelton_core::id::{DeploymentNumber, TaskId};
+use pelton_core::id::{DeploymentNumber, Incarnation, TaskId};
 use pelton_core::rollout::Rollout;
 
 use super::DeployError;
@@ -27,7 +27,8 @@ pub(crate) struct Deployed {
 /// What this host has of a job's deployments.
 pub(crate) struct Fleet {
     guests: Arc<GuestRuntime>,
-    components: Arc<dyn ComponentStore>,
+    pub(super) job: Incarnation,
+    pub(super) components: Arc<dyn ComponentStore>,
     pub(super) deployments: Arc<dyn Deployments>,
     /// What its guests say.
     pub lines: Arc<GuestLines>,
@@ -79,10 +80,14 @@ impl Fleet {
         (components, deployments): (Arc<dyn ComponentStore>, Arc<dyn Deployments>),
         lines: Arc<GuestLines>,
     ) -> Result<Self, PortError> {
+        let (job, component) = (spec.meta.incarnation, spec.first.component);
         let rollout = match deployments.rollout().await? {
             Some(rollout) => rollout,
             None => {
-                let first = Self::load(&guests, components.as_ref(), &spec.first).await;
+                let first = match components.keep(component, job).await? {
+                    true => Self::load(&guests, components.as_ref(), &spec.first).await,
+                    false => Err(DeployError::NoComponent(component)),
+                };
                 first.map_err(|error| PortError::Stop(error.to_string()))?;
                 let first = deployments.add(&spec.first).await?;
                 deployments.set_rollout(&Rollout::first(first.number)).await?;
@@ -90,18 +95,30 @@ impl Fleet {
                 deployments.rollout().await?.ok_or_else(gone)?
             }
         };
-        let fleet = Self {
+        let fleet = Self::with(job, guests, (components, deployments), (lines, rollout.clone()));
+        fleet.keep_standing(&rollout).await?;
+        fleet.begin(rollout, spec).await?;
+        Ok(fleet)
+    }
+
+    /// With nothing ready yet.
+    pub(super) fn with(
+        job: Incarnation,
+        guests: Arc<GuestRuntime>,
+        (components, deployments): (Arc<dyn ComponentStore>, Arc<dyn Deployments>),
+        (lines, rollout): (Arc<GuestLines>, Rollout),
+    ) -> Self {
+        Self {
             guests,
+            job,
             components,
             deployments,
             lines,
             ready: Mutex::default(),
-            rollout: Mutex::new(rollout.clone()),
+            rollout: Mutex::new(rollout),
             refusal: Mutex::default(),
             bringing: tokio::sync::Mutex::default(),
-        };
-        fleet.begin(rollout, spec).await?;
-        Ok(fleet)
+        }
     }
 
     /// Has ready what the tasks are to run. A host that cannot begin with all of it begins with what it can, and says so: from
@@ -205,7 +222,9 @@ impl Fleet {
         to: impl Fn(&Rollout) -> Result<Rollout, DeployError>,
     ) -> Result<Rollout, DeployError> {
         for _ in 0..CHANGES_TRIED_MAX {
-            let next = to(&self.standing().await?)?;
+            let standing = self.standing().await?;
+            let next = to(&standing)?;
+            self.keep_for(&standing, &next).await?;
             match self.deployments.set_rollout(&next).await? {
                 PutOutcome::Applied => return Ok(next),
                 // It may be our own, from a request whose reply was lost.

@@ -19,8 +19,6 @@ use crate::sent::{Reader, json};
 
 /// Lines that come first where a reader does not say how many.
 const TAIL: usize = 100;
-/// More than are ever kept.
-const TAIL_MAX: usize = 1_000_000;
 /// The parameters.
 const KNOWN: [&str; 5] = ["task", "deployment", "level", "tail", "follow"];
 
@@ -87,12 +85,13 @@ pub async fn read(
     let parameters = Parameters::read(query.as_deref(), &KNOWN)?;
     let job = context.job(&name)?;
     let (filter, follows) = (Filter::of(&job, &parameters)?, parameters.flag("follow")?);
-    let tail = parameters.whole("tail")?.map_or(TAIL, |tail: u32| tail as usize).min(TAIL_MAX);
+    let tail = parameters.whole("tail")?.unwrap_or(TAIL);
     let lines = job.lines();
     let kept = lines.after(0, usize::MAX).items;
     let wanted = kept.iter().rev().filter(|(_, line)| filter.wants(line));
     // Behind what comes before the first of them.
-    let begin = wanted.take(tail).last().map_or(lines.newest(), |(number, _)| number - 1);
+    let newest = kept.last().map_or(0, |(number, _)| *number);
+    let begin = wanted.take(tail).last().map_or(newest, |(number, _)| number - 1);
     let show = move |line: GuestLine| filter.wants(&line).then(|| ("line", json(&LineView::from(line))));
     let reader = Reader::new(lines.clone(), &context.host.id, show).after(begin);
     let reader = if follows { reader } else { reader.until_now() };

@@ -107,11 +107,13 @@ pub(super) fn begin(shared: &JobShared, before: &Rollout, rollout: &Rollout) {
 pub(super) async fn judge(shared: &Arc<JobShared>) {
     let rollout = shared.fleet.rollout();
     let Some(canary) = &rollout.canary else { return };
-    let pace = |of_canary: bool| {
-        let cells = shared.cells().iter().filter(|cell| canary.tasks.contains(&cell.id) == of_canary);
-        cells.map(|cell| *lock(&cell.pace)).fold(Pace::default(), Pace::add)
+    // A task that has not come to the canary yet, or has not gone back from one before, is on neither side.
+    let pace = |deployment: DeploymentNumber| {
+        let cells = shared.cells().iter().filter(|cell| lock(&cell.status).deployment == deployment);
+        let theirs = cells.filter(|cell| rollout.assignment(cell.id).deployment == deployment);
+        theirs.map(|cell| *lock(&cell.pace)).fold(Pace::default(), Pace::add)
     };
-    if let Some(why) = pace(true).against(&pace(false), &canary.rule) {
+    if let Some(why) = pace(canary.deployment).against(&pace(rollout.current), &canary.rule) {
         take_back(shared.clone(), None, canary.deployment, why).await;
     }
 }

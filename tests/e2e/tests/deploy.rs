@@ -268,7 +268,12 @@ fn a_canary_that_does_worse_than_its_rule_bears_is_taken_back() -> Result<()> {
         let body = json!({ "component": component, "config": config, "canary": canary });
         let (status, made) = ask(&api, "POST", "deployments", &body)?;
         ensure!(status == 201, "{made}");
-        feed.put(&stage, 8_000)?;
+        // An instance's first call does not count, however many records it is given: others have to follow.
+        wait_for("the canary to be judged", LIMIT, || {
+            feed.put(&stage, 1_000)?;
+            std::thread::sleep(Duration::from_millis(200));
+            Ok(current(&api)?["canary"].is_null().then_some(()))
+        })?;
         let failed = events.wait("the canary to fail", LIMIT, |event| event.name == "canary-failed")?;
         let cause = failed.data["cause"].as_str().unwrap_or_default();
         ensure!(failed.data["deployment"] == made["deployment"] && failed.data["task"].is_null(), "{failed:?}");

@@ -2,16 +2,18 @@
 //! kept.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json;
-use axum::body::Bytes;
-use axum::extract::rejection::BytesRejection;
+use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::{Path, RawQuery, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use http_body_util::LengthLimitError;
 use pelton_core::id::Digest;
 use pelton_engine::ports::ComponentStore;
 use pelton_engine::{ComponentReport, GuestRuntime};
+use tokio::sync::Semaphore;
 
 use crate::context::Context;
 use crate::document::{ComponentProblems, PushProblems, ShelfProblems};
@@ -20,6 +22,14 @@ use crate::model::job::digest_text;
 use crate::paging::{ListLimit, cut};
 use crate::parameters::Parameters;
 use crate::problem::{Kind, Refusal};
+
+/// Components taken at a time, each of them in memory.
+const TAKEN_AT_ONCE: usize = 4;
+/// How long one waits for its turn, and how long it may take to arrive.
+const TURN_LIMIT: Duration = Duration::from_secs(5);
+const ARRIVAL_LIMIT: Duration = Duration::from_secs(60);
+
+static TURNS: Semaphore = Semaphore::const_new(TAKEN_AT_ONCE);
 
 /// Largest component that is taken.
 pub const COMPONENT_BYTES_MAX: usize = 64 * 1024 * 1024;
@@ -65,7 +75,7 @@ pub async fn push(
     State(context): State<Arc<Context>>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
-    body: Result<Bytes, BytesRejection>,
+    body: Body,
 ) -> Result<Response, Refusal> {
     Parameters::read(query.as_deref(), &[])?;
     let media_type = headers.get(header::CONTENT_TYPE).map(|value| String::from_utf8_lossy(value.as_bytes()));
@@ -73,16 +83,35 @@ pub async fn push(
         let detail = format!("a component's bytes are sent as {WASM}, not as {media_type}");
         return Err(Refusal::new(Kind::UnsupportedMediaType, detail));
     }
-    let bytes = body.map_err(|rejection| match rejection.status() {
-        StatusCode::PAYLOAD_TOO_LARGE => {
-            Refusal::new(Kind::BodyTooLarge, format!("a component may have {COMPONENT_BYTES_MAX} bytes"))
+    let _turn = match tokio::time::timeout(TURN_LIMIT, TURNS.acquire()).await {
+        Ok(turn) => turn,
+        Err(_) => {
+            let detail = format!("{TAKEN_AT_ONCE} components are being pushed, as many as may be at a time; try again");
+            return Err(Refusal::new(Kind::NotReady, detail));
         }
-        _ => Refusal::new(Kind::InvalidBody, format!("the component did not arrive whole: {}", rejection.body_text())),
-    })?;
+    };
+    let bytes = arrived(body).await?;
     let report = context.shelf.check(bytes.clone()).await?;
-    context.shelf.store.put(report.digest, bytes).await?;
+    // Whoever sent it may go away meanwhile: it is kept with all that goes with it, or not at all.
+    let (store, digest) = (context.shelf.store.clone(), report.digest);
+    let kept = tokio::spawn(async move { store.put(digest, bytes).await }).await;
+    kept.map_err(|error| Refusal::new(Kind::Internal, format!("keeping the component failed: {error}")))??;
     tracing::info!("component {} was pushed", digest_text(report.digest));
     Ok((StatusCode::CREATED, Json(ComponentView::from(report))).into_response())
+}
+
+/// The body of a request, whole.
+async fn arrived(body: Body) -> Result<Bytes, Refusal> {
+    let invalid = |why: String| Refusal::new(Kind::InvalidBody, format!("the component did not arrive whole: {why}"));
+    let read = tokio::time::timeout(ARRIVAL_LIMIT, to_bytes(body, COMPONENT_BYTES_MAX)).await;
+    let read = read.map_err(|_| invalid(format!("it took more than {} s", ARRIVAL_LIMIT.as_secs())))?;
+    read.map_err(|error| {
+        let is_long = std::error::Error::source(&error).is_some_and(|source| source.is::<LengthLimitError>());
+        match is_long {
+            true => Refusal::new(Kind::BodyTooLarge, format!("a component may have {COMPONENT_BYTES_MAX} bytes")),
+            false => invalid(error.to_string()),
+        }
+    })
 }
 
 /// The components that are kept, by digest.

@@ -10,6 +10,7 @@ use axum::http::StatusCode;
 use pelton_core::id::{DeploymentNumber, TaskId};
 use pelton_core::rollout::{CanaryRule, some_tasks};
 use pelton_core::task::RefoldedOutputs;
+use pelton_engine::guest::GuestFault;
 use pelton_engine::{Audience, DeployError, DeploymentContent, Grants, GuestLimits, Job};
 
 use crate::components::digest_of;
@@ -22,6 +23,8 @@ use crate::paging::{ListLimit, cut};
 use crate::parameters::Parameters;
 use crate::problem::{Kind, Refusal};
 
+/// Longest body of a request for a deployment: it is kept as one item of DynamoDB, which may have 400 KB, beside what is granted.
+pub const DEPLOYMENT_BYTES_MAX: usize = 256 * 1024;
 /// Most failed calls that a canary may be borne with.
 const FAILURES_MAX: u32 = 1_000;
 /// Most that a canary's records may take longer: a hundred times as long.
@@ -33,6 +36,7 @@ impl From<DeployError> for Refusal {
             DeployError::Port(error) => return error.into(),
             DeployError::NoComponent(_) => Kind::UnknownComponent,
             DeployError::Component(_, ref error) => Kind::of_component(error),
+            DeployError::Init { fault: GuestFault::NoRoom(_), .. } => Kind::NotReady,
             DeployError::Init { .. } => Kind::InvalidDeployment,
             DeployError::NoDeployment(_) => Kind::UnknownDeployment,
             DeployError::NotBrought(_) => Kind::ServiceUnavailable,
@@ -43,7 +47,9 @@ impl From<DeployError> for Refusal {
             | DeployError::NoShadow
             | DeployError::Occupied(_)
             | DeployError::NoPrevious
+            | DeployError::NotTried(_)
             | DeployError::NeverLeft(_)
+            | DeployError::NothingLeft
             | DeployError::NothingUndone
             | DeployError::OutOfReach { .. }
             | DeployError::Contended => Kind::Conflict,
@@ -192,13 +198,16 @@ pub async fn rollout(
     Ok(view(context.job(&name)?.as_ref()))
 }
 
-/// Has every task run what the canary is.
+/// Has every task run what is the canary, or the shadow.
 #[utoipa::path(
     post,
-    path = "/v1/jobs/{job}/canary/promote",
-    operation_id = "promoteCanary",
+    path = "/v1/jobs/{job}/deployments/{deployment}/promote",
+    operation_id = "promote",
     tag = "deployments",
-    params(("job" = String, Path, description = "Name of the job")),
+    params(
+        ("job" = String, Path, description = "Name of the job"),
+        ("deployment" = u64, Path, description = "Number of the canary or the shadow")
+    ),
     responses(
         (status = 200, description = "What the tasks are to run now", body = RolloutView),
         RolloutProblems
@@ -206,12 +215,12 @@ pub async fn rollout(
 )]
 pub async fn promote(
     State(context): State<Arc<Context>>,
-    Path(name): Path<String>,
+    Path((name, number)): Path<(String, String)>,
     RawQuery(query): RawQuery,
 ) -> Result<Json<RolloutView>, Refusal> {
     Parameters::read(query.as_deref(), &[])?;
     let job = context.job(&name)?;
-    job.promote().await?;
+    job.promote(number_of(&number)?).await?;
     Ok(view(&job))
 }
 
@@ -242,19 +251,35 @@ pub async fn drop_canary(
 /// goes back to its state and positions from before, and folds the records since then again.
 #[utoipa::path(
     post,
-    path = "/v1/jobs/{job}/rollback",
-    operation_id = "rollBack",
+    path = "/v1/jobs/{job}/deployments/{deployment}/rollback",
+    operation_id = "rollBackTo",
     tag = "deployments",
     params(
         ("job" = String, Path, description = "Name of the job"),
-        ("to" = Option<u64>, Query, description = "Which; the one before the current where this is left out"),
-        ("rewind" = Option<bool>, Query, description = "Whether what was committed since is undone; false where this is left out"),
-        (
-            "outputs" = Option<OutputsView>,
-            Query,
-            description = "With rewind, what becomes of outputs of records that are folded again; a job with outputs must be told"
-        )
+        ("deployment" = u64, Path, description = "Number of the deployment that they are to run"),
+        Rewinding
     ),
+    responses(
+        (status = 200, description = "What the tasks are to run now", body = RolloutView),
+        RolloutProblems
+    )
+)]
+pub async fn roll_back_to(
+    State(context): State<Arc<Context>>,
+    Path((name, number)): Path<(String, String)>,
+    RawQuery(query): RawQuery,
+) -> Result<Json<RolloutView>, Refusal> {
+    go_back(&context, &name, Some(&number), query.as_deref()).await
+}
+
+/// Has every task run what ran before: what all others run, where there is a canary, or else the deployment before the current one.
+/// Whoever asks for it twice has gone back once. As for a named deployment, what was done since stays, or is undone.
+#[utoipa::path(
+    post,
+    path = "/v1/jobs/{job}/rollback",
+    operation_id = "rollBack",
+    tag = "deployments",
+    params(("job" = String, Path, description = "Name of the job"), Rewinding),
     responses(
         (status = 200, description = "What the tasks are to run now", body = RolloutView),
         RolloutProblems
@@ -265,15 +290,35 @@ pub async fn roll_back(
     Path(name): Path<String>,
     RawQuery(query): RawQuery,
 ) -> Result<Json<RolloutView>, Refusal> {
-    let parameters = Parameters::read(query.as_deref(), &["to", "rewind", "outputs"])?;
-    let to = parameters.text("to").map(number_of).transpose()?;
+    go_back(&context, &name, None, query.as_deref()).await
+}
+
+/// Whether and how a rollback undoes.
+#[derive(utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "it is for the document; `Parameters` reads them")]
+struct Rewinding {
+    /// Whether what was committed since is undone; false where this is left out.
+    rewind: Option<bool>,
+    /// With rewind, what becomes of outputs of records that are folded again; a job with outputs must be told.
+    outputs: Option<OutputsView>,
+}
+
+async fn go_back(
+    context: &Context,
+    name: &str,
+    to: Option<&str>,
+    query: Option<&str>,
+) -> Result<Json<RolloutView>, Refusal> {
+    let parameters = Parameters::read(query, &["rewind", "outputs"])?;
+    let to = to.map(number_of).transpose()?;
     let outputs = parameters.text("outputs").map(outputs_of).transpose()?;
     let rewinds = match parameters.text("rewind") {
         None | Some("false") => false,
         Some("true") => true,
         Some(text) => return Err(parameter(format!("rewind is {text:?}; true or false"))),
     };
-    let job = context.job(&name)?;
+    let job = context.job(name)?;
     match (rewinds, outputs) {
         (true, outputs) => drop(job.rewind(to, outputs).await?),
         (false, None) => job.roll_back(to).await?,

@@ -122,7 +122,7 @@ problems! {
     /// Of listing deployments.
     DeploymentProblems: UnknownJob NotReady ServiceUnavailable;
     /// Of making a deployment.
-    DeployProblems: UnknownJob NotReady InvalidBody UnknownComponent InvalidComponent InvalidDeployment Conflict ServiceUnavailable;
+    DeployProblems: UnknownJob NotReady InvalidBody BodyTooLarge UnknownComponent InvalidComponent InvalidDeployment Conflict ServiceUnavailable;
     /// Of changing which deployment is run.
     RolloutProblems: UnknownJob NotReady UnknownDeployment UnknownComponent InvalidComponent Conflict ServiceUnavailable;
     /// Of listing components.

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use axum::extract::{RawQuery, State};
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
-use pelton_core::counts::Counts;
 use pelton_core::dead_letter::LetterCause;
 use pelton_core::policy::Oddity;
 use pelton_engine::{Job, ShardStatus, TaskStatus};
@@ -169,23 +168,20 @@ impl Series {
 
     /// Adds to the sums of a job what its view has not.
     fn add_task(&self, labels: &JobLabels, task: &TaskStatus) {
-        let (now, tally) = (&task.counts, &task.tally);
-        let before = &tally.counts_before;
-        let since = |of: fn(&Counts) -> u64| of(now).saturating_sub(of(before));
+        let (tally, counts) = (&task.tally, task.tally.counts(&task.counts));
         let reason = |reason| ReasonLabels { job: labels.job.clone(), reason };
-        self.malformed.get_or_create(labels).inc_by(since(|counts| counts.malformed));
-        for (oddity, dropped) in &now.dropped {
-            let before = before.dropped.get(oddity).copied().unwrap_or(0);
-            self.dropped.get_or_create(&reason(oddity.name())).inc_by(dropped.saturating_sub(before));
+        self.malformed.get_or_create(labels).inc_by(counts.malformed);
+        for (oddity, dropped) in &counts.dropped {
+            self.dropped.get_or_create(&reason(oddity.name())).inc_by(*dropped);
         }
         for (cause, written) in &tally.dead_letters {
             self.dead_lettered.get_or_create(&reason(cause)).inc_by(*written);
         }
-        self.redriven.get_or_create(labels).inc_by(since(|counts| counts.redriven));
+        self.redriven.get_or_create(labels).inc_by(counts.redriven);
         self.letters.get_or_create(labels).inc_by(task.dead_letters.cast_signed());
         self.letters_size.get_or_create(labels).inc_by(task.dead_letter_bytes.cast_signed());
         self.timers.get_or_create(labels).inc_by(task.timers.cast_signed());
-        self.timers_fired.get_or_create(labels).inc_by(since(|counts| counts.timers_fired));
+        self.timers_fired.get_or_create(labels).inc_by(counts.timers_fired);
         self.commits.get_or_create(labels).inc_by(tally.commits);
         self.snapshots.get_or_create(labels).inc_by(tally.snapshots);
         self.service_failures.get_or_create(labels).inc_by(tally.service_failures);

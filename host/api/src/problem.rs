@@ -119,10 +119,8 @@ impl Kind {
             )
             | ComponentError::NotWasm(_)
             | ComponentError::CoreModule
-            | ComponentError::NoProcessor(_)
-            | ComponentError::UnknownImport(_)
+            | ComponentError::Unfit(_)
             | ComponentError::NotGranted(_)
-            | ComponentError::NoTimerHandler
             | ComponentError::Unusable(_) => Self::InvalidComponent,
         }
     }

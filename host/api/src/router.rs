@@ -22,7 +22,7 @@ use crate::{
 /// The API of a host.
 pub fn router(context: Arc<Context>) -> Router {
     let guarded = Router::from(guarded())
-        .layer(DefaultBodyLimit::max(components::COMPONENT_BYTES_MAX))
+        .layer(DefaultBodyLimit::max(deployments::DEPLOYMENT_BYTES_MAX))
         .fallback(unknown)
         .layer(from_fn_with_state(context.access.clone(), access::guard));
     guarded.merge(Router::from(open())).layer(from_fn(problems)).with_state(context)
@@ -54,9 +54,9 @@ fn guarded() -> OpenApiRouter<Arc<Context>> {
         .routes(routes!(deployments::drop_canary))
         .routes(routes!(deployments::promote))
         .routes(routes!(deployments::roll_back))
+        .routes(routes!(deployments::roll_back_to))
         .routes(routes!(deployments::withdraw))
         .routes(routes!(shadow::show, shadow::end))
-        .routes(routes!(shadow::promote))
         .routes(routes!(components::push, components::list))
         .routes(routes!(components::show))
 }
@@ -82,7 +82,7 @@ async fn problems(method: Method, uri: Uri, request: Request, next: Next) -> Res
     let kind = Kind::of(status);
     let detail = match kind {
         Kind::MethodNotAllowed => format!("{} does not take {method}", uri.path()),
-        Kind::BodyTooLarge => format!("a body may have {} bytes", components::COMPONENT_BYTES_MAX),
+        Kind::BodyTooLarge => format!("a body may have {} bytes here", deployments::DEPLOYMENT_BYTES_MAX),
         _ => format!("{method} {} was answered with {status}", uri.path()),
     };
     let mut problem = Refusal::new(kind, detail).into_response();

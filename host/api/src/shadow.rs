@@ -48,29 +48,6 @@ pub async fn show(
     Ok(Json(found.into()))
 }
 
-/// Has every task run what the shadow is.
-#[utoipa::path(
-    post,
-    path = "/v1/jobs/{job}/shadow/promote",
-    operation_id = "promoteShadow",
-    tag = "deployments",
-    params(("job" = String, Path, description = "Name of the job")),
-    responses(
-        (status = 200, description = "What the tasks are to run now", body = RolloutView),
-        RolloutProblems
-    )
-)]
-pub async fn promote(
-    State(context): State<Arc<Context>>,
-    Path(name): Path<String>,
-    RawQuery(query): RawQuery,
-) -> Result<Json<RolloutView>, Refusal> {
-    Parameters::read(query.as_deref(), &[])?;
-    let job = context.job(&name)?;
-    job.promote_shadow().await?;
-    Ok(view(&job))
-}
-
 /// Ends the shadow. What came of it is forgotten.
 #[utoipa::path(
     delete,

@@ -110,6 +110,9 @@ struct RolloutWire {
     undone: Vec<UndoneWire>,
     #[prost(message, optional, tag = "8")]
     shadow: Option<ShadowWire>,
+    /// The revision that went back last.
+    #[prost(uint64, tag = "9")]
+    went_back: u64,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -199,6 +202,7 @@ impl From<&Rollout> for RolloutWire {
             canary: rollout.canary.as_ref().map(canary),
             since: rollout.since,
             left: rollout.left.iter().map(|(left, change)| (left.0, *change)).collect(),
+            went_back: rollout.went_back,
             undone: rollout.undone.iter().map(undone).collect(),
             shadow: rollout
                 .shadow
@@ -231,6 +235,7 @@ impl RolloutWire {
             },
             since: self.since,
             left: self.left.into_iter().map(|(left, change)| (DeploymentNumber(left), change)).collect(),
+            went_back: self.went_back,
             undone: self.undone.into_iter().map(undone).collect(),
             shadow: self.shadow.map(|wire| Shadow {
                 deployment: DeploymentNumber(wire.deployment),

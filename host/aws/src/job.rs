@@ -41,8 +41,8 @@ pub struct JobRequest {
     pub outputs: Vec<String>,
     /// Where a new job begins.
     pub start: StartRequest,
-    /// The component of a new job's first deployment.
-    pub component: Digest,
+    /// The component of a new job's first deployment; none is needed of one that is created.
+    pub component: Option<Digest>,
     /// What becomes of records that are not simply their task's.
     pub policies: Policies,
 }
@@ -124,6 +124,15 @@ impl JobTable {
     /// The jobs of a table.
     pub fn new(table: DynamoTable, connections: &Connections) -> Self {
         Self { table, kinesis: connections.kinesis.clone(), clock: connections.clock.clone() }
+    }
+
+    /// Whether there is a job of this name.
+    ///
+    /// # Errors
+    /// When the table cannot be read, or holds what this version does not know.
+    pub async fn is_created(&self, name: &str) -> Result<bool, JobError> {
+        let standing = persist(|| self.read(name)).await;
+        standing.map(|wire| wire.is_some()).map_err(|error| JobError::Port { job: name.into(), error })
     }
 
     /// Opens a job, created when there is none of its name.
@@ -225,6 +234,8 @@ impl JobTable {
     /// Creates a job, unless another host does so first. Returns what stands then, and whether we put it.
     async fn create(&self, request: &JobRequest, streams: &[Stream]) -> Result<(MetaWire, bool), JobError> {
         let port = |error| JobError::Port { job: request.name.clone(), error };
+        let gone = || port(PortError::Retry("the job was there and is gone".into()));
+        let component = request.component.ok_or_else(gone)?;
         // Before the shards are listed, so that one that is not among them has records from after the start alone.
         let created_ms = self.clock.now_ms();
         let start_ms = match request.start {
@@ -243,7 +254,7 @@ impl JobTable {
             start_ms,
             created_ms,
             table_id: self.table.id().into(),
-            component: request.component.0.into(),
+            component: component.0.into(),
             out_of_range: request.policies.out_of_range.to_string(),
             aggregates: request.policies.aggregates.to_string(),
         };

@@ -17,7 +17,7 @@ use pelton_aws::{
 };
 use pelton_core::cause::StopCause;
 use pelton_core::feed::Pace;
-use pelton_core::id::HostId;
+use pelton_core::id::{Digest, HostId};
 use pelton_core::task::PhaseName;
 use pelton_engine::ports::ComponentStore as _;
 use pelton_engine::{DeploymentContent, GuestRuntime, Host, Job, JobSpec, Ports, digest_of};
@@ -145,24 +145,28 @@ impl Running {
     }
 
     async fn start_job(&self, name: &str, config: &JobConfig) -> anyhow::Result<Arc<Job>> {
-        let file = config.component.display();
-        let bytes =
-            std::fs::read(&config.component).with_context(|| format!("job {name}: reading component {file}"))?;
-        let bytes = Bytes::from(bytes);
-        let digest = digest_of(&bytes);
-        self.check(bytes.clone()).await.with_context(|| format!("job {name}: component {file}"))?;
+        let jobs = JobTable::new(self.table.clone(), &self.connections);
         let components = DynamoComponents::new(self.table.clone(), self.connections.clock.clone());
-        components.put(digest, bytes).await.with_context(|| format!("job {name}: keeping component {file}"))?;
+        let is_created = jobs.is_created(name).await?;
+        let component = match self.first_component(name, config, (!is_created).then_some(&components)).await {
+            Ok(component) => Some(component),
+            // What it runs is in the table, whatever became of the file.
+            Err(error) if is_created => {
+                tracing::warn!("{error:#}; the job runs what it ran before");
+                None
+            }
+            Err(error) => return Err(error),
+        };
         let request = JobRequest {
             name: name.to_owned(),
             tasks: config.tasks,
             inputs: config.inputs.clone(),
             outputs: config.outputs.values().map(|output| output.stream.clone()).collect(),
             start: config.start,
-            component: digest,
+            component,
             policies: config.policies,
         };
-        let opened = JobTable::new(self.table.clone(), &self.connections).open_job(&request).await?;
+        let opened = jobs.open_job(&request).await?;
         let began = if opened.created { "was created" } else { "goes on" };
         tracing::info!("job {name} ({}) {began} with {} tasks", opened.meta.incarnation, opened.meta.tasks.get());
         // Servers on this machine have not the limits of Kinesis.
@@ -199,14 +203,33 @@ impl Running {
         let job = self.host.start_job(spec, ports, self.guests.clone()).await;
         let job = job.with_context(|| format!("starting job {name}"))?;
         let runs = job.rollout();
-        if runs.component != digest {
+        if component.is_some_and(|component| component != runs.component) {
             let (current, component) = (runs.rollout.current, digest_text(runs.component));
+            let file = config.component.display();
             tracing::info!(
                 "job {name} runs deployment {current}, {component}; {file} is another component, which `pelton deploy \
                  {name}` puts in its place"
             );
         }
         Ok(job)
+    }
+
+    /// The component that a job's first deployment is made of, as its file has it now; made sure that it runs, and kept, where it is to be.
+    async fn first_component(
+        &self,
+        name: &str,
+        config: &JobConfig,
+        keep_in: Option<&DynamoComponents>,
+    ) -> anyhow::Result<Digest> {
+        let file = config.component.display();
+        let bytes = std::fs::read(&config.component);
+        let bytes = Bytes::from(bytes.with_context(|| format!("job {name}: reading component {file}"))?);
+        let digest = digest_of(&bytes);
+        if let Some(components) = keep_in {
+            self.check(bytes.clone()).await.with_context(|| format!("job {name}: component {file}"))?;
+            components.put(digest, bytes).await.with_context(|| format!("job {name}: keeping component {file}"))?;
+        }
+        Ok(digest)
     }
 
     /// Makes sure that a component can be run, off the threads that serve requests.

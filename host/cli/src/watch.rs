@@ -6,13 +6,15 @@ use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Context as _;
 use bytes::Bytes;
-use pelton_engine::ports::ComponentStore;
-use pelton_engine::{Audience, DeploymentContent, Job, digest_of};
+use pelton_engine::ports::{ComponentStore, PortError};
+use pelton_engine::{Audience, DeployError, DeploymentContent, Job, digest_of};
 
 use crate::config::JobConfig;
 
 /// How often a file is looked at.
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
+/// How long after a deployment that a service or a start was in the way of it is tried again.
+const RETRY_INTERVAL: Duration = Duration::from_millis(500);
 
 /// A job whose component is looked after.
 pub struct Watched {
@@ -36,9 +38,9 @@ impl Watched {
         Self { job, file: config.component.clone(), config, components }
     }
 
-    /// Looks after it until dropped.
+    /// Looks after it until dropped. What was built before it began, or while it did, is deployed as what is built later.
     pub async fn keep(self) {
-        let mut deployed = look(&self.file);
+        let mut deployed = None;
         loop {
             tokio::time::sleep(LOOK_INTERVAL).await;
             let seen = look(&self.file);
@@ -50,12 +52,16 @@ impl Watched {
             if look(&self.file) != seen {
                 continue;
             }
-            deployed = seen;
-            self.deploy().await;
+            if self.deploy().await {
+                deployed = seen;
+            } else {
+                tokio::time::sleep(RETRY_INTERVAL).await;
+            }
         }
     }
 
-    async fn deploy(&self) {
+    /// Returns whether that is done, and not to be tried again until the file changes.
+    async fn deploy(&self) -> bool {
         let (name, file, began) = (&self.job.spec().meta.name, self.file.display(), Instant::now());
         match self.swap().await {
             Ok(Some(number)) => {
@@ -65,8 +71,13 @@ impl Watched {
                 );
             }
             Ok(None) => {}
+            Err(error) if passes(&error) => {
+                tracing::debug!("{file} changed: {error:#}; trying again");
+                return false;
+            }
             Err(error) => tracing::error!("{file} changed, and job {name} goes on with what it runs: {error:#}"),
         }
+        true
     }
 
     /// Deploys the file as it is now, if it is another component. Returns the number.
@@ -80,5 +91,16 @@ impl Watched {
         let JobConfig { config, limits, grants, .. } = self.config.clone();
         let content = DeploymentContent { component, config, limits, grants };
         Ok(Some(self.job.deploy(content, Audience::All).await?.number.to_string()))
+    }
+}
+
+/// Whether what went wrong has nothing to do with the file.
+fn passes(error: &anyhow::Error) -> bool {
+    let of_service = |error: &PortError| matches!(error, PortError::Retry(_));
+    match error.downcast_ref::<DeployError>() {
+        Some(DeployError::NoTask | DeployError::Contended) => true,
+        Some(DeployError::Port(error)) => of_service(error),
+        Some(_) => false,
+        None => error.downcast_ref().is_some_and(of_service),
     }
 }

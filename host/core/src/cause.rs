@@ -104,7 +104,7 @@ pub enum StopCause {
     },
     /// Where it was to be brought back to is no longer in the log.
     #[error(
-        "it is to be brought back to commit {to}, and its changelog begins at commit {floor}; `pelton rollback --withdraw` has it keep what it has, once the host starts again"
+        "it is to be brought back to commit {to}, and its changelog begins at commit {floor}; `pelton rollback --withdraw` has it keep what it has"
     )]
     RewindOutOfReach {
         /// Which commit.
@@ -114,7 +114,7 @@ pub enum StopCause {
     },
     /// The state it was to be brought back to differs in more than a commit holds.
     #[error(
-        "the state after commit {to}, that it is to be brought back to, differs from the one now in more than {bytes_max} bytes, which is more than a rewind can write; `pelton rollback --withdraw` has it keep what it has, once the host starts again"
+        "the state after commit {to}, that it is to be brought back to, differs from the one now in more than {bytes_max} bytes, which is more than a rewind can write; `pelton rollback --withdraw` has it keep what it has"
     )]
     RewindTooLarge {
         /// Which commit.
@@ -128,4 +128,27 @@ pub enum StopCause {
     /// A service refuses for good.
     #[error("{0}")]
     Service(String),
+}
+
+impl StopCause {
+    /// Whether another assignment may help: it is for the logic, or for what was undone, that the task stopped.
+    pub fn is_of_assignment(&self) -> bool {
+        match self {
+            Self::Failing { .. }
+            | Self::DeadLettersFull { .. }
+            | Self::Logic(_)
+            | Self::RewindOutOfReach { .. }
+            | Self::RewindTooLarge { .. } => true,
+            Self::Asked
+            | Self::Fenced { .. }
+            | Self::ClaimLost { .. }
+            | Self::FenceTrimmed { .. }
+            | Self::CorruptCommit { .. }
+            | Self::MissingCommit { .. }
+            | Self::CorruptSnapshot { .. }
+            | Self::Gap { .. }
+            | Self::Store(_)
+            | Self::Service(_) => false,
+        }
+    }
 }

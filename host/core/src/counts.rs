@@ -34,4 +34,22 @@ impl Counts {
     pub fn dropped_records(&self) -> u64 {
         self.dropped.values().sum()
     }
+
+    /// Adds what came to these between two of its states.
+    pub fn add_between(&mut self, before: &Self, now: &Self) {
+        for (sum, of) in [
+            (&mut self.folded, (|counts| counts.folded) as fn(&Self) -> u64),
+            (&mut self.malformed, |counts| counts.malformed),
+            (&mut self.dead_letters, |counts| counts.dead_letters),
+            (&mut self.dead_records, |counts| counts.dead_records),
+            (&mut self.redriven, |counts| counts.redriven),
+            (&mut self.timers_fired, |counts| counts.timers_fired),
+        ] {
+            *sum += of(now).saturating_sub(of(before));
+        }
+        for (oddity, dropped) in &now.dropped {
+            let before = before.dropped.get(oddity).copied().unwrap_or_default();
+            *self.dropped.entry(*oddity).or_default() += dropped.saturating_sub(before);
+        }
+    }
 }

@@ -46,6 +46,12 @@ impl Outbox {
         Self { incarnation, task, waiting: VecDeque::new(), waiting_bytes: 0, current: None, published: 0 }
     }
 
+    /// Goes on counting what was acknowledged before the task began anew.
+    #[must_use]
+    pub fn counting_from(self, before: &Self) -> Self {
+        Self { published: before.published, ..self }
+    }
+
     /// Takes the outputs of a commit that is durable.
     ///
     /// # Panics

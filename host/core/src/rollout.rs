@@ -22,6 +22,9 @@ pub struct Rollout {
     pub canary: Option<Canary>,
     /// Of deployments that were current, the change with which the first task left them.
     pub left: BTreeMap<DeploymentNumber, u64>,
+    /// The newest change that went back. What was left with it or before is gone back to only where it is named: whoever asks twice
+    /// does not go back twice.
+    pub went_back: u64,
     /// What was undone, oldest first. A task that is away takes it back when it comes.
     pub undone: UndoneRevisions,
     /// What every task compares with the current one. There is a canary or a shadow, and not both.
@@ -74,7 +77,8 @@ impl Rollout {
     /// The first deployment, for all.
     pub fn first(current: DeploymentNumber) -> Self {
         let (left, undone) = (BTreeMap::new(), UndoneRevisions::default());
-        Self { revision: 1, current, previous: None, since: 1, canary: None, shadow: None, left, undone }
+        let (previous, canary, shadow, went_back) = (None, None, None, 0);
+        Self { revision: 1, current, previous, since: 1, canary, shadow, left, went_back, undone }
     }
 
     /// What a task is to run.
@@ -109,6 +113,20 @@ impl Rollout {
         Self { current: deployment, previous: Some(self.current), since, ..next.leaving(left) }
     }
 
+    /// Where a rollback leads that names nothing: to what stands, while there is a canary, and else to what was current before. None
+    /// where there was nothing, or it was gone back to already.
+    pub fn back(&self) -> Option<DeploymentNumber> {
+        self.canary.as_ref().map(|_| self.current).or(self.previous)
+    }
+
+    /// Every task is to run an earlier deployment again; a canary or a shadow is over.
+    #[must_use]
+    pub fn roll_back(&self, to: DeploymentNumber) -> Self {
+        let next = self.deploy(to);
+        let previous = next.previous.filter(|_| to == self.current);
+        Self { previous, went_back: next.revision, ..next }
+    }
+
     fn next(&self) -> Self {
         Self { revision: self.revision + 1, ..self.clone() }
     }
@@ -123,14 +141,15 @@ impl Rollout {
         self
     }
 
-    /// What a rewind undoes, and the deployment that it leads to: to the one given, or to the one that was left last. All that was
-    /// committed since then is undone; none where it was never left.
+    /// What a rewind undoes, and the deployment that it leads to: to the one given, or to the one that was left last since the job
+    /// went back. All that was committed since then is undone; none where it was never left.
     pub fn undoing(
         &self,
         to: Option<DeploymentNumber>,
         outputs: RefoldedOutputs,
     ) -> Option<(DeploymentNumber, Undone)> {
-        let left_last = || self.left.iter().max_by_key(|(_, change)| **change).map(|(left, _)| *left);
+        let newly = || self.left.iter().filter(|(_, change)| **change > self.went_back);
+        let left_last = || newly().max_by_key(|(_, change)| **change).map(|(left, _)| *left);
         let canary = self.canary.as_ref().map(|canary| canary.since);
         let (to, since) = match (to, canary) {
             (None, Some(since)) => (self.current, since),
@@ -151,8 +170,9 @@ impl Rollout {
         next.undone = self.undone.iter().copied().chain([undone]).collect();
         // What is undone was not left: nothing of it is there to be gone back to.
         if to != self.current {
-            (next.current, next.previous) = (to, Some(self.current));
+            (next.current, next.previous) = (to, None);
         }
+        next.went_back = next.revision;
         if next.left.get(&to).is_some_and(|left| *left >= undone.since) {
             next.left.remove(&to);
         }
@@ -288,6 +308,28 @@ mod tests {
         assert_eq!(undone(&first.deploy(TWO).undo(None), None), None, "and what was undone is not gone back to");
         let withdrawn = rewound.withdraw().expect("something was undone");
         assert_eq!((withdrawn.undone.len(), withdrawn.withdraw()), (0, None));
+    }
+
+    #[test]
+    fn whoever_goes_back_twice_is_where_they_were_after_the_first_time() {
+        let third = Rollout::first(ONE).deploy(TWO).deploy(THREE);
+        assert_eq!(third.back(), Some(TWO));
+        let back = third.roll_back(TWO);
+        assert_eq!((back.current, back.back(), undone(&back, None)), (TWO, None, None), "not forward to what was left");
+        assert_eq!(undone(&back, Some(TWO)), Some((2, 3, 5)), "by name it is still undone");
+        assert_eq!(
+            back.deploy(canary_of(DeploymentNumber(4)).deployment).back(),
+            Some(TWO),
+            "and later changes are gone back from"
+        );
+        let rewound = third.undo(None);
+        assert_eq!((rewound.current, rewound.back(), undone(&rewound, None)), (TWO, None, None));
+        let tried = Rollout::first(ONE).deploy(TWO).try_out(canary_of(THREE));
+        assert_eq!(tried.back(), Some(TWO), "from the canary to what stands");
+        let dropped = tried.roll_back(TWO);
+        assert_eq!((dropped.current, &dropped.canary, dropped.previous), (TWO, &None, Some(ONE)));
+        let rewound = tried.undo(None);
+        assert_eq!((rewound.current, undone(&rewound, None)), (TWO, None), "the canary alone is undone, however often");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! One call of a task's logic, on the guest thread that has the task's turn.
 
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use pelton_core::task::{Call, CallOutcome, Failure, FailureKind, Given};
 
@@ -16,10 +16,12 @@ impl TaskCell {
         let view = View { over: None, open: call.open.clone(), sealed: call.sealed.clone(), local: store.reader() };
         let invocation = Invocation { time_ms: call.time_ms, seed: call.seed };
         let guest = work.guest.take().filter(|_| !call.born);
+        let is_born = guest.is_none();
         let unborn = work.unborn.take();
         let deployed = work.deployed.as_ref().expect("a task that runs was told what");
         let asked = Instant::now();
         let instance = self.instance(guest, unborn, deployed, &view, invocation);
+        work.birth = if is_born { asked.elapsed() } else { Duration::ZERO };
         if let Some(swapping) = work.swapping.take() {
             lock(&self.status).swap_pause_us = Some((swapping + asked.elapsed()).as_micros() as u64);
         }
@@ -80,9 +82,8 @@ impl From<CallEffects> for CallOutcome {
 /// What a fault means to the task.
 pub(crate) fn failure(fault: &GuestFault) -> Failure {
     let (kind, index) = match fault {
-        GuestFault::NotGranted(_) | GuestFault::Init(_) | GuestFault::TooLarge { .. } | GuestFault::NoRoom(_) => {
-            (FailureKind::Fatal, None)
-        }
+        GuestFault::NotGranted(_) | GuestFault::Init(_) | GuestFault::TooLarge { .. } => (FailureKind::Fatal, None),
+        GuestFault::NoRoom(_) => (FailureKind::NoRoom, None),
         GuestFault::Failed { kind, index, .. } => {
             let kind = match kind {
                 guest::FailureKind::Fatal => FailureKind::Fatal,

@@ -12,15 +12,15 @@ use pelton_core::id::{CommitId, DeploymentNumber, ShardKey, TaskId};
 use pelton_core::position::{Position, PositionEntry};
 use pelton_core::record::{Gap, Run};
 use pelton_core::shard::ShardMap;
-use pelton_core::task::{Applied, Call, Effect, Event, IdSeed, PhaseName, RunningRules, Task};
+use pelton_core::task::{Applied, Assignment, Call, Effect, Event, IdSeed, PhaseName, Running, Task};
 use tokio::sync::SemaphorePermit;
 
 use crate::deploy::{self, Deployed, Pace};
 use crate::fault::{self, FaultPoint};
 use crate::guest::{Guest, Unborn};
-use crate::job::JobShared;
+use crate::job::{JobShared, random};
 use crate::mailbox::{Mailbox, Message};
-use crate::ports::{Changelog, Sink};
+use crate::ports::{Changelog, PortError, Sink};
 use crate::scheduler::{QUANTUM, Runnable, TurnState};
 use crate::shadow::{Shadowing, findings::Findings};
 use crate::spec::JobSpec;
@@ -39,6 +39,8 @@ pub struct TaskCell {
     pub(crate) status: Mutex<TaskStatus>,
     /// An instance had beforehand of what the task is to run next.
     pub(crate) prepared: Mutex<Option<(DeploymentNumber, Unborn)>>,
+    /// What it was told to run, with what it may have to go back to; from what it runs on.
+    pub(crate) told: Mutex<VecDeque<Vec<Arc<Deployed>>>>,
     /// What a service last failed with, until it answers.
     pub(crate) trouble: Mutex<Option<String>>,
     pub(crate) tally: Mutex<Tally>,
@@ -51,7 +53,9 @@ pub struct TaskCell {
     /// When the machine next has something to do by itself, in milliseconds; the maximum for never.
     pub(crate) wake_at_ms: AtomicU64,
     pub(crate) unflushed: AtomicBool,
-    was_ready: AtomicBool,
+    pub(crate) was_ready: AtomicBool,
+    /// What it ran when it stopped, where it was for that.
+    pub(crate) stopped_for: Mutex<Option<Assignment>>,
     idle_at_stop: Mutex<Option<IdlePassed>>,
 }
 
@@ -67,6 +71,8 @@ pub(crate) struct Work {
     pub deployed: Option<Arc<Deployed>>,
     /// An instance of it that was had beforehand.
     pub unborn: Option<Unborn>,
+    /// How long the instance of the last call took to be born, if it was for that call.
+    pub birth: Duration,
     /// How long the pin took to change, until the new logic is called for the first time.
     pub swapping: Option<Duration>,
     /// The old logic's instance until then: to take one down takes longer than to begin with one.
@@ -86,14 +92,21 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl TaskCell {
-    pub(crate) fn new(id: TaskId, job: Arc<JobShared>, rules: RunningRules, seed: [u8; 16]) -> Arc<Self> {
-        let machine = Task::new(id, Arc::new(job.spec.meta.clone()), rules, IdSeed::new(seed));
+    /// A task that does nothing until [`Event::Start`].
+    ///
+    /// # Errors
+    /// When the system gives no random numbers, from which its ids come.
+    pub(crate) fn new(id: TaskId, job: Arc<JobShared>, assignment: Assignment) -> Result<Arc<Self>, PortError> {
+        let told = job.fleet.of(&assignment);
+        let (rules, ids) = (job.spec.rules(assignment), IdSeed::new(random()?));
+        let machine = Task::new(id, Arc::new(job.spec.meta.clone()), rules, ids);
         let work = Work {
             machine,
             store: None,
             guest: None,
             deployed: None,
             unborn: None,
+            birth: Duration::ZERO,
             swapping: None,
             retired: None,
             shadow: None,
@@ -103,7 +116,7 @@ impl TaskCell {
             events: VecDeque::new(),
             abandoned: false,
         };
-        Arc::new_cyclic(|me| Self {
+        Ok(Arc::new_cyclic(|me| Self {
             id,
             status: Mutex::new(TaskStatus::new(id, job.spec.meta.tasks.slice(id))),
             job,
@@ -112,6 +125,7 @@ impl TaskCell {
             turn: TurnState::default(),
             work: Mutex::new(work),
             prepared: Mutex::default(),
+            told: Mutex::new(VecDeque::from([told])),
             trouble: Mutex::default(),
             tally: Mutex::default(),
             pace: Mutex::default(),
@@ -120,8 +134,9 @@ impl TaskCell {
             wake_at_ms: AtomicU64::new(u64::MAX),
             unflushed: AtomicBool::new(false),
             was_ready: AtomicBool::new(false),
+            stopped_for: Mutex::default(),
             idle_at_stop: Mutex::default(),
-        })
+        }))
     }
 
     /// Gives the task something, and has it take a turn.
@@ -177,18 +192,6 @@ impl TaskCell {
         self.job.snapshot_turns.acquire().await.ok()
     }
 
-    /// Takes note of what a service fails with, or that it answers again.
-    pub(crate) fn trouble(&self, text: Option<String>) {
-        lock(&self.tally).service_failures += u64::from(text.is_some());
-        let mut trouble = lock(&self.trouble);
-        if *trouble != text {
-            if let Some(text) = &text {
-                tracing::warn!("task {} of job {}: {text}; trying again", self.id, self.spec().meta.name);
-            }
-            *trouble = text;
-        }
-    }
-
     /// The committed state, while the task runs here.
     pub(crate) fn reader(&self) -> Option<StateReader> {
         lock(&self.reader).clone()
@@ -237,6 +240,10 @@ impl TaskCell {
             match work.put_off.take() {
                 Some(call) if (calls == 0 || began.elapsed() < QUANTUM) && self.turn.may_call() => {
                     calls += 1;
+                    // A swap that begins with a whole slice of time is not cut in two where others want the core.
+                    if work.machine.running().is_some_and(Running::swaps_next) {
+                        std::thread::yield_now();
+                    }
                     let called = Instant::now();
                     let twin = work.shadow.as_mut().and_then(|shadow| shadow.joins(&call));
                     let size = deploy::size(&call);
@@ -270,7 +277,11 @@ impl TaskCell {
             Effect::ReadLog(number) => drop(runtime.spawn(me.read_log(number))),
             Effect::Publish { packages, attempt } => drop(runtime.spawn(me.publish(packages, attempt))),
             Effect::Trim(floor) => drop(runtime.spawn(me.trim(floor))),
-            Effect::OpenLocal => drop(runtime.spawn_blocking(move || me.open_local())),
+            Effect::OpenLocal => match &work.store {
+                // Of a task that begins anew.
+                Some(store) => work.events.push_back(Event::LocalOpened(store.mark())),
+                None => drop(runtime.spawn_blocking(move || me.open_local())),
+            },
             Effect::ResetLocal => {
                 let store = work.store.take().expect("the local copy was opened");
                 drop(runtime.spawn_blocking(move || me.reset_local(store)));
@@ -375,5 +386,7 @@ impl TaskCell {
         }
         lock(&self.status).cause = Some(cause.to_string());
         self.job.task_stopped();
+        // Behind it, since it may begin anew from here on.
+        *lock(&self.stopped_for) = cause.is_of_assignment().then(|| work.machine.assignment().clone());
     }
 }

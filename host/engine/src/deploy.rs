@@ -7,6 +7,7 @@ mod needs;
 mod rewind;
 mod shadow;
 mod swap;
+mod tryout;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -14,11 +15,12 @@ use std::time::{Duration, Instant};
 
 use pelton_core::id::{DeploymentNumber, Digest, TaskId};
 use pelton_core::rollout::{Canary, CanaryRule, Rollout, Shadow};
-use pelton_core::task::{Event, OutOfReach};
+use pelton_core::task::OutOfReach;
 
+use crate::anew;
 use crate::cell::lock;
 use crate::events::Happening;
-use crate::guest::{ComponentError, GuestFault, Invocation, View};
+use crate::guest::{ComponentError, GuestFault};
 use crate::job::{Job, JobShared};
 use crate::ports::PortError;
 use crate::spec::{Deployment, DeploymentContent};
@@ -26,7 +28,7 @@ use crate::spec::{Deployment, DeploymentContent};
 pub(crate) use canary::{Pace, size, take_back};
 pub(crate) use fleet::{Deployed, Fleet};
 pub(crate) use needs::keep_accounts;
-pub(crate) use shadow::begin as begin_shadow;
+pub(crate) use shadow::{begin as begin_shadow, give_anew as give_shadow};
 
 /// How often a host looks whether another one deployed something.
 const LOOK_INTERVAL: Duration = Duration::from_secs(2);
@@ -34,8 +36,6 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(2);
 const REFUSED_INTERVAL: Duration = Duration::from_secs(30);
 /// How long instances are made beforehand, all together and each.
 const PREPARING_LIMIT: Duration = Duration::from_secs(1);
-/// Seeds an `init` that is only tried.
-const DRY_RUN_SEED: u64 = 0;
 
 /// Why a deployment was not made, or what runs not changed.
 #[derive(Debug, thiserror::Error)]
@@ -60,12 +60,21 @@ pub enum DeployError {
     /// There is no such deployment.
     #[error("the job has no deployment {0}; `pelton deployments` lists them")]
     NoDeployment(DeploymentNumber),
+    /// It is tried by nobody.
+    #[error("deployment {0} is neither the job's canary nor its shadow; `pelton deployments` says what is")]
+    NotTried(DeploymentNumber),
     /// There is no canary.
     #[error("the job has no canary; `pelton deploy --canary` makes one")]
     NoCanary,
     /// It was never left, so that nothing can be undone.
-    #[error("no task ever left {}; `pelton rollback` without --rewind goes to any deployment", .0.map_or("the deployment".to_owned(), |to| format!("deployment {to}")))]
-    NeverLeft(Option<DeploymentNumber>),
+    #[error("no task ever left deployment {0}; `pelton rollback` without --rewind goes to any deployment")]
+    NeverLeft(DeploymentNumber),
+    /// Nothing was left since the job went back last, so that nothing is to be undone.
+    #[error(
+        "no deployment was left since the job was created or went back; `pelton rollback --rewind --to N` undoes all since deployment N \
+         was left"
+    )]
+    NothingLeft,
     /// A task cannot be rewound.
     #[error(
         "task {task} cannot be rewound: {why}; nothing is changed, and `pelton rollback` without --rewind keeps the state"
@@ -94,7 +103,9 @@ pub enum DeployError {
     #[error("the job has {0} already; `pelton promote` ends it, with --drop or without")]
     Occupied(String),
     /// There is nothing to go back to.
-    #[error("the job had no other deployment before this one; `pelton rollback --to` goes to any")]
+    #[error(
+        "the job had no other deployment before this one, or went back already; `pelton rollback --to N` goes to any"
+    )]
     NoPrevious,
     /// Others changed what runs at the same time, again and again.
     #[error("others change what the job runs at the same time; try again")]
@@ -141,8 +152,8 @@ impl Job {
     /// What the tasks are to run.
     pub fn rollout(&self) -> RolloutStatus {
         let fleet = &self.shared.fleet;
-        let rollout = fleet.rollout();
-        let component = fleet.deployed(rollout.current).deployment.content.component;
+        let (rollout, current) = fleet.standing_here();
+        let component = current.deployment.content.component;
         RolloutStatus { rollout, component, refusal: lock(&fleet.refusal).clone() }
     }
 
@@ -165,7 +176,16 @@ impl Job {
         shared.fleet.keep(content.component).await?;
         let program = shared.fleet.program(&content).await?;
         let tried = Deployment { number: DeploymentNumber(0), created_ms: 0, content: content.clone() };
-        self.try_to_begin(Deployed::new(tried, program, &shared.spec, &shared.fleet.lines)).await?;
+        self.try_out(Deployed::new(tried, program, &shared.spec, &shared.fleet.lines)).await?;
+        let admitted = Self { shared: shared.clone() }.admit(content, audience);
+        // Whoever asked may go away meanwhile: what has a number is also run.
+        let admitted = tokio::spawn(admitted).await;
+        admitted.map_err(|error| PortError::Stop(format!("making a deployment failed: {error}")))?
+    }
+
+    /// Makes a deployment of what was tried, and has tasks run it.
+    async fn admit(self, content: DeploymentContent, audience: Audience) -> Result<Deployment, DeployError> {
+        let shared = &self.shared;
         let deployment = shared.fleet.deployments.add(&content).await?;
         let number = deployment.number;
         let change = |rollout: &Rollout| match &audience {
@@ -184,18 +204,19 @@ impl Job {
         Ok(deployment)
     }
 
-    /// Has every task run what the canary is.
+    /// Has every task run what is the canary, or the shadow.
     ///
     /// # Errors
-    /// When there is none, or a service fails.
-    pub async fn promote(&self) -> Result<(), DeployError> {
+    /// When it is neither, or a service fails.
+    pub async fn promote(&self, number: DeploymentNumber) -> Result<(), DeployError> {
         let fleet = &self.shared.fleet;
-        let canary = fleet.standing().await?.canary.ok_or(DeployError::NoCanary)?.deployment;
-        fleet.prepare(canary, &self.shared.spec).await?;
-        let promoted = |rollout: &Rollout| match &rollout.canary {
-            Some(standing) if standing.deployment == canary => Ok(rollout.deploy(canary)),
-            _ => Err(DeployError::NoCanary),
+        let promoted = |rollout: &Rollout| {
+            let canary = rollout.canary.as_ref().map(|canary| canary.deployment);
+            let tried = [canary, rollout.shadow.map(|shadow| shadow.deployment)];
+            if tried.contains(&Some(number)) { Ok(rollout.deploy(number)) } else { Err(DeployError::NotTried(number)) }
         };
+        promoted(&fleet.standing().await?)?;
+        fleet.prepare(number, &self.shared.spec).await?;
         self.brought(fleet.change(promoted).await?).await
     }
 
@@ -211,19 +232,17 @@ impl Job {
         self.brought(self.shared.fleet.change(without).await?).await
     }
 
-    /// Has every task run an earlier deployment from now on: that before the current one, or another.
+    /// Has every task run an earlier deployment from now on: one that is named; or what stands, where there is a canary; or else that
+    /// before the current one.
     ///
     /// # Errors
     /// When there is none, or a service fails.
     pub async fn roll_back(&self, to: Option<DeploymentNumber>) -> Result<(), DeployError> {
         let fleet = &self.shared.fleet;
-        let number = match to {
-            Some(number) => number,
-            None => fleet.standing().await?.previous.ok_or(DeployError::NoPrevious)?,
-        };
+        let target = |rollout: &Rollout| to.or_else(|| rollout.back()).ok_or(DeployError::NoPrevious);
         // One that cannot run here is not asked for.
-        fleet.prepare(number, &self.shared.spec).await?;
-        self.brought(fleet.change(|rollout| Ok(rollout.deploy(number))).await?).await
+        fleet.prepare(target(&fleet.standing().await?)?, &self.shared.spec).await?;
+        self.brought(fleet.change(|rollout| Ok(rollout.roll_back(target(rollout)?))).await?).await
     }
 
     /// Brings a change to the tasks of this host.
@@ -234,19 +253,6 @@ impl Job {
             return Ok(());
         }
         Err(DeployError::NotBrought(lock(&fleet.refusal).clone().unwrap_or_else(|| "the table does not answer".into())))
-    }
-
-    /// Has an instance begin on some task's state as it stands.
-    async fn try_to_begin(&self, deployed: Deployed) -> Result<(), DeployError> {
-        let cells = self.shared.cells().iter();
-        let found = cells.clone().find_map(|cell| Some((cell.id, cell.reader()?)));
-        let (task, local) = found.ok_or(DeployError::NoTask)?;
-        let invocation = Invocation { time_ms: self.shared.ports.clock.now_ms(), seed: DRY_RUN_SEED };
-        let view = View { over: None, open: Arc::default(), sealed: None, local };
-        let begin = move || deployed.program.start(deployed.identity(task), view, invocation).map(drop);
-        let begun = tokio::task::spawn_blocking(begin).await;
-        let begun = begun.map_err(|error| PortError::Stop(format!("trying an instance failed: {error}")))?;
-        begun.map_err(|fault| DeployError::Init { task, fault })
     }
 }
 
@@ -266,13 +272,17 @@ pub(crate) async fn keep_rolling_out(shared: Arc<JobShared>) {
 /// meanwhile: it is done to its end, and one after another.
 async fn bring(shared: &Arc<JobShared>) {
     let shared = shared.clone();
+    let bringing = async move {
+        let mut refused = shared.fleet.bringing.lock().await;
+        bring_now(&shared, &mut refused).await;
+        anew::look(&shared);
+    };
     // It is nobody's to cancel, and its own panic is in the log.
-    let _ = tokio::spawn(async move { bring_now(&shared).await }).await;
+    let _ = tokio::spawn(bringing).await;
 }
 
-async fn bring_now(shared: &Arc<JobShared>) {
+async fn bring_now(shared: &Arc<JobShared>, refused: &mut Option<(u64, Instant)>) {
     let fleet = &shared.fleet;
-    let mut refused = fleet.bringing.lock().await;
     let refusal = match fleet.deployments.rollout().await {
         Ok(Some(rollout)) if rollout.revision == fleet.rollout().revision => None,
         Ok(Some(rollout))
@@ -327,9 +337,10 @@ async fn apply(shared: &Arc<JobShared>, rollout: Rollout) -> Result<(), DeployEr
                 if assignment.deployment != before.assignment(cell.id).deployment && began.elapsed() < PREPARING_LIMIT {
                     cell.prepare(&shared.fleet.deployed(assignment.deployment));
                 }
-                cell.tell(Event::Assign(assignment));
+                cell.assign(assignment);
             }
         }
+        shared.fleet.forget_all_but(&rollout);
     });
     Ok(prepared.await.map_err(|error| PortError::Stop(format!("preparing instances failed: {error}")))?)
 }

@@ -5,6 +5,7 @@ use std::sync::{Arc, MutexGuard};
 use std::time::Duration;
 
 use pelton_core::cause::StopCause;
+use pelton_core::id::TaskId;
 use pelton_core::task::Event;
 
 use crate::cell::{TaskCell, Work, lock};
@@ -17,12 +18,12 @@ const FLUSH_INTERVAL: Duration = Duration::from_secs(10);
 /// hold up everybody for a while.
 pub(crate) async fn keep(shared: Arc<JobShared>) {
     let pause = FLUSH_INTERVAL / shared.spec.meta.tasks.get();
-    for cell in shared.cells().iter().cycle() {
+    for task in (0..shared.spec.meta.tasks.get()).cycle().map(|task| TaskId(task as u16)) {
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
             () = shared.closed() => return,
         }
-        let cell = cell.clone();
+        let cell = shared.cell(task);
         // A failed flush is told to the task itself.
         let _ = tokio::task::spawn_blocking(move || cell.flush_between_turns()).await;
     }
@@ -31,20 +32,16 @@ pub(crate) async fn keep(shared: Arc<JobShared>) {
 impl TaskCell {
     /// Makes what was applied durable on disk, off the guest threads, and says what its guests' log left out.
     pub(crate) fn flush(&self) {
-        self.settle_log();
+        self.settle_logs();
         self.flush_under(lock(&self.work));
     }
 
     /// The same, unless a turn is under way: one that goes on and on is not waited for, as others are to be flushed too.
     pub(crate) fn flush_between_turns(&self) {
-        self.settle_log();
+        self.settle_logs();
         if let Ok(work) = self.work.try_lock() {
             self.flush_under(work);
         }
-    }
-
-    fn settle_log(&self) {
-        self.job.fleet.settle_logs(self.id);
     }
 
     fn flush_under(&self, work: MutexGuard<'_, Work>) {

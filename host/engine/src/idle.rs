@@ -47,7 +47,7 @@ pub(crate) async fn keep(shared: Arc<JobShared>) {
 
 /// Keeps the positions of the tasks that are idle now.
 pub(crate) async fn put(shared: &JobShared) {
-    let positions = shared.cells().iter().filter_map(|cell| {
+    let positions = shared.cells().into_iter().filter_map(|cell| {
         let (step_id, entries) = cell.idle_positions()?;
         Some(IdlePositions { task: cell.id, step_id, entries })
     });

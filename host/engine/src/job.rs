@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use pelton_core::id::{ShardKey, TaskId};
 use pelton_core::position::Position;
-use pelton_core::task::{Assignment, Event, PhaseName, RunningRules};
+use pelton_core::task::{Event, PhaseName};
 use pelton_core::write_set::{USER_SPACE, user_key};
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, watch};
@@ -31,8 +31,6 @@ use crate::status::{ShardStatus, StateReadError, TaskStatus};
 const SNAPSHOTS_AT_ONCE: usize = 2;
 /// How often tasks are looked at for something that is due.
 const WAKE_INTERVAL: Duration = Duration::from_millis(20);
-/// Retention is divided by this for the oldest that logged positions become.
-const POSITIONS_AGE_DIVISOR: u64 = 8;
 
 /// The outside, as a job uses it.
 #[derive(Clone)]
@@ -64,7 +62,8 @@ pub(crate) struct JobShared {
     pub snapshot_turns: Semaphore,
     pub store_paths: Vec<PathBuf>,
     pub streams: Arc<[String]>,
-    cells: std::sync::OnceLock<Vec<Arc<TaskCell>>>,
+    /// By task. One that begins anew is another cell.
+    cells: Mutex<Vec<Arc<TaskCell>>>,
     idle: Mutex<IdleByTask>,
     closed: watch::Sender<bool>,
     tasks_stopped: watch::Sender<u32>,
@@ -73,12 +72,25 @@ pub(crate) struct JobShared {
 }
 
 impl JobShared {
-    pub fn cells(&self) -> &[Arc<TaskCell>] {
-        self.cells.get().map_or(&[], Vec::as_slice)
+    /// The tasks as they stand, in order.
+    pub fn cells(&self) -> Vec<Arc<TaskCell>> {
+        lock(&self.cells).clone()
     }
 
-    pub fn cell(&self, task: TaskId) -> &Arc<TaskCell> {
-        &self.cells()[usize::from(task.0)]
+    pub fn cell(&self, task: TaskId) -> Arc<TaskCell> {
+        lock(&self.cells)[usize::from(task.0)].clone()
+    }
+
+    /// Has another cell take the place of a task's own, which has stopped, and starts it, unless the job closes.
+    pub fn replace(&self, cell: Arc<TaskCell>) {
+        // Who closes the job tells every cell behind this lock.
+        let mut cells = lock(&self.cells);
+        if !self.is_closed() {
+            self.tasks_stopped.send_modify(|stopped| *stopped -= 1);
+            cell.tell(Event::Start);
+            let place = usize::from(cell.id.0);
+            cells[place] = cell;
+        }
     }
 
     pub fn is_closed(&self) -> bool {
@@ -139,7 +151,7 @@ impl Job {
             snapshot_turns: Semaphore::new(SNAPSHOTS_AT_ONCE),
             store_paths: spec.meta.tasks.tasks().map(|task| folder.join(format!("{:05}.redb", task.0))).collect(),
             streams: spec.meta.inputs.iter().map(|input| input.name.clone()).collect(),
-            cells: std::sync::OnceLock::new(),
+            cells: Mutex::default(),
             idle: Mutex::new(idle),
             closed: watch::Sender::new(false),
             tasks_stopped: watch::Sender::new(0),
@@ -151,11 +163,8 @@ impl Job {
         shared.hub.bind(&shared);
         let rollout = shared.fleet.rollout();
         let cells = shared.spec.meta.tasks.tasks();
-        let cells = cells.map(|task| {
-            Ok(TaskCell::new(task, shared.clone(), rules(&shared.spec, rollout.assignment(task)), random()?))
-        });
-        let cells = cells.collect::<Result<Vec<_>, PortError>>()?;
-        assert!(shared.cells.set(cells).is_ok(), "the cells of a job are made once");
+        let cells = cells.map(|task| TaskCell::new(task, shared.clone(), rollout.assignment(task)));
+        *lock(&shared.cells) = cells.collect::<Result<_, _>>()?;
         shared.runtime.spawn(Hub::keep_listing(shared.clone()));
         shared.runtime.spawn(keep_waking(shared.clone()));
         shared.runtime.spawn(flush::keep(shared.clone()));
@@ -185,7 +194,8 @@ impl Job {
 
     /// One task, if the job has it.
     pub fn task(&self, task: TaskId) -> Option<TaskStatus> {
-        let cell = self.shared.cells().get(usize::from(task.0))?;
+        let cells = self.shared.cells();
+        let cell = cells.get(usize::from(task.0))?;
         Some(self.status(cell, &self.reader_lags()))
     }
 
@@ -202,6 +212,10 @@ impl Job {
         let (bytes, records) = cell.mailbox.load();
         (status.mailbox_bytes, status.mailbox_records) = (bytes as u64, records as u64);
         status.tally = cell.tally();
+        let earlier = status.tally.earlier;
+        status.records_folded += earlier.records_folded;
+        status.failed_batches += earlier.failed_batches;
+        status.outputs_published += earlier.outputs_published;
         let now_ms = self.shared.ports.clock.now_ms();
         let waiting_ms = status.oldest_unfolded_ms.map(|arrived_ms| now_ms.saturating_sub(arrived_ms).max(1));
         let unread_ms = self.unread_ms(&status, lags);
@@ -282,13 +296,15 @@ impl Job {
     }
 
     pub(crate) fn reader(&self, task: TaskId) -> Result<crate::store::StateReader, StateReadError> {
-        let cell = self.shared.cells().get(usize::from(task.0));
-        cell.and_then(|cell| cell.reader()).ok_or(StateReadError::NotRunning(task))
+        let cells = self.shared.cells();
+        cells.get(usize::from(task.0)).and_then(|cell| cell.reader()).ok_or(StateReadError::NotRunning(task))
     }
 
     /// Records folded since the job began on this host.
     pub fn records_folded(&self) -> u64 {
-        self.shared.cells().iter().map(|cell| lock(&cell.status).records_folded).sum()
+        let folded =
+            |cell: &Arc<TaskCell>| lock(&cell.status).records_folded + lock(&cell.tally).earlier.records_folded;
+        self.shared.cells().iter().map(folded).sum()
     }
 
     /// When the first record was folded on this host, milliseconds since 1970; none before.
@@ -314,21 +330,6 @@ impl Job {
     }
 }
 
-fn rules(spec: &JobSpec, assignment: Assignment) -> RunningRules {
-    let retention_ms = spec.retention_ms.iter().copied().min().unwrap_or(u64::MAX);
-    RunningRules {
-        commit_interval_ms: spec.settings.commit_interval_ms,
-        retries: spec.settings.retries,
-        last_straw: spec.settings.last_straw,
-        on_gap: spec.settings.on_gap,
-        letters: spec.settings.letters,
-        from_job: spec.settings.from_job.iter().map(Option::is_some).collect(),
-        assignment,
-        positions_age_max_ms: retention_ms / POSITIONS_AGE_DIVISOR,
-        rewind_window_ms: spec.settings.rewind_window_ms,
-    }
-}
-
 /// Random bytes from the system.
 ///
 /// # Errors
@@ -342,9 +343,10 @@ pub fn random() -> Result<[u8; 16], PortError> {
 
 async fn keep_waking(shared: Arc<JobShared>) {
     let mut interval = tokio::time::interval(WAKE_INTERVAL);
-    let mut stopped = shared.tasks_stopped.subscribe();
+    let stopped = shared.tasks_stopped.subscribe();
     let all = shared.spec.meta.tasks.get();
-    while *stopped.borrow_and_update() < all {
+    // Those that have stopped may begin anew until the job closes.
+    while !shared.is_closed() || *stopped.borrow() < all {
         interval.tick().await;
         let now_ms = shared.ports.clock.now_ms();
         shared.cells().iter().for_each(|cell| cell.wake(now_ms));

@@ -1,11 +1,14 @@
 //! The dead letters of a job, for those who ask from outside: read from the committed state, given again or forgotten by the
 //! task that holds them.
 
+use std::sync::Arc;
+
 use pelton_core::codec::{dead_letter_key, decode_dead_letter};
 use pelton_core::dead_letter::DeadLetter;
 use pelton_core::id::TaskId;
 use pelton_core::task::{Event, PhaseName};
 
+use crate::cell::TaskCell;
 use crate::job::Job;
 use crate::status::StateReadError;
 
@@ -61,9 +64,8 @@ impl Job {
         Ok(true)
     }
 
-    fn running_cell(&self, task: TaskId) -> Result<&crate::cell::TaskCell, StateReadError> {
+    fn running_cell(&self, task: TaskId) -> Result<Arc<TaskCell>, StateReadError> {
         let running = self.task(task).is_some_and(|status| status.phase == PhaseName::Running);
-        let cell = self.shared.cells().get(usize::from(task.0)).filter(|_| running);
-        cell.map(AsRef::as_ref).ok_or(StateReadError::NotRunning(task))
+        if running { Ok(self.shared.cell(task)) } else { Err(StateReadError::NotRunning(task)) }
     }
 }

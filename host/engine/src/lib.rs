@@ -30,6 +30,7 @@ mod letters;
 mod reader;
 mod recent;
 
+mod anew;
 mod call;
 mod cell;
 mod deploy;

@@ -30,6 +30,8 @@ impl TaskCell {
     }
 
     pub(crate) fn open_local(self: Arc<Self>) {
+        // A crash amid a rewind left it.
+        let _ = std::fs::remove_file(self.rewind_path());
         let opened = LocalStore::open(self.store_path(), self.spec().meta.incarnation, self.id, PAGE_CACHE_BYTES);
         match opened {
             Ok(opened) => {

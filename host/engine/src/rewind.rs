@@ -2,6 +2,7 @@
 //! compared with that.
 
 use std::ops::Bound;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use pelton_core::cause::StopCause;
@@ -41,9 +42,14 @@ impl TaskCell {
         }
     }
 
+    /// Where an earlier state is read into.
+    pub(crate) fn rewind_path(&self) -> PathBuf {
+        self.store_path().with_extension("rewind.redb")
+    }
+
     fn read_to_rewind(self: Arc<Self>, runtime: &Handle, now: StateReader, to: RewindTo, epoch: Epoch) {
         tracing::info!("task {} of job {} goes back to commit {}", self.id, self.spec().meta.name, to.number);
-        let path = self.store_path().with_extension("rewind.redb");
+        let path = self.rewind_path();
         let forget = || {
             std::fs::remove_file(&path).or_else(|error| match error.kind() {
                 std::io::ErrorKind::NotFound => Ok(()),

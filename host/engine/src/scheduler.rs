@@ -12,9 +12,11 @@ use std::time::{Duration, Instant};
 
 use lanes::{Lanes, Needed, SLOW_CALL, Seat, Take, ThreadNumber};
 
-/// How long the calling thread has been on a core, in steps of some milliseconds, if the system tells.
-pub fn time_on_core() -> Option<Duration> {
-    priority::core_time(priority::this_thread()?)
+pub use priority::time_on_core;
+
+/// Gives the calling thread less of the cores than guest threads have, for as long as it lives.
+pub fn leave_cores_to_others() {
+    priority::lower(None);
 }
 
 /// A turn that lasted this long lets others come first.
@@ -26,6 +28,9 @@ const REVIEW_INTERVAL: Duration = Duration::from_millis(5);
 pub trait Runnable: Send + Sync {
     /// Where it stands with the scheduler.
     fn turn_state(&self) -> &TurnState;
+
+    /// Whose it is: those of one owner do not take all of the slow lane.
+    fn owner(&self) -> usize;
 
     /// Does what there is to do. Returns whether there is more, so that others come first.
     fn turn(&self) -> bool;

@@ -16,7 +16,7 @@ use pelton_core::restore::LogEntry;
 use pelton_core::snapshot::Manifest;
 use pelton_core::task::Event;
 
-use crate::cell::TaskCell;
+use crate::cell::{TaskCell, lock};
 use crate::fault::{self, FaultPoint};
 use crate::log::{self, PARTS_AT_ONCE};
 use crate::ports::{PortError, PutOutcome};
@@ -44,6 +44,18 @@ macro_rules! persist {
 pub(crate) use persist;
 
 impl TaskCell {
+    /// Takes note of what a service fails with, or that it answers again.
+    pub(crate) fn trouble(&self, text: Option<String>) {
+        lock(&self.tally).service_failures += u64::from(text.is_some());
+        let mut trouble = lock(&self.trouble);
+        if *trouble != text {
+            if let Some(text) = &text {
+                tracing::warn!("task {} of job {}: {text}; trying again", self.id, self.spec().meta.name);
+            }
+            *trouble = text;
+        }
+    }
+
     /// Takes note of a failed request. Returns whether to try again, after having waited.
     pub(crate) async fn take_error(&self, error: PortError, attempt: &mut u32) -> bool {
         match error {

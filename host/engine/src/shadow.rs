@@ -20,7 +20,7 @@ use crate::cell::{TaskCell, Work, lock};
 use crate::deploy::Deployed;
 use crate::guest::{Guest, GuestFault, Identity, Invocation, View};
 use crate::scheduler::time_on_core;
-use budget::Budget;
+use budget::{Births, Budget};
 use findings::{EXAMPLES_MAX, Findings, Found};
 
 pub(crate) use budget::Purse;
@@ -56,6 +56,8 @@ struct Window {
 /// A call of the task's own, made.
 struct Made<'o> {
     took: Duration,
+    /// How much of it its instance took to be born.
+    birth: Duration,
     outcome: &'o CallOutcome,
     memory_bytes: u64,
 }
@@ -129,10 +131,11 @@ impl TaskCell {
     /// The task's own call is made. Makes that of its shadow, if it is to have one, and asks for the next window when it is due.
     pub(crate) fn shadow(&self, work: &mut Work, twin: Option<Call>, took: Duration, outcome: &CallOutcome) {
         let Some(mut shadow) = work.shadow.take() else { return };
-        shadow.budget.earn(took);
+        let birth = work.birth.min(took);
+        shadow.budget.earn(took - birth);
         if let Some(call) = twin {
             let memory_bytes = work.guest.as_ref().map_or(0, Guest::memory_bytes);
-            self.beside(&mut shadow, work, call, &Made { took, outcome, memory_bytes });
+            self.beside(&mut shadow, work, call, &Made { took, birth, outcome, memory_bytes });
         }
         if shadow.asks() {
             work.events.push_back(Event::Renew);
@@ -161,6 +164,7 @@ impl TaskCell {
         };
         let (birth, came) =
             self.call_shadow(shadow, window.guest.take(), &call, View { over, ..own.clone() }, limit_ms);
+        let births = birth.map(|shadow| Births { shadow, own: live.birth });
         let took = began.elapsed();
 
         let mut findings = lock(&self.findings);
@@ -172,7 +176,7 @@ impl TaskCell {
         let (outcome, guest) = match came {
             Came::Not(why) => {
                 findings.obstacle = Some(why);
-                shadow.budget.spend(took, birth, false);
+                shadow.budget.spend(took, births, false);
                 return shadow.end_window();
             }
             Came::Late(limit_ms) => {
@@ -183,7 +187,10 @@ impl TaskCell {
                 let failure = pelton_core::task::Failure { kind, index: None, message };
                 (CallOutcome::Failed(failure), None)
             }
-            Came::To(outcome, guest) => (outcome, guest),
+            Came::To(outcome, guest) => {
+                findings.obstacle = None;
+                (outcome, guest)
+            }
         };
         let overlay = Arc::make_mut(&mut window.overlay);
         let compared = compare::compare(live.outcome, &outcome, overlay, |key| own.own(key), &mut found);
@@ -197,7 +204,7 @@ impl TaskCell {
         findings.shadow.memory_bytes = findings.shadow.memory_bytes.max(memory_bytes);
         findings.take(found, self.id, call.time_ms, || self.given(&call));
         let goes_on = compared.unwrap_or(false) && !is_full;
-        shadow.budget.spend(began.elapsed(), birth, goes_on);
+        shadow.budget.spend(began.elapsed(), births, goes_on);
         if goes_on && shadow.budget.has_call() {
             // Where the task's own instance is gone with a failure, the next call is the first of both.
             let guest = guest.filter(|_| matches!(live.outcome, CallOutcome::Folded { .. }));

@@ -6,9 +6,12 @@ use pelton_core::dead_letter::LetterBounds;
 use pelton_core::feed::Pace;
 use pelton_core::id::{DeploymentNumber, Digest, HostId};
 use pelton_core::job::JobMeta;
-use pelton_core::task::{LastStraw, OnGap};
+use pelton_core::task::{Assignment, LastStraw, OnGap, RunningRules};
 
 use crate::guest::{Grants, GuestLimits};
+
+/// Retention is divided by this for the oldest that logged positions become.
+const POSITIONS_AGE_DIVISOR: u64 = 8;
 
 /// A job to run on this host.
 #[derive(Clone, Debug)]
@@ -27,6 +30,24 @@ pub struct JobSpec {
     pub outputs: BTreeSet<String>,
     /// Limits and paces.
     pub settings: JobSettings,
+}
+
+impl JobSpec {
+    /// What a task goes by that is to run this.
+    pub(crate) fn rules(&self, assignment: Assignment) -> RunningRules {
+        let settings = &self.settings;
+        RunningRules {
+            commit_interval_ms: settings.commit_interval_ms,
+            retries: settings.retries,
+            last_straw: settings.last_straw,
+            on_gap: settings.on_gap,
+            letters: settings.letters,
+            from_job: settings.from_job.iter().map(Option::is_some).collect(),
+            assignment,
+            positions_age_max_ms: self.retention_ms.iter().copied().min().unwrap_or(u64::MAX) / POSITIONS_AGE_DIVISOR,
+            rewind_window_ms: settings.rewind_window_ms,
+        }
+    }
 }
 
 /// What a deployment is. It never changes.

@@ -18,8 +18,12 @@ use crate::status::TaskStatus;
 /// What a task did since this host took it. Counts only rise.
 #[derive(Clone, Debug, Default)]
 pub struct Tally {
-    /// What had become of its records before.
-    pub counts_before: Counts,
+    /// What became of its records since then, but for what its counts say since it began anew last.
+    counted: Counts,
+    /// What had become of its records before that.
+    counts_before: Counts,
+    /// What its status said before it was another cell's.
+    pub(crate) earlier: Earlier,
     /// Commits that it appended and applied.
     pub commits: u64,
     /// Dead letters in them, by cause.
@@ -32,6 +36,38 @@ pub struct Tally {
     pub in_trouble: bool,
     /// The number of its next dead letter, as of its newest commit.
     next_letter: u64,
+}
+
+/// What the status of a task counts from when it began.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Earlier {
+    pub records_folded: u64,
+    pub failed_batches: u64,
+    pub outputs_published: u64,
+}
+
+impl Tally {
+    /// What became of its records since this host took it, where its counts are these now.
+    pub fn counts(&self, now: &Counts) -> Counts {
+        let mut counts = self.counted.clone();
+        counts.add_between(&self.counts_before, now);
+        counts
+    }
+
+    /// Its counts were these, and from now on are those: a rewind has them fall.
+    fn turn_over(&mut self, were: &Counts, are: &Counts) {
+        self.counted = self.counts(were);
+        self.counts_before.clone_from(are);
+    }
+
+    /// That of the same task in another cell, where its status was this.
+    pub(crate) fn handed_on(mut self, status: &TaskStatus) -> Self {
+        self.turn_over(&status.counts, &status.counts);
+        self.earlier.records_folded += status.records_folded;
+        self.earlier.failed_batches += status.failed_batches;
+        self.earlier.outputs_published += status.outputs_published;
+        self
+    }
 }
 
 impl TaskCell {
@@ -49,8 +85,10 @@ impl TaskCell {
     /// The task runs: from here on its tally counts.
     pub(crate) fn begin_tally(&self, work: &Work) {
         if let Some(running) = work.machine.running() {
+            let mut status = lock(&self.status);
             let mut tally = lock(&self.tally);
-            tally.counts_before.clone_from(running.counts());
+            tally.turn_over(&status.counts, running.counts());
+            status.counts.clone_from(running.counts());
             tally.next_letter = running.counts().dead_letters;
         }
     }
@@ -117,6 +155,26 @@ mod tests {
     use pelton_core::write_set::user_key;
 
     use super::*;
+
+    #[test]
+    fn what_is_counted_never_falls() {
+        let counts = |timers_fired| Counts { timers_fired, ..Counts::default() };
+        let mut tally = Tally::default();
+        tally.turn_over(&counts(0), &counts(100));
+        assert_eq!(tally.counts(&counts(130)).timers_fired, 30, "since this host took it");
+        tally.turn_over(&counts(130), &counts(20));
+        assert_eq!(tally.counts(&counts(25)).timers_fired, 35, "behind a rewind");
+        let status = TaskStatus { counts: counts(25), records_folded: 7, ..status() };
+        let tally = tally.handed_on(&status);
+        assert_eq!((tally.counts(&counts(25)).timers_fired, tally.earlier.records_folded), (35, 7));
+    }
+
+    fn status() -> TaskStatus {
+        TaskStatus::new(
+            pelton_core::id::TaskId(0),
+            pelton_core::slice::TaskCount::new(1).unwrap().slice(pelton_core::id::TaskId(0)),
+        )
+    }
 
     #[test]
     fn only_letters_written_for_the_first_time_are_new() {

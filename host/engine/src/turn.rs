@@ -1,6 +1,7 @@
 //! A task's turn on a guest thread: what happened is taken from the mailbox, the machine is stepped through it, and what
 //! others may ask for is copied out.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
@@ -56,6 +57,11 @@ impl Work {
 impl Runnable for TaskCell {
     fn turn_state(&self) -> &TurnState {
         &self.turn
+    }
+
+    fn owner(&self) -> usize {
+        // Its job has this address for as long as there is a task of it.
+        Arc::as_ptr(&self.job) as usize
     }
 
     fn turn(&self) -> bool {

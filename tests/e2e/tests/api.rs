@@ -89,15 +89,20 @@ fn every_deployment(api: &Api, contract: &mut Contract, digest: &str) -> Result<
     call(api, contract, "200 GET /v1/jobs/{job=other}", b"")?;
     call(api, contract, "200 DELETE /v1/jobs/{job=other}/canary", b"")?;
     deploy(api, contract, 201, json!({ "component": digest, "canary": { "tasks": [1] }, "config": { "a": "b" } }))?;
-    call(api, contract, "200 POST /v1/jobs/{job=other}/canary/promote", b"")?;
+    call(api, contract, "200 POST /v1/jobs/{job=other}/deployments/{deployment=3}/promote", b"")?;
     deploy(api, contract, 201, json!({ "component": digest, "limits": { "log_lines": 5 } }))?;
     deploy(api, contract, 201, json!({ "component": digest, "grants": { "env": { "a": "b" }, "http": ["a.b"] } }))?;
     deploy(api, contract, 201, json!({ "component": digest, "grants_of": 4 }))?;
     deploy(api, contract, 400, json!({ "component": digest, "grants": { "http": ["a.b"] }, "grants_of": 4 }))?;
     call(api, contract, "200 GET /v1/jobs/{job=other}/rollout", b"")?;
     call(api, contract, "200 POST /v1/jobs/{job=other}/rollback", b"")?;
-    call(api, contract, "200 POST /v1/jobs/{job=other}/rollback?to=1", b"")?;
-    call(api, contract, "200 POST /v1/jobs/{job=other}/rollback?rewind=true&outputs=again", b"")?;
+    call(api, contract, "200 POST /v1/jobs/{job=other}/deployments/{deployment=1}/rollback", b"")?;
+    call(
+        api,
+        contract,
+        "200 POST /v1/jobs/{job=other}/deployments/{deployment=4}/rollback?rewind=true&outputs=again",
+        b"",
+    )?;
     call(api, contract, "200 DELETE /v1/jobs/{job=other}/rewind", b"")?;
     deploy(api, contract, 201, json!({ "component": digest, "shadow": {} }))?;
     call(api, contract, "200 GET /v1/jobs/{job=other}/shadow", b"")?;
@@ -105,20 +110,20 @@ fn every_deployment(api: &Api, contract: &mut Contract, digest: &str) -> Result<
     call(api, contract, "200 DELETE /v1/jobs/{job=other}/shadow", b"")?;
     deploy(api, contract, 400, json!({ "component": digest, "shadow": { "share_percent": 101 } }))?;
     deploy(api, contract, 201, json!({ "component": digest, "shadow": { "share_percent": 100 } }))?;
-    call(api, contract, "200 POST /v1/jobs/{job=other}/shadow/promote", b"")?;
+    call(api, contract, "200 POST /v1/jobs/{job=other}/deployments/{deployment=8}/promote", b"")?;
     paged(api, contract, "/v1/jobs/{job=other}/deployments", "deployments", "next", "start")?;
     for line in [
         "409 DELETE /v1/jobs/{job=other}/rewind",
-        "409 POST /v1/jobs/{job=other}/rollback?to=99&rewind=true",
+        "409 POST /v1/jobs/{job=other}/deployments/{deployment=99}/rollback?rewind=true&outputs=again",
         "400 POST /v1/jobs/{job=other}/rollback?rewind=perhaps",
         "400 POST /v1/jobs/{job=other}/rollback?outputs=again",
         "409 DELETE /v1/jobs/{job=other}/canary",
-        "409 POST /v1/jobs/{job=other}/canary/promote",
+        "409 POST /v1/jobs/{job=other}/deployments/{deployment=1}/promote",
+        "400 POST /v1/jobs/{job=other}/deployments/{deployment=x}/promote",
         "409 GET /v1/jobs/{job=other}/shadow",
         "409 DELETE /v1/jobs/{job=other}/shadow",
-        "409 POST /v1/jobs/{job=other}/shadow/promote",
-        "404 POST /v1/jobs/{job=other}/rollback?to=99",
-        "400 POST /v1/jobs/{job=other}/rollback?to=x",
+        "404 POST /v1/jobs/{job=other}/deployments/{deployment=99}/rollback",
+        "400 POST /v1/jobs/{job=other}/deployments/{deployment=x}/rollback",
         "404 GET /v1/jobs/{job=none}/rollout",
         "400 POST /v1/jobs/{job=other}/deployments",
     ] {

@@ -127,7 +127,7 @@ fn a_running_job_goes_from_one_language_to_the_next_and_back() -> Result<()> {
     for (name, deployment) in [(python, 2), (javascript, 3), ("word_count", 4)] {
         let began = Instant::now();
         let (config, file) = (host.config.to_string_lossy(), component(name)?);
-        let args = ["deploy", JOB, "-c", &config, "--component", &file.to_string_lossy()];
+        let args = ["deploy", JOB, "-c", &config, &file.to_string_lossy()];
         let (exit, made, said) = pelton_says(&args)?;
         ensure!(exit == 0 && made.trim() == format!("deployment {deployment}"), "{exit}: {made} {said}");
         let deployed = began.elapsed();

@@ -197,7 +197,7 @@ fn what_differs_is_told_and_none_of_it_is_kept_or_sent() -> Result<()> {
     job.check()?;
     // Another takes its place while there is an instance of it in every task.
     let again = job.shadow(json!({ "doubled": "1" }), 100)?;
-    let (status, rollout) = job.ask("POST", "shadow/promote", &json!(null))?;
+    let (status, rollout) = job.ask("POST", &format!("deployments/{again}/promote"), &json!(null))?;
     ensure!(status == 200 && rollout["current"] == again && rollout["previous"] == 1, "{rollout}");
     ensure!(rollout["shadow"].is_null() && again == number + 2, "{rollout}");
     wait_for("every task to change", LIMIT, || {

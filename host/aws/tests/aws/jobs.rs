@@ -22,7 +22,7 @@ pub fn request(inputs: &[&str]) -> JobRequest {
         inputs: inputs.iter().map(|&name| name.to_owned()).collect(),
         outputs: Vec::new(),
         start: StartRequest::Latest,
-        component: Digest([7; 32]),
+        component: Some(Digest([7; 32])),
     }
 }
 
@@ -50,7 +50,7 @@ async fn a_job_is_created_once_and_found_again() -> Result<()> {
 
     // The component is only for a new job, and its start may be given as what it came to.
     for start in [StartRequest::Latest, StartRequest::At(start_ms)] {
-        let again = JobRequest { start, component: Digest([8; 32]), ..wanted.clone() };
+        let again = JobRequest { start, component: Some(Digest([8; 32])), ..wanted.clone() };
         let again = open(&plain, &table, &again).await?;
         assert_eq!((&again.meta, again.component, again.created), (&one.meta, Digest([7; 32]), false));
     }

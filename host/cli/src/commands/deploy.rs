@@ -30,7 +30,7 @@ pub struct DeployArgs {
     /// The job.
     pub job: String,
     /// A component's file, or the digest of one that is kept [default: the `component` of the job in the configuration].
-    #[arg(long, value_name = "FILE|sha256:DIGEST")]
+    #[arg(value_name = "FILE|sha256:DIGEST")]
     pub component: Option<String>,
     /// Have some tasks try it first: a share of them, such as 10%, or some by number, such as 0,17,42. What fails there sets no
     /// dead letter, and the third failure takes it back.
@@ -88,11 +88,11 @@ pub struct PromoteArgs {
 pub struct RollbackArgs {
     /// The job.
     pub job: String,
-    /// Which deployment [default: the one before the current].
+    /// Which deployment [default: what all others run, where there is a canary, or else the one before the current].
     #[arg(long, value_name = "N")]
     pub to: Option<u64>,
     /// Undo what was committed since that deployment was left: each task goes back to its state and positions from before, and
-    /// folds the records since then again [default for --to: the deployment that was left last].
+    /// folds the records since then again [default for --to: the deployment that was left last since the job went back].
     #[arg(long)]
     pub rewind: bool,
     /// Withdraw a rewind: tasks that have not taken back yet what it undid keep it.
@@ -137,7 +137,7 @@ pub async fn deploy(args: DeployArgs, json: bool) -> anyhow::Result<Outcome> {
         (Some(text), _) if is_digest(text) => text.clone(),
         (Some(file), _) => push(&host, Path::new(file)).await?,
         (None, Some(file)) => push(&host, file).await?,
-        (None, None) => return Err(usage("no component: name one with --component, or the configuration with -c")),
+        (None, None) => return Err(usage("no component: name one behind the job, or the configuration with -c")),
     };
     let shadow = args.shadow.then_some(ShadowRequest { share_percent: args.share });
     let Basis { config, limits, grants, grants_of, .. } = basis;
@@ -201,10 +201,13 @@ fn run_by(rollout: &RolloutView, deployment: u64) -> String {
 pub async fn promote(args: &PromoteArgs, json: bool) -> anyhow::Result<Outcome> {
     let host = HostClient::new(&args.host)?;
     let standing: RolloutView = host.get(&["v1", "jobs", &args.job, "rollout"], &[]).await?;
-    let what = if standing.shadow.is_some() { "shadow" } else { "canary" };
+    let canary = standing.canary.map(|canary| ("canary", canary.deployment));
+    let tried = canary.or(standing.shadow.map(|shadow| ("shadow", shadow.deployment)));
+    let none = "the job has no canary and no shadow; `pelton deploy --canary` or `--shadow` makes one";
+    let (what, number) = tried.context(none)?;
     let rollout: RolloutView = match args.drop {
         true => host.delete(&["v1", "jobs", &args.job, what]).await?,
-        false => host.post(&["v1", "jobs", &args.job, what, "promote"]).await?,
+        false => host.post(&["v1", "jobs", &args.job, "deployments", &number.to_string(), "promote"]).await?,
     };
     told(&host, &args.job, &rollout, json).await
 }
@@ -216,15 +219,17 @@ pub async fn promote(args: &PromoteArgs, json: bool) -> anyhow::Result<Outcome> 
 pub async fn roll_back(args: &RollbackArgs, json: bool) -> anyhow::Result<Outcome> {
     let host = HostClient::new(&args.host)?;
     let to = args.to.map(|to| to.to_string());
-    let mut query: Vec<(&str, &str)> = to.iter().map(|to| ("to", to.as_str())).collect();
-    query.extend(args.rewind.then_some(("rewind", "true")));
+    let mut path = vec!["v1", "jobs", &args.job];
+    path.extend(to.iter().flat_map(|to| ["deployments", to]));
+    path.push("rollback");
+    let mut query: Vec<(&str, &str)> = args.rewind.then_some(("rewind", "true")).into_iter().collect();
     query.extend(args.outputs.map(|outputs| match outputs {
         Outputs::Withhold => ("outputs", "withhold"),
         Outputs::Again => ("outputs", "again"),
     }));
     let rollout: RolloutView = match args.withdraw {
         true => host.delete(&["v1", "jobs", &args.job, "rewind"]).await?,
-        false => host.post_with(&["v1", "jobs", &args.job, "rollback"], &query).await?,
+        false => host.post_with(&path, &query).await?,
     };
     told(&host, &args.job, &rollout, json).await
 }
@@ -317,10 +322,7 @@ async fn wait(host: &HostClient, job: &str) -> anyhow::Result<RolloutView> {
         if late == 0 {
             let stopped = tasks.iter().filter(|task| task.phase == PhaseView::Stopped).count();
             if stopped > 0 {
-                eprintln!(
-                    "{stopped} of {} tasks are stopped, and stay so until the host starts again; `pelton status` says why",
-                    tasks.len()
-                );
+                eprintln!("{stopped} of {} tasks are stopped; `pelton status` says why", tasks.len());
             }
             return Ok(rollout);
         }

@@ -252,4 +252,6 @@ pub enum FailureKind {
     Poison,
     /// The task cannot go on.
     Fatal,
+    /// The host had no room to make the call: nobody's failure, and made again until it has.
+    NoRoom,
 }

@@ -136,6 +136,11 @@ impl Task {
         }
     }
 
+    /// What it runs, or is to run once it can; of one that has stopped, what it ran.
+    pub fn assignment(&self) -> &Assignment {
+        self.running().map_or(&self.rules.assignment, Running::assignment)
+    }
+
     /// Whether the task's log and streams reach back to before what is to be undone; none while it is not known yet.
     pub fn reaches(&self, undone: Undone, reach: Reach) -> Option<Result<(), OutOfReach>> {
         let (pins, floor) = self.running().map(Running::past).or_else(|| self.past.clone())?;
@@ -171,7 +176,7 @@ impl Task {
                 self.stop_asked = true;
                 return self.stop(StopCause::Asked, effects);
             }
-            Event::Tick | Event::Lost(..) | Event::Redrive(..) | Event::Forget(..) | Event::Renew
+            Event::Tick | Event::Run(_) | Event::Lost(..) | Event::Redrive(..) | Event::Forget(..) | Event::Renew
                 if !matches!(self.phase, Phase::Running(_)) =>
             {
                 return;
@@ -283,7 +288,16 @@ impl Task {
     }
 
     fn stop(&mut self, cause: StopCause, effects: &mut Vec<Effect>) {
-        self.past = self.running().map(Running::past);
+        if let Phase::Running(running) = &self.phase {
+            self.past = Some(running.past());
+            // One that could not be rewound knows what it was to be.
+            self.rules.assignment = match cause {
+                StopCause::RewindOutOfReach { .. } | StopCause::RewindTooLarge { .. } => running.told().clone(),
+                _ => running.assignment().clone(),
+            };
+        } else {
+            self.past = None;
+        }
         self.phase = Phase::Stopped;
         effects.push(Effect::Stopped(cause));
     }

@@ -51,6 +51,10 @@ impl Pin {
         Self { now, next: None, failures: 0, gave_up: false, renews: false }
     }
 
+    pub fn assignment(&self) -> &Assignment {
+        &self.now
+    }
+
     pub fn deployment(&self) -> DeploymentNumber {
         self.now.deployment
     }
@@ -64,7 +68,7 @@ impl Pin {
     pub fn assign(&mut self, assignment: Assignment) {
         if assignment.deployment == self.now.deployment {
             // One that failed here is assigned anew on purpose.
-            *self = Self::new(assignment);
+            *self = Self { renews: self.renews, ..Self::new(assignment) };
         } else {
             self.next = Some(assignment);
         }

@@ -299,14 +299,16 @@ impl Running {
         let quiet = matches!(self.calling, Calling::Idle | Calling::Paused(_));
         let drained = quiet && self.sealed.is_none() && self.open.is_empty() && self.outbox.is_empty();
         match self.draining.take_if(|_| drained)? {
-            Draining::Stop(cause) => Some(cause),
+            Draining::Stop(cause) | Draining::StopMidway(cause) => Some(cause),
             Draining::Rewind(rewinding) => self.rewind(rewinding, effects),
         }
     }
 
     fn drain(&mut self, cause: StopCause) {
-        if !matches!(self.draining, Some(Draining::Stop(_))) {
-            self.draining = Some(Draining::Stop(cause));
+        match self.draining {
+            Some(Draining::Stop(_) | Draining::StopMidway(_)) => {}
+            _ if self.is_rewinding() => self.draining = Some(Draining::StopMidway(cause)),
+            Some(Draining::Rewind(_)) | None => self.draining = Some(Draining::Stop(cause)),
         }
     }
 

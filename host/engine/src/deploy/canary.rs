@@ -109,7 +109,7 @@ pub(super) async fn judge(shared: &Arc<JobShared>) {
     let Some(canary) = &rollout.canary else { return };
     // A task that has not come to the canary yet, or has not gone back from one before, is on neither side.
     let pace = |deployment: DeploymentNumber| {
-        let cells = shared.cells().iter().filter(|cell| lock(&cell.status).deployment == deployment);
+        let cells = shared.cells().into_iter().filter(|cell| lock(&cell.status).deployment == deployment);
         let theirs = cells.filter(|cell| rollout.assignment(cell.id).deployment == deployment);
         theirs.map(|cell| *lock(&cell.pace)).fold(Pace::default(), Pace::add)
     };

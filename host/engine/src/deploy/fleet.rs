@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use pelton_core::id::{DeploymentNumber, Incarnation, TaskId};
 use pelton_core::rollout::Rollout;
+use pelton_core::task::Assignment;
 
 use super::DeployError;
 use crate::cell::lock;
@@ -160,14 +161,40 @@ impl Fleet {
         lock(&self.rollout).clone()
     }
 
+    /// What the tasks are to run, with the deployment that is current.
+    pub fn standing_here(&self) -> (Rollout, Arc<Deployed>) {
+        loop {
+            let rollout = self.rollout();
+            // It is forgotten only behind another rollout.
+            if let Some(current) = lock(&self.ready).get(&rollout.current) {
+                return (rollout, current.clone());
+            }
+        }
+    }
+
     /// A deployment that some task of this host is to run.
     pub fn deployed(&self, number: DeploymentNumber) -> Arc<Deployed> {
         lock(&self.ready).get(&number).cloned().expect("a task is assigned only what is ready")
     }
 
-    /// Says what the logs of a task's guests left out.
-    pub fn settle_logs(&self, task: TaskId) {
-        lock(&self.ready).values().for_each(|deployed| deployed.identity(task).log.settle());
+    /// What a task that is assigned this runs, and what it may have to go back to.
+    pub fn of(&self, assignment: &Assignment) -> Vec<Arc<Deployed>> {
+        let back_to = assignment.trial.map(|trial| trial.back_to.0);
+        [Some(assignment.deployment), back_to].into_iter().flatten().map(|number| self.deployed(number)).collect()
+    }
+
+    /// Has at hand no more than a rollout needs, and what ran before. Tasks keep what they run until they have left it.
+    pub(super) fn forget_all_but(&self, rollout: &Rollout) {
+        let needed: Vec<DeploymentNumber> = rollout.deployments().chain(rollout.previous).collect();
+        lock(&self.ready).retain(|number, _| needed.contains(number));
+    }
+
+    /// Keeps the code of what is at hand, and deletes what no job of this host has used for long.
+    pub(super) fn keep_code(&self) {
+        for deployed in lock(&self.ready).values() {
+            self.guests.code_is_used(deployed.program.digest());
+        }
+        self.guests.delete_unused_code();
     }
 
     /// Has a deployment compiled and at hand.

@@ -154,6 +154,7 @@ pub(crate) async fn keep_accounts(shared: Arc<JobShared>) {
         if let Err(error) = shared.fleet.collect().await {
             tracing::warn!("collecting components: {error}");
         }
+        shared.fleet.keep_code();
     }
 }
 

@@ -34,7 +34,9 @@ impl Job {
             None if shared.spec.outputs.is_empty() => RefoldedOutputs::Withhold,
             None => return Err(DeployError::OutputsUnsaid),
         };
-        let undoing = |rollout: &Rollout| rollout.undoing(to, outputs).ok_or(DeployError::NeverLeft(to));
+        let undoing = |rollout: &Rollout| {
+            rollout.undoing(to, outputs).ok_or(to.map_or(DeployError::NothingLeft, DeployError::NeverLeft))
+        };
         let (target, undone) = undoing(&shared.fleet.standing().await?)?;
         shared.fleet.prepare(target, &shared.spec).await?;
         let cells = shared.clone();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use pelton_core::rollout::{Rollout, Shadow};
 
 use super::{Audience, DeployError};
-use crate::cell::lock;
+use crate::cell::{TaskCell, lock};
 use crate::job::{Job, JobShared};
 use crate::mailbox::Message;
 use crate::shadow::Purse;
@@ -37,11 +37,18 @@ pub(super) fn bring(shared: &Arc<JobShared>, before: &Rollout, rollout: &Rollout
         return;
     }
     let purse = Purse::default();
-    let shadow = rollout.shadow.map(|shadow| (shared.fleet.deployed(shadow.deployment), shadow, purse));
-    for cell in shared.cells() {
-        let shadowing = cell.set_shadow(shadow.clone());
-        cell.send(Message::Shadow(shadowing));
-    }
+    shared.cells().iter().for_each(|cell| give(cell, rollout, &purse));
+}
+
+fn give(cell: &TaskCell, rollout: &Rollout, purse: &Purse) {
+    let deployed = |shadow: Shadow| (cell.job.fleet.deployed(shadow.deployment), shadow, purse.clone());
+    let shadowing = cell.set_shadow(rollout.shadow.map(deployed));
+    cell.send(Message::Shadow(shadowing));
+}
+
+/// Gives a task that begins anew the shadow that its job has.
+pub(crate) fn give_anew(cell: &TaskCell, rollout: &Rollout) {
+    give(cell, rollout, &Purse::default());
 }
 
 /// Gives the tasks of a job that starts the shadow that it has.
@@ -53,26 +60,11 @@ pub(crate) fn begin(shared: &Arc<JobShared>) {
 impl Job {
     /// What came of the shadow so far, on this host; none where there is none.
     pub fn findings(&self) -> Option<Findings> {
-        let found = self.shared.cells().iter().filter_map(|cell| lock(&cell.findings).clone());
+        let found = self.shared.cells().into_iter().filter_map(|cell| lock(&cell.findings).clone());
         found.reduce(|mut all, one| {
             all.merge(one);
             all
         })
-    }
-
-    /// Has every task run what the shadow is.
-    ///
-    /// # Errors
-    /// When there is none, or a service fails.
-    pub async fn promote_shadow(&self) -> Result<(), DeployError> {
-        let fleet = &self.shared.fleet;
-        let shadow = fleet.standing().await?.shadow.ok_or(DeployError::NoShadow)?;
-        fleet.prepare(shadow.deployment, &self.shared.spec).await?;
-        let promoted = |rollout: &Rollout| match rollout.shadow {
-            Some(standing) if standing == shadow => Ok(rollout.deploy(shadow.deployment)),
-            _ => Err(DeployError::NoShadow),
-        };
-        self.brought(fleet.change(promoted).await?).await
     }
 
     /// Ends the shadow.

@@ -122,6 +122,7 @@ struct Ended {
     status: Option<ExitStatus>,
     /// What it wrote, up to a byte more than it may.
     code: Vec<u8>,
+    /// What it said, on one line.
     said: String,
 }
 
@@ -158,9 +159,18 @@ impl ChildCompiler {
                 stdout.take(most).read_to_end(&mut code).map(|_| code)
             };
             let code = thread::Builder::new().name("code".into()).spawn_scoped(scope, read)?;
+            let mut stderr = child.0.stderr.take().expect("it is piped");
+            let hear = move || {
+                let mut said = Vec::new();
+                stderr.by_ref().take(SAID_BYTES_MAX).read_to_end(&mut said)?;
+                // What is not kept is read all the same: the child would wait for that.
+                io::copy(&mut stderr, &mut io::sink()).map(|_| said)
+            };
+            let said = thread::Builder::new().name("said".into()).spawn_scoped(scope, hear)?;
             let status = child.wait(Duration::from_secs(self.limits.s_max))?;
             let code = code.join().expect("reading does not panic")?;
-            Ok(Ended { status, code, said: child.said()? })
+            let said = said.join().expect("reading does not panic")?;
+            Ok(Ended { status, code, said: child::line(&String::from_utf8_lossy(&said)) })
         })
     }
 
@@ -212,14 +222,6 @@ impl Running {
             }
             thread::sleep(ENDED_POLL);
         }
-    }
-
-    /// What it said before it ended, on one line.
-    fn said(&mut self) -> io::Result<String> {
-        let mut said = Vec::new();
-        let stderr = self.0.stderr.take().expect("it is piped");
-        stderr.take(SAID_BYTES_MAX).read_to_end(&mut said)?;
-        Ok(child::line(&String::from_utf8_lossy(&said)))
     }
 }
 

@@ -34,6 +34,7 @@ fn how_a_child_ends_is_told() {
         ("kill -SEGV $$", "crashed the compiler (signal: 11 (SIGSEGV)"),
         ("kill -KILL $$", "crashed the compiler (signal: 9 (SIGKILL))"),
         ("echo 'it panicked' >&2; exit 101", "it panicked"),
+        ("head -c 1000000 /dev/zero | tr '\\0' x >&2; exit 3", "not a WebAssembly component: xxx"),
         ("echo 'limiting the compiler: no' >&2; exit 1", "no compiler could be run for the component: limiting"),
     ] {
         check(text, LIMITS, expected);

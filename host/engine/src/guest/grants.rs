@@ -5,9 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 use std::str::FromStr;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use super::limits::{ENV_BYTES_MAX, HTTP_HOSTS_MAX, REFUSALS_TOLD_MAX};
+use tokio::sync::Semaphore;
+
+use super::limits::{ENV_BYTES_MAX, HTTP_HOSTS_MAX, LOOKUPS_MAX, REFUSALS_TOLD_MAX};
 
 /// What a deployment grants.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -193,12 +195,14 @@ pub struct Granted {
     is_shadow: bool,
     /// Refusals that were told in the log.
     told: Mutex<BTreeSet<String>>,
+    /// Room for look-ups of names.
+    pub(super) lookups: Arc<Semaphore>,
 }
 
 impl Granted {
     /// What these grants give.
     pub fn new(grants: Grants) -> Self {
-        Self { grants, is_shadow: false, told: Mutex::default() }
+        Self { grants, is_shadow: false, told: Mutex::default(), lookups: Arc::new(Semaphore::new(LOOKUPS_MAX)) }
     }
 
     /// What they give an instance that must have no consequence: its variables, and a refusal of each call.

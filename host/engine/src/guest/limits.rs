@@ -52,6 +52,9 @@ pub const HTTP_HOSTS_MAX: usize = 100;
 pub const REFUSALS_TOLD_MAX: usize = 100;
 /// Outbound calls of an instance at a time; one lasts until its answer was read or dropped.
 pub const HTTP_CALLS_MAX: usize = 8;
+/// Names that the instances of a deployment have looked up at a time. A look-up that nobody waits for any more goes on until the system
+/// gives up on it, on a thread that others would have.
+pub const LOOKUPS_MAX: usize = 16;
 /// Bytes that the body of one answer may have.
 pub const HTTP_ANSWER_BYTES_MAX: u64 = 16 * 1024 * 1024;
 /// Bytes that the head of an answer may have.

@@ -1,6 +1,7 @@
 //! A guest's log: lines of one task, by job, task and deployment, so many a second. What comes too fast is dropped and counted, and one
 //! line says how many. The newest lines of a job are kept for those who ask.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -193,7 +194,7 @@ impl GuestLog {
     }
 
     fn keep(&self, level: LineLevel, source: LineSource, text: &str) {
-        let origin = &self.origin;
+        let (origin, text) = (&self.origin, printable(text));
         match level {
             LineLevel::Trace => tracing::trace!(target: "pelton::guest", "{origin}: {text}"),
             LineLevel::Debug => tracing::debug!(target: "pelton::guest", "{origin}: {text}"),
@@ -202,7 +203,7 @@ impl GuestLog {
             LineLevel::Error | LineLevel::Critical => tracing::error!(target: "pelton::guest", "{origin}: {text}"),
         }
         let LogOrigin { task, deployment, shadow, .. } = *origin;
-        let (at_ms, text) = ((self.lines.now_ms)(), text.into());
+        let (at_ms, text) = ((self.lines.now_ms)(), text.as_ref().into());
         let line = GuestLine { at_ms, task, deployment, shadow, level, source, text };
         self.lines.recent.add(LINE_BYTES + line.text.len(), line);
     }
@@ -239,6 +240,17 @@ impl logging::Host for HostState {
     }
 }
 
+/// A text as one line that does nothing to whoever's terminal shows it: control characters are written out.
+fn printable(text: &str) -> Cow<'_, str> {
+    let harms = |letter: char| letter.is_control() && letter != '\t';
+    if !text.contains(harms) {
+        return Cow::Borrowed(text);
+    }
+    let written =
+        text.chars().map(|letter| if harms(letter) { letter.escape_default().to_string() } else { letter.to_string() });
+    Cow::Owned(written.collect())
+}
+
 /// The beginning of a text, as much as a line may have.
 fn cut(text: &str) -> &str {
     &text[..text.floor_char_boundary(LOG_LINE_BYTES_MAX)]
@@ -247,6 +259,12 @@ fn cut(text: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_line_stays_one_and_commands_no_terminal() {
+        assert_eq!(printable("a\tb é"), "a\tb é");
+        assert_eq!(printable("x\nERROR y\r\u{1b}]52;c\u{7}\u{9b}2J"), r"x\nERROR y\r\u{1b}]52;c\u{7}\u{9b}2J");
+    }
 
     #[test]
     fn lines_past_the_limit_are_counted_and_told_in_the_next_second() {

@@ -20,8 +20,10 @@ mod waiting;
 mod wasi;
 
 mod arena;
+mod code;
 mod compiler;
 mod component;
+mod fitness;
 mod instance;
 mod runtime;
 mod twin;
@@ -29,6 +31,7 @@ mod twin;
 pub use compiler::child::{self, ChildFault, ChildLimits};
 pub use compiler::{ChildCompiler, CompileError, CompileLimits, Compiler};
 pub use component::{ComponentError, ComponentReport, Program, digest_of};
+pub use fitness::Misfit;
 pub use grants::{Granted, Grants, HttpHost};
 pub use instance::{CallEffects, FailureKind, Guest, GuestFault, Identity, Invocation, Unborn, View};
 pub use limits::{GuestLimits, Limit, Refused};

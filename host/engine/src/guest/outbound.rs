@@ -54,6 +54,8 @@ struct Destination {
     host: String,
     port: u16,
     addresses: Addresses,
+    /// Room for looking its name up.
+    lookups: Arc<Semaphore>,
 }
 
 impl Outbound {
@@ -78,7 +80,10 @@ impl Outbound {
             _ if !self.is_open => "is made while an instance begins, which calls nobody",
             Err(Denial::Shadow) => "is made in a shadow, which calls nobody",
             Err(Denial::NotGranted) => "is not granted: add the host to `http` in [jobs.NAME.grants]",
-            Ok(addresses) => return Ok(Destination { protocol, host: host.to_owned(), port, addresses }),
+            Ok(addresses) => {
+                let (host, lookups) = (host.to_owned(), self.granted.lookups.clone());
+                return Ok(Destination { protocol, host, port, addresses, lookups });
+            }
         };
         let scheme = uri.scheme_str().unwrap_or_default();
         self.refused(&format!("a call to {scheme}://{host}:{port} {why}"));
@@ -211,8 +216,8 @@ async fn ask(
     let stream = connected.map_err(|_| Error::ConnectionTimeout)??;
     let (mut sender, connection) =
         http1::Builder::new().max_buf_size(HTTP_HEAD_BYTES_MAX).handshake(TokioIo::new(stream)).await?;
-    // Ended with its last holder.
-    let driven = wasmtime_wasi::runtime::spawn(connection);
+    // Ended with its last holder, and with the call of the logic at the latest: a request that is still being sent then is cut off.
+    let driven = wasmtime_wasi::runtime::spawn(timeout_at(until, connection));
     // A server is asked for the path alone; where it is, the `Host` field says.
     let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
     *request.uri_mut() = path.parse().map_err(|_| Error::HttpRequestUriInvalid)?;
@@ -224,7 +229,10 @@ async fn ask(
         Answer { incoming, left: HTTP_ANSWER_BYTES_MAX, until, pause, sleep, _place: place }.boxed_unsync()
     });
     // How a connection ends that has served is nobody's concern.
-    let connection = async move { driven.await.or(Ok(())) };
+    let connection = async move {
+        let _ = driven.await;
+        Ok(())
+    };
     Ok((answer, Box::new(connection)))
 }
 
@@ -244,6 +252,9 @@ impl Body for Answer {
     type Error = Error;
 
     fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        if Instant::now() >= self.until {
+            return Poll::Ready(Some(Err(Error::ConnectionReadTimeout)));
+        }
         let polled = Pin::new(&mut self.incoming).poll_frame(context);
         let Poll::Ready(frame) = polled else {
             return self.sleep.as_mut().poll(context).map(|()| Some(Err(Error::ConnectionReadTimeout)));

@@ -14,9 +14,9 @@ use super::instance::HostState;
 use super::limits::{CORE_PARTS_MAX, EPOCH_MS, MEMORY_BYTES_MAX, TABLE_ELEMENTS_MAX};
 use super::{bindings, keyvalue_draft2, outbound, sockets, waiting, wasi};
 
-/// Memories and tables for which room is kept, for each instance.
-const MEMORIES_PER_INSTANCE: u32 = 4;
-const TABLES_PER_INSTANCE: u32 = 8;
+/// Memories and tables for which room is kept, for each instance: as many as a component may have.
+pub const MEMORIES_PER_INSTANCE: u32 = 4;
+pub const TABLES_PER_INSTANCE: u32 = 8;
 
 /// The wasm engine of a process.
 pub struct GuestRuntime {
@@ -86,14 +86,15 @@ fn pool(instances_max: u32) -> InstanceAllocationStrategy {
     // These are only counted, and take nothing beforehand.
     let core_instances = instances_max.saturating_mul(CORE_PARTS_MAX);
     // These are address space. A guest of an interpreted language has three memories, two tables; most others one of each.
-    let memories = instances_max.saturating_mul(MEMORIES_PER_INSTANCE).max(CORE_PARTS_MAX);
-    let tables = instances_max.saturating_mul(TABLES_PER_INSTANCE).max(CORE_PARTS_MAX);
+    let memories = instances_max.saturating_mul(MEMORIES_PER_INSTANCE);
+    let tables = instances_max.saturating_mul(TABLES_PER_INSTANCE);
     pool.total_component_instances(instances_max)
         .total_core_instances(core_instances)
         .total_memories(memories)
         .total_tables(tables)
         .total_stacks(0)
         .max_core_instances_per_component(CORE_PARTS_MAX)
+        // Who checks a component names what it has too many of; the engine would only refuse it.
         .max_memories_per_component(CORE_PARTS_MAX)
         .max_tables_per_component(CORE_PARTS_MAX)
         .table_elements(TABLE_ELEMENTS_MAX)

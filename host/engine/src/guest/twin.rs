@@ -7,20 +7,17 @@ use wasmtime::{Trap, UpdateDeadline};
 use super::instance::{Guest, Unborn};
 use super::limits::EPOCH_MS;
 
-/// On a busy machine a call waits for a core; it is not waited for longer than so many times what it may take.
-const WAIT_FACTOR: u32 = 10;
-
 impl Guest {
-    /// Has the next call cut off when it was on a core for this long, or a little longer, as far as the system tells.
+    /// Has the next call cut off when it was on a core for this long, or a little longer. That it waits for one, on a busy machine,
+    /// is nothing it did. Where the system does not tell, time that passes counts.
     pub fn hurry(&mut self, limit: Duration, time_on_core: fn() -> Option<Duration>) {
         // A call that is short costs no look at the clocks: the first is taken when the epoch moved on.
         self.store.data_mut().identity.limits.batch_timeout_ms = EPOCH_MS;
         let mut since = None;
         self.store.epoch_deadline_callback(move |_| {
             let (looked, on_core) = *since.get_or_insert_with(|| (Instant::now(), time_on_core()));
-            let passed = looked.elapsed();
-            let used = time_on_core().zip(on_core).map_or(passed, |(now, before)| now.saturating_sub(before));
-            if used >= limit || passed >= limit * WAIT_FACTOR {
+            let on_core = time_on_core().zip(on_core).map(|(now, before)| now.saturating_sub(before));
+            if on_core.unwrap_or_else(|| looked.elapsed()) >= limit {
                 return Err(Trap::Interrupt.into());
             }
             Ok(UpdateDeadline::Continue(1))

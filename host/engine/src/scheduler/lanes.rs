@@ -10,8 +10,9 @@ use super::{QUANTUM, Runnable};
 
 /// Most turns in the slow lane, and with the cores and their spares the most threads. When all are taken, a turn past its
 /// quantum keeps its place in the fast lane until one ends.
-pub const SLOW_TURNS_MAX: usize = 64;
-/// Turns that begin in the slow lane leave this half of it to those that are moved there.
+pub const SLOW_TURNS_MAX: usize = 128;
+/// Turns that begin in the slow lane leave this half of it to those that are moved there. An owner has at most as many turns in the
+/// lane as are left of this, so that none takes all of it, however long its turns last.
 pub const SLOW_STARTS_MAX: usize = SLOW_TURNS_MAX / 2;
 /// A turn that was in the slow lane for so long, on a core and not waiting for one, has those after it begin there, and its
 /// thread gets a lower priority. Longer than a quantum, so that a batch that is somewhat long costs no thread.
@@ -173,13 +174,13 @@ impl Lanes {
     /// What a thread does next. One that leaves is forgotten.
     pub fn take(&mut self, thread: ThreadNumber, now: Instant) -> Take {
         let slow = self.thread(thread).seat == Seat::Slow;
-        let (queue, free) = match slow {
-            true => (&self.slow, self.turns(true) < SLOW_STARTS_MAX),
-            false => (&self.fast, self.turns(false) < self.cores),
+        let start = if slow { self.starts().next() } else { None };
+        let next = match start {
+            Some(place) => self.slow.remove(place),
+            None if !slow && self.turns(false) < self.cores => self.fast.pop_front(),
+            None => None,
         };
-        if free && !queue.is_empty() {
-            let runnable = if slow { self.slow.pop_front() } else { self.fast.pop_front() };
-            let of = runnable.expect("the queue is not empty");
+        if let Some(of) = next {
             let thread = self.thread(thread);
             let slow = slow.then(|| Used::by(thread.system, now));
             thread.turn = Some(Turn { of: of.clone(), began: now, slow });
@@ -222,8 +223,7 @@ impl Lanes {
         }
         let idle = |thread: &&Thread| thread.seat == Seat::Slow && thread.turn.is_none();
         let on_their_way = self.threads.values().filter(idle).count();
-        let places = SLOW_STARTS_MAX.saturating_sub(slow_turns).min(self.slow.len());
-        for _ in on_their_way..places {
+        for _ in on_their_way..self.starts().count() {
             review.needed.push(self.add(Seat::Slow));
         }
         review
@@ -244,6 +244,25 @@ impl Lanes {
     fn turns(&self, slow: bool) -> usize {
         let turns = self.threads.values().filter_map(|thread| thread.turn.as_ref());
         turns.filter(|turn| turn.slow.is_some() == slow).count()
+    }
+
+    /// Places in the slow queue of those that may begin now, one after another.
+    fn starts(&self) -> impl Iterator<Item = usize> + '_ {
+        let mut free = SLOW_STARTS_MAX.saturating_sub(self.turns(true));
+        let mut turns: BTreeMap<usize, usize> = BTreeMap::new();
+        let under_way = self.threads.values().filter_map(|thread| thread.turn.as_ref());
+        for turn in under_way.filter(|turn| turn.slow.is_some()) {
+            *turns.entry(turn.of.owner()).or_default() += 1;
+        }
+        self.slow.iter().enumerate().filter_map(move |(place, of)| {
+            let turns = turns.entry(of.owner()).or_default();
+            let begins = *turns < free;
+            if begins {
+                *turns += 1;
+                free -= 1;
+            }
+            begins.then_some(place)
+        })
     }
 
     /// Threads that run a turn of the fast lane, or could.

@@ -16,7 +16,14 @@ pub fn this_thread() -> Option<SystemThread> {
     link.file_name()?.to_str()?.parse().ok()
 }
 
-/// How long a thread has been on a core, if the system tells.
+/// How long the calling thread has been on a core, to the nanosecond, if the system tells.
+#[cfg(target_os = "linux")]
+pub fn time_on_core() -> Option<std::time::Duration> {
+    use rustix::time::{ClockId, clock_gettime};
+    clock_gettime(ClockId::ThreadCPUTime).try_into().ok()
+}
+
+/// How long a thread has been on a core, in steps of 10 ms, if the system tells.
 #[cfg(target_os = "linux")]
 pub fn core_time(thread: SystemThread) -> Option<std::time::Duration> {
     /// How the system counts, whatever the kernel does.
@@ -48,6 +55,12 @@ pub fn lower(thread: Option<SystemThread>) {
 /// The system's name of the calling thread, if it tells.
 #[cfg(not(target_os = "linux"))]
 pub fn this_thread() -> Option<SystemThread> {
+    None
+}
+
+/// How long the calling thread has been on a core, if the system tells.
+#[cfg(not(target_os = "linux"))]
+pub fn time_on_core() -> Option<std::time::Duration> {
     None
 }
 

@@ -9,6 +9,7 @@ const LIMIT: Duration = Duration::from_secs(20);
 
 /// Something whose turns last until it is let go, or not at all.
 struct Piece {
+    owner: usize,
     turn: TurnState,
     turns: AtomicU64,
     spins: AtomicBool,
@@ -19,7 +20,12 @@ struct Piece {
 
 impl Piece {
     fn quick() -> Arc<Self> {
+        Self::of(0)
+    }
+
+    fn of(owner: usize) -> Arc<Self> {
         Arc::new(Self {
+            owner,
             turn: TurnState::default(),
             turns: AtomicU64::new(0),
             spins: AtomicBool::new(false),
@@ -53,6 +59,10 @@ impl Runnable for Caller {
         &self.turn
     }
 
+    fn owner(&self) -> usize {
+        0
+    }
+
     fn turn(&self) -> bool {
         let may_call = self.turn.may_call();
         if may_call {
@@ -71,6 +81,10 @@ impl Runnable for Caller {
 impl Runnable for Piece {
     fn turn_state(&self) -> &TurnState {
         &self.turn
+    }
+
+    fn owner(&self) -> usize {
+        self.owner
     }
 
     fn turn(&self) -> bool {
@@ -251,8 +265,21 @@ fn threads_are_bounded_whatever_loops() {
     for _ in 0..10 {
         machine.pass(Duration::ZERO);
     }
-    assert_eq!(machine.busy.len(), SLOW_STARTS_MAX + 2);
+    assert_eq!(machine.busy.len(), SLOW_STARTS_MAX / 2 + 2);
     assert!(machine.idle.len() <= 2, "spare threads: {}", machine.idle.len());
+}
+
+#[test]
+fn turns_of_one_owner_leave_room_for_those_of_others() {
+    let mut machine = Machine::new(1);
+    for (owner, begun) in [(1, 32), (2, 16), (3, 8), (4, 4), (5, 2), (6, 1)] {
+        let before = machine.busy.len();
+        (0..100).for_each(|_| machine.lanes.push(Piece::of(owner), Seat::Slow));
+        machine.pass(Duration::ZERO);
+        assert_eq!((machine.busy.len() - before, machine.idle.len()), (begun, 1), "owner {owner}");
+        machine.pass(Duration::ZERO);
+        assert_eq!(machine.busy.len() - before, begun, "no thread is started that has nothing to begin");
+    }
 }
 
 #[test]

@@ -14,15 +14,24 @@ const CALL_LIMIT_MIN: Duration = Duration::from_millis(20);
 const CALL_LIMIT_FACTOR: u32 = 4;
 /// Calls for which a window is worth its births.
 const WINDOW_CALLS: i64 = 4;
-/// How many times as much as a birth goes into a window's calls.
-const WINDOW_BIRTHS: i64 = 6;
+/// How many times as much as its births goes into a window's calls.
+const WINDOW_BIRTHS: i64 = 3;
 /// Windows that a task saves for at most.
 const SAVED_WINDOWS: i64 = 8;
-/// What a birth is taken to cost before there was one, in nanoseconds.
-const BIRTH_NS: i64 = 200_000;
+/// What the births of a window are taken to cost before there was one, in nanoseconds.
+const BIRTHS_NS: i64 = 400_000;
 
 /// What the tasks of a job have to spend together, in nanoseconds.
 pub type Purse = Arc<AtomicI64>;
+
+/// How long the instances took to be born with which a window begins.
+#[derive(Clone, Copy, Debug)]
+pub struct Births {
+    /// The shadow's.
+    pub shadow: Duration,
+    /// The task's own.
+    pub own: Duration,
+}
 
 /// What one task has to spend, in nanoseconds.
 #[derive(Debug)]
@@ -36,13 +45,14 @@ pub struct Budget {
     /// What a call is expected to cost.
     call: i64,
     is_measured: bool,
-    birth: i64,
+    /// What both instances are expected to cost with which a window begins.
+    births: i64,
 }
 
 impl Budget {
     /// A share in percent, with what all tasks of the job have.
     pub fn new(share_percent: u32, purse: Purse) -> Self {
-        Self { share_percent, purse, saved: 0, window: None, call: 0, is_measured: false, birth: BIRTH_NS }
+        Self { share_percent, purse, saved: 0, window: None, call: 0, is_measured: false, births: BIRTHS_NS }
     }
 
     fn is_unlimited(&self) -> bool {
@@ -51,10 +61,10 @@ impl Budget {
 
     /// A window: its births, the task's own among them, and some calls.
     fn window_costs(&self) -> i64 {
-        2 * self.birth + (WINDOW_CALLS * self.call).max(WINDOW_BIRTHS * self.birth)
+        self.births + (WINDOW_CALLS * self.call).max(WINDOW_BIRTHS * self.births)
     }
 
-    /// The task's own call took so long.
+    /// The task's own call took so long, without the birth of its instance.
     pub fn earn(&mut self, took: Duration) {
         let took = nanoseconds(took);
         if !self.is_measured {
@@ -81,15 +91,16 @@ impl Budget {
         is_taken
     }
 
-    /// A call of the shadow, and all that came with it, cost so much; as much as its birth, if there was one, cost that of the task's
-    /// own instance. Whether it ended as the task's did.
-    pub fn spend(&mut self, took: Duration, birth: Option<Duration>, agrees: bool) {
-        let (took, birth) = (nanoseconds(took), birth.map(nanoseconds));
-        self.birth = birth.map_or(self.birth, |birth| average(self.birth, birth));
-        let call = took - birth.unwrap_or(0);
+    /// A call of the shadow, and all that came with it, cost so much: its birth among it, if it began a window, for which the task's own
+    /// instance was born anew too. Whether it ended as the task's did.
+    pub fn spend(&mut self, took: Duration, births: Option<Births>, agrees: bool) {
+        let took = nanoseconds(took);
+        let (shadow, own) = births.map_or((0, 0), |births| (nanoseconds(births.shadow), nanoseconds(births.own)));
+        self.births = births.map_or(self.births, |_| average(self.births, shadow + own));
+        let call = took - shadow;
         self.call = if self.is_measured { average(self.call, call) } else { call };
         self.is_measured = true;
-        let costs = took + birth.unwrap_or(0);
+        let costs = took + own;
         self.saved -= costs;
         if self.is_unlimited() && agrees {
             self.saved = self.saved.max(0);
@@ -129,18 +140,23 @@ mod tests {
     use super::*;
 
     const MS: Duration = Duration::from_millis(1);
+    const BIRTHS: Births = Births { shadow: Duration::from_micros(100), own: Duration::from_micros(100) };
 
     /// So many calls of the task's own, a millisecond each, with a shadow whose calls take so long and disagree or not. Returns the
     /// shadow's part of the time, and how many calls of it there were.
     fn run(share: u32, calls: u32, shadow: Duration, agrees: bool) -> (f64, u32) {
+        run_with(share, calls, shadow, (BIRTHS, agrees))
+    }
+
+    fn run_with(share: u32, calls: u32, shadow: Duration, (births, agrees): (Births, bool)) -> (f64, u32) {
         let (mut budget, mut open, mut spent, mut compared) =
             (Budget::new(share, Purse::default()), false, Duration::ZERO, 0);
         for _ in 0..calls {
             budget.earn(MS);
             if !open && budget.take_window() {
                 open = true;
-                budget.spend(MS / 10 + shadow, Some(MS / 10), agrees);
-                spent += MS / 5 + shadow;
+                budget.spend(births.shadow + shadow, Some(births), agrees);
+                spent += births.shadow + births.own + shadow;
             } else if open {
                 budget.spend(shadow, None, agrees);
                 spent += shadow;
@@ -168,6 +184,14 @@ mod tests {
     }
 
     #[test]
+    fn what_the_tasks_own_instance_costs_to_be_born_anew_is_paid_for() {
+        for (own, shadow) in [(20 * MS, MS / 100), (MS / 100, 20 * MS), (400 * MS, MS / 100)] {
+            let (part, compared) = run_with(5, 100_000, MS, (Births { shadow, own }, true));
+            assert!((0.03..0.055).contains(&part) && compared > 10, "{own:?} {shadow:?}: {part}, {compared}");
+        }
+    }
+
+    #[test]
     fn with_the_whole_share_every_call_is_compared_while_they_agree() {
         assert_eq!(run(SHARE_ALL, 1_000, 3 * MS, true).1, 1_000);
         let (part, _) = run(SHARE_ALL, 10_000, 25 * MS, false);
@@ -180,7 +204,7 @@ mod tests {
         let mut tasks: Vec<Budget> = (0..100).map(|_| Budget::new(5, purse.clone())).collect();
         tasks.iter_mut().for_each(|task| (0..10).for_each(|_| task.earn(2 * MS)));
         assert!(tasks[0].take_window());
-        tasks[0].spend(8 * MS, Some(MS / 10), true);
+        tasks[0].spend(8 * MS, Some(BIRTHS), true);
         assert!(!tasks[0].has_call());
         tasks[0].end_window();
         assert!(!tasks[0].take_window(), "it owes");

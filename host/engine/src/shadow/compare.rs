@@ -58,6 +58,7 @@ fn told(failure: &Failure) -> String {
         FailureKind::Retry => "retry",
         FailureKind::Poison => "poison",
         FailureKind::Fatal => "fatal",
+        FailureKind::NoRoom => "no room",
     };
     format!("{kind}: {}", shown(failure.message.as_bytes()))
 }

@@ -203,7 +203,7 @@ impl Running {
     pub(super) fn redrive_failed(&mut self, now_ms: u64, number: u64, letter: &DeadLetter, failure: Failure) {
         let cause = match failure.kind {
             FailureKind::Poison => LetterCause::Poison,
-            FailureKind::Retry | FailureKind::Fatal => LetterCause::Failed,
+            FailureKind::Retry | FailureKind::Fatal | FailureKind::NoRoom => LetterCause::Failed,
         };
         // Whoever asked may have seen it before an attempt that failed since.
         let attempts = self.letters.attempts(number).expect("a letter is given to the logic only while it stands") + 1;

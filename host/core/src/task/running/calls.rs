@@ -104,6 +104,10 @@ impl Running {
                     self.open = super::Open::default();
                 }
                 match self.pin.trial() {
+                    _ if failure.kind == FailureKind::NoRoom => {
+                        self.put_back(&work);
+                        self.calling = Calling::Paused(now_ms + backoff_ms(self.failures));
+                    }
                     // What the task goes on with may do better: it is no attempt, and stops nothing.
                     _ if self.pin.gives_up() => self.put_back(&work),
                     Some(trial) => self.trial_failed(now_ms, &work, failure, trial, effects),

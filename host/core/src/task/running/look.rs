@@ -8,6 +8,7 @@ use crate::intake::Intake;
 use crate::limits::OUTBOX_CLEAR_MS;
 use crate::outbox::Outbox;
 use crate::snapshot::StateMark;
+use crate::task::pin::Assignment;
 use crate::timers::Timers;
 
 impl Running {
@@ -24,6 +25,21 @@ impl Running {
     /// The deployment that its calls are made with.
     pub fn deployment(&self) -> DeploymentNumber {
         self.pin.deployment()
+    }
+
+    /// What it runs, and since which change.
+    pub fn assignment(&self) -> &Assignment {
+        self.pin.assignment()
+    }
+
+    /// What it was told last to run.
+    pub fn told(&self) -> &Assignment {
+        &self.rules.assignment
+    }
+
+    /// Whether the logic is changed behind the next call.
+    pub fn swaps_next(&self) -> bool {
+        self.pin.is_leaving() && self.sealed.is_none()
     }
 
     /// How far the task has come, and what waits for it.

@@ -22,6 +22,8 @@ use crate::write_set::WriteSet;
 pub(super) enum Draining {
     /// To stop, for this.
     Stop(StopCause),
+    /// To stop, in the midst of a rewind: what was passed before it is undone, and is not to be committed behind it.
+    StopMidway(StopCause),
     /// To be rewound.
     Rewind(Rewinding),
 }
@@ -150,7 +152,11 @@ impl Running {
 
     /// Whether the rewind goes by how the state stands now.
     pub(super) fn is_rewinding(&self) -> bool {
-        matches!(&self.draining, Some(Draining::Rewind(rewinding)) if *rewinding != Rewinding::Drained)
+        match &self.draining {
+            Some(Draining::Rewind(rewinding)) => *rewinding != Rewinding::Drained,
+            Some(Draining::StopMidway(_)) => true,
+            Some(Draining::Stop(_)) | None => false,
+        }
     }
 
     /// What is begun is committed and published: the rewind takes its next step. A cause means that there is none to take.
@@ -222,7 +228,8 @@ impl Running {
         let rules = (self.rules.clone(), self.bounds);
         let anew = Self::new(self.task, self.meta.clone(), rules, origin, system, now_ms);
         let (records_folded, failed_batches) = (self.records_folded, self.failed_batches);
-        *self = Self { records_folded, failed_batches, ..anew };
+        let outbox = anew.outbox.counting_from(&self.outbox);
+        *self = Self { records_folded, failed_batches, outbox, ..anew };
         effects.extend([Effect::Swap(self.rules.assignment.clone()), Effect::Ready]);
     }
 

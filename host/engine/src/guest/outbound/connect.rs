@@ -1,7 +1,7 @@
 //! A connection to where a request goes. A name is looked up once, and what was found is judged and then called, so that no
 //! second look-up can lead elsewhere.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs as _};
 use std::sync::Arc;
 
 use rustls::pki_types::ServerName;
@@ -25,10 +25,7 @@ pub async fn connect(destination: &Destination) -> Result<Box<dyn Stream>, Error
     let known = address(&destination.host);
     let found: Vec<SocketAddr> = match known {
         Some(address) => vec![(address, destination.port).into()],
-        None => {
-            let unknown = |error: std::io::Error| Error::DnsError { rcode: Some(error.to_string()), info_code: None };
-            tokio::net::lookup_host((destination.host.as_str(), destination.port)).await.map_err(unknown)?.collect()
-        }
+        None => look_up(destination).await?,
     };
     let good = |found: &&SocketAddr| destination.addresses == Addresses::All || is_public(found.ip());
     let mut failure = if found.is_empty() { Error::DestinationNotFound } else { Error::DestinationIpProhibited };
@@ -42,6 +39,19 @@ pub async fn connect(destination: &Destination) -> Result<Box<dyn Stream>, Error
         }
     }
     Err(failure)
+}
+
+/// Asks the system for the addresses of a name. Its place is taken until the system answers, whoever still waits for that.
+async fn look_up(destination: &Destination) -> Result<Vec<SocketAddr>, Error> {
+    let unknown = |error: String| Error::DnsError { rcode: Some(error), info_code: None };
+    let place = destination.lookups.clone().acquire_owned().await.map_err(|error| unknown(error.to_string()))?;
+    let (host, port) = (destination.host.clone(), destination.port);
+    let asked = tokio::task::spawn_blocking(move || {
+        let found = (host.as_str(), port).to_socket_addrs().map(Vec::from_iter);
+        drop(place);
+        found
+    });
+    asked.await.map_err(|error| unknown(error.to_string()))?.map_err(|error| unknown(error.to_string()))
 }
 
 async fn encrypted(
@@ -127,6 +137,8 @@ fn is_public_v4(address: Ipv4Addr) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use tokio::sync::Semaphore;
+
     use super::*;
 
     #[tokio::test]
@@ -139,12 +151,26 @@ mod tests {
             (Addresses::Public, "localhost", false),
             (Addresses::Public, "127.0.0.1", false),
         ] {
-            let destination = Destination { protocol: Protocol::Http, host: host.to_owned(), port, addresses };
+            let lookups = Arc::new(Semaphore::new(1));
+            let (protocol, host) = (Protocol::Http, host.to_owned());
+            let destination = Destination { protocol, host, port, addresses, lookups };
             let called = connect(&destination).await;
             let expected =
                 if is_called { called.is_ok() } else { matches!(called, Err(Error::DestinationIpProhibited)) };
-            assert!(expected, "{host} with {addresses:?}: {:?}", called.err());
+            assert!(expected, "{} with {addresses:?}: {:?}", destination.host, called.err());
         }
+    }
+
+    #[tokio::test]
+    async fn a_name_is_looked_up_where_there_is_room() {
+        let (lookups, protocol, addresses) = (Arc::new(Semaphore::new(1)), Protocol::Http, Addresses::All);
+        let destination = Destination { protocol, host: "localhost".into(), port: 1, addresses, lookups };
+        let taken = destination.lookups.clone().acquire_owned().await.expect("room");
+        let hurried = tokio::time::timeout(std::time::Duration::from_millis(50), look_up(&destination)).await;
+        assert!(hurried.is_err(), "it does not wait for room");
+        drop(taken);
+        assert!(!look_up(&destination).await.expect("addresses").is_empty());
+        assert_eq!(destination.lookups.available_permits(), 1);
     }
 
     #[test]

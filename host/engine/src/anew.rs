@@ -1,0 +1,55 @@
+//! A task that stopped for what it ran begins anew once it is to run something else: it claims its log again, as after a start of
+//! the host.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use pelton_core::task::{Assignment, Trial};
+
+use crate::cell::{TaskCell, lock};
+use crate::deploy::give_shadow;
+use crate::job::JobShared;
+use crate::ports::PortError;
+
+/// Has tasks begin anew that stopped for another assignment than they have now.
+pub(crate) fn look(shared: &Arc<JobShared>) {
+    let rollout = shared.fleet.rollout();
+    for cell in shared.cells() {
+        let assignment = rollout.assignment(cell.id);
+        if lock(&cell.stopped_for).as_ref().is_none_or(|before| is_same(before, &assignment)) {
+            continue;
+        }
+        let deployment = assignment.deployment;
+        match cell.successor(assignment) {
+            Ok(successor) => {
+                tracing::info!("task {} of job {}: begins anew with deployment {deployment}", cell.id, shared.name);
+                give_shadow(&successor, &rollout);
+                shared.replace(successor);
+            }
+            Err(error) => tracing::warn!("task {} of job {} cannot begin anew: {error}", cell.id, shared.name),
+        }
+    }
+}
+
+/// Whether a task that stopped with an assignment would go no further with this: it is the same, or a canary that it had come back from.
+fn is_same(before: &Assignment, now: &Assignment) -> bool {
+    let came_back = |trial: Trial| trial.back_to == (before.deployment, before.revision);
+    before == now || now.trial.is_some_and(came_back)
+}
+
+impl TaskCell {
+    /// The task, begun anew. It is another cell, so that no answer to what this one asked for reaches it; the local copy is
+    /// handed on.
+    fn successor(&self, assignment: Assignment) -> Result<Arc<Self>, PortError> {
+        let successor = Self::new(self.id, self.job.clone(), assignment)?;
+        let store = lock(&self.work).store.take();
+        successor.unflushed.store(store.is_some(), Ordering::Relaxed);
+        lock(&successor.work).store = store;
+        self.mailbox.empty();
+        let status = lock(&self.status).clone();
+        lock(&successor.status).counts.clone_from(&status.counts);
+        *lock(&successor.tally) = lock(&self.tally).clone().handed_on(&status);
+        successor.was_ready.store(self.was_ready.load(Ordering::Relaxed), Ordering::Relaxed);
+        Ok(successor)
+    }
+}

@@ -1,0 +1,45 @@
+//! A deployment is tried before there is one: an instance of it begins on some task's state, on a thread of its own that leaves the
+//! cores to the tasks.
+
+use std::sync::Arc;
+
+use tokio::sync::{Semaphore, oneshot};
+
+use super::{DeployError, Deployed};
+use crate::guest::{Identity, Invocation, View};
+use crate::job::Job;
+use crate::ports::PortError;
+use crate::scheduler::leave_cores_to_others;
+
+/// Deployments tried at a time, of all jobs. There is room for the instances of as many beside those of the tasks.
+const TRIED_AT_ONCE: usize = 2;
+/// An instance is given no longer than this to be made and to begin, each, in milliseconds: somebody waits for the answer.
+const TRY_MS_MAX: u64 = 30_000;
+/// Seeds an `init` that is only tried.
+const SEED: u64 = 0;
+
+static ROOM: Semaphore = Semaphore::const_new(TRIED_AT_ONCE);
+
+impl Job {
+    /// Has an instance begin on some task's state as it stands.
+    pub(super) async fn try_out(&self, deployed: Deployed) -> Result<(), DeployError> {
+        let room = ROOM.acquire().await;
+        let found = self.shared.cells().iter().find_map(|cell| Some((cell.id, cell.reader()?)));
+        let (task, local) = found.ok_or(DeployError::NoTask)?;
+        let invocation = Invocation { time_ms: self.shared.ports.clock.now_ms(), seed: SEED };
+        let view = View { over: None, open: Arc::default(), sealed: None, local };
+        let (answer, answered) = oneshot::channel();
+        let begin = move || {
+            leave_cores_to_others();
+            let mut identity: Identity = deployed.identity(task).clone();
+            identity.limits.batch_timeout_ms = identity.limits.batch_timeout_ms.min(TRY_MS_MAX);
+            // Whoever asked may be gone.
+            let _ = answer.send(deployed.program.start(&identity, view, invocation).map(drop));
+            drop(room);
+        };
+        let failed = |error: &dyn std::fmt::Display| PortError::Stop(format!("trying an instance failed: {error}"));
+        std::thread::Builder::new().name("try".into()).spawn(begin).map_err(|error| failed(&error))?;
+        let begun = answered.await.map_err(|error| failed(&error))?;
+        begun.map_err(|fault| DeployError::Init { task, fault })
+    }
+}

@@ -1,0 +1,149 @@
+//! Tasks that their logic stopped begin anew with what the job is to run next, on a host that goes on: no record is lost, and none
+//! folded twice.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use pelton_e2e::api::Api;
+use pelton_e2e::host::HostFiles;
+use pelton_e2e::process::{Process, component, wait_for};
+use pelton_e2e::stage::{Stage, entry};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+const JOB: &str = "stopping";
+const LIMIT: Duration = Duration::from_secs(60);
+/// Long enough for the host to look twice whether a stopped task is to run something else.
+const PAUSE: Duration = Duration::from_secs(5);
+const TASKS: u64 = 4;
+const KEYS: u64 = 40;
+
+/// A job whose tasks stop at a record that fails: `cured`, unless `cure` is configured.
+struct Started {
+    stage: Stage,
+    host: HostFiles,
+    /// The component's file.
+    file: PathBuf,
+    _folder: TempDir,
+    process: Process,
+    api: Api,
+    /// Records put, by key.
+    put: BTreeMap<String, u64>,
+}
+
+impl Started {
+    fn new() -> Result<Self> {
+        let stage = Stage::set(&[("in", 2)])?;
+        let folder = tempfile::tempdir()?;
+        let file = folder.path().join("task.wasm");
+        std::fs::copy(component("misbehaving")?, &file)?;
+        let host = stage.host(
+            "host",
+            &format!(
+                "[jobs.{JOB}]\ninputs = [\"in\"]\ntasks = {TASKS}\ncomponent = {file:?}\ncommit-interval = \"50ms\"\n\
+                 [jobs.{JOB}.on-error]\nretries = 0\nthen = \"stop\"\n"
+            ),
+        )?;
+        let (process, api) = (host.start(&[])?, host.api()?);
+        api.wait_caught_up(JOB, LIMIT)?;
+        Ok(Self { stage, host, file, _folder: folder, process, api, put: BTreeMap::new() })
+    }
+
+    /// Puts a record of each key.
+    fn put(&mut self, what: &str) -> Result<()> {
+        let keys: Vec<String> = (0..KEYS).map(|key| format!("key{key}")).collect();
+        keys.iter().for_each(|key| *self.put.entry(key.clone()).or_default() += 1);
+        self.stage.put("in", &keys.iter().map(|key| entry(key, what)).collect::<Vec<_>>())
+    }
+
+    fn ask(&self, path: &str, body: &Value) -> Result<(u16, Value)> {
+        let answer = self.api.ask("POST", &format!("/v1/jobs/{JOB}/{path}"), &[], body.to_string().as_bytes())?;
+        Ok((answer.status, serde_json::from_slice(&answer.body)?))
+    }
+
+    fn deploy(&self, config: &Value) -> Result<u64> {
+        let (_, job) = self.api.get(&format!("/v1/jobs/{JOB}"))?;
+        let (status, made) = self.ask("deployments", &json!({ "component": job["component"], "config": config }))?;
+        ensure!(status == 201, "{made}");
+        made["deployment"].as_u64().context("a deployment")
+    }
+
+    /// Waits until every task is in a phase, and tells in which epochs.
+    fn wait(&self, phase: &str, deployment: u64) -> Result<Vec<u64>> {
+        wait_for(&format!("every task to be {phase}"), LIMIT, || {
+            let tasks = self.api.tasks(JOB)?;
+            let there = |task: &Value| task["phase"] == phase && task["deployment"] == deployment;
+            let epochs = tasks.iter().map(|task| task["epoch"].as_u64().unwrap_or_default());
+            Ok(tasks.iter().all(there).then(|| epochs.collect()))
+        })
+    }
+
+    /// Waits until all that was put is folded, and expects each record to be so once.
+    fn check(&self) -> Result<()> {
+        let put: u64 = self.put.values().sum();
+        let counts = wait_for("the records to be folded", LIMIT, || {
+            let counts = self.api.counts(JOB).unwrap_or_default();
+            Ok((counts.values().sum::<u64>() >= put).then_some(counts))
+        })?;
+        let wrong: Vec<_> = self.put.iter().filter(|(key, put)| counts.get(key.as_bytes()) != Some(put)).collect();
+        ensure!(wrong.is_empty(), "{wrong:?} put, and folded {counts:?}");
+        self.api.wait_caught_up(JOB, LIMIT)
+    }
+}
+
+#[test]
+fn what_is_deployed_next_goes_on_where_the_logic_stopped() -> Result<()> {
+    let mut job = Started::new()?;
+    job.put("count")?;
+    job.check()?;
+    job.put("cured")?;
+    job.put("count")?;
+    let epochs = job.wait("stopped", 1)?;
+    std::thread::sleep(PAUSE);
+    ensure!(job.wait("stopped", 1)? == epochs, "nothing else is to be run, and tasks begin anew");
+    // One that fails as well stops them again, at the same record.
+    let other = job.deploy(&json!({ "other": "1" }))?;
+    let again = job.wait("stopped", other)?;
+    ensure!(again.iter().zip(&epochs).all(|(now, before)| now > before), "{again:?} after {epochs:?}");
+    let cured = job.deploy(&json!({ "cure": "1" }))?;
+    job.wait("running", cured)?;
+    job.check()?;
+
+    // What a bad version did is undone in tasks that it stopped, too.
+    let bad = job.deploy(&json!({}))?;
+    job.wait("running", bad)?;
+    job.put("count")?;
+    job.put("cured")?;
+    job.wait("stopped", bad)?;
+    let (status, rollout) = job.ask("rollback?rewind=true", &json!(null))?;
+    ensure!(status == 200 && rollout["current"] == cured, "{rollout}");
+    job.wait("running", cured)?;
+    job.put("count")?;
+    job.check()?;
+    job.process.terminate()?;
+    ensure!(job.process.wait(LIMIT)?.success(), "{}", job.process.said()?);
+    Ok(())
+}
+
+#[test]
+fn a_job_that_is_created_needs_its_file_no_more() -> Result<()> {
+    let mut job = Started::new()?;
+    job.put("count")?;
+    job.check()?;
+    let deployed = job.deploy(&json!({ "other": "1" }))?;
+    job.wait("running", deployed)?;
+    for lost in [|file: &PathBuf| std::fs::write(file, "half a component"), |file: &PathBuf| std::fs::remove_file(file)]
+    {
+        lost(&job.file)?;
+        job.process.kill()?;
+        job.process = job.host.start(&[])?;
+        wait_for("the job to run", LIMIT, || Ok(job.api.wait_caught_up(JOB, LIMIT).ok()))?;
+        job.wait("running", deployed)?;
+        job.put("count")?;
+        job.check()?;
+    }
+    ensure!(job.process.said()?.contains("the job runs what it ran before"), "{}", job.process.said()?);
+    Ok(())
+}

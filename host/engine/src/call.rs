@@ -25,6 +25,7 @@ impl TaskCell {
         if let Some(swapping) = work.swapping.take() {
             lock(&self.status).swap_pause_us = Some((swapping + asked.elapsed()).as_micros() as u64);
         }
+        self.let_put_go(work);
         let called = instance.and_then(|guest| self.give(guest, &call, view));
         match called {
             Ok((guest, effects)) => {

@@ -12,11 +12,10 @@ use pelton_core::id::{CommitId, DeploymentNumber, ShardKey, TaskId};
 use pelton_core::position::{Position, PositionEntry};
 use pelton_core::record::{Gap, Run};
 use pelton_core::shard::ShardMap;
-use pelton_core::task::{Applied, Assignment, Call, Effect, Event, IdSeed, PhaseName, Running, Task};
+use pelton_core::task::{Assignment, Call, Effect, Event, IdSeed, Running, Task};
 use tokio::sync::SemaphorePermit;
 
 use crate::deploy::{self, Deployed, Pace};
-use crate::fault::{self, FaultPoint};
 use crate::guest::{Guest, Unborn};
 use crate::job::{JobShared, random};
 use crate::mailbox::{Mailbox, Message};
@@ -49,7 +48,7 @@ pub struct TaskCell {
     /// What came of its shadow, if it has one.
     pub(crate) findings: Mutex<Option<Findings>>,
     /// The committed state, for those who ask from outside.
-    reader: Mutex<Option<StateReader>>,
+    pub(crate) reader: Mutex<Option<StateReader>>,
     /// When the machine next has something to do by itself, in milliseconds; the maximum for never.
     pub(crate) wake_at_ms: AtomicU64,
     pub(crate) unflushed: AtomicBool,
@@ -75,6 +74,8 @@ pub(crate) struct Work {
     pub birth: Duration,
     /// How long the pin took to change, until the new logic is called for the first time.
     pub swapping: Option<Duration>,
+    /// The put of the old logic's last commit, until there is an instance of the new.
+    pub held_put: Option<Effect>,
     /// The old logic's instance until then: to take one down takes longer than to begin with one.
     pub retired: Option<Guest>,
     pub shadow: Option<Box<Shadowing>>,
@@ -108,6 +109,7 @@ impl TaskCell {
             unborn: None,
             birth: Duration::ZERO,
             swapping: None,
+            held_put: None,
             retired: None,
             shadow: None,
             put_off: None,
@@ -223,8 +225,13 @@ impl TaskCell {
                 }
                 let (stepped, was_called) = (Instant::now(), matches!(event, Event::Called(_)));
                 work.machine.step(self.now_ms(), event, &mut effects);
+                // A put wakes another thread, to which this one may lose its core: it follows a swap, once there is an instance.
+                let swaps = effects.iter().any(|effect| matches!(effect, Effect::Swap(_)));
                 for effect in effects.drain(..) {
-                    self.perform(work, effect);
+                    match effect {
+                        Effect::Put { .. } if swaps => work.held_put = Some(effect),
+                        effect => self.perform(work, effect),
+                    }
                 }
                 // Where nothing was under way, nothing was held up by what else the step did.
                 if was_called && let Some(swapping) = &mut work.swapping {
@@ -259,9 +266,17 @@ impl TaskCell {
                         work.retired = None;
                     }
                     work.put_off = put_off;
+                    self.let_put_go(work);
                     return;
                 }
             }
+        }
+    }
+
+    /// Has done what waited for a swap.
+    pub(crate) fn let_put_go(&self, work: &mut Work) {
+        if let Some(put) = work.held_put.take() {
+            self.perform(work, put);
         }
     }
 
@@ -315,33 +330,6 @@ impl TaskCell {
                 drop(runtime.spawn(deploy::take_back(self.job.clone(), Some(self.id), canary, why)));
             }
             Effect::Stopped(cause) => self.stopped(work, &cause),
-        }
-    }
-
-    fn apply(&self, work: &mut Work, applied: &Applied) {
-        fault::pass(FaultPoint::BeforeApply);
-        let store = work.store.as_mut().expect("the local copy was opened");
-        match store.apply(&applied.writes, applied.mark) {
-            Ok(()) => {
-                *lock(&self.reader) = Some(store.reader());
-                // A task that stops does so with its last commit; what is restored was told of by whoever appended it.
-                if work.machine.phase() != PhaseName::Restoring {
-                    self.tally_commit(&applied.writes);
-                }
-            }
-            Err(error) => work.events.push_front(Event::Broken(StopCause::Store(error.to_string()))),
-        }
-        self.unflushed.store(true, Ordering::Relaxed);
-        fault::pass(FaultPoint::AfterApply);
-    }
-
-    fn load_system(&self, work: &Work, mark: pelton_core::snapshot::StateMark) -> Event {
-        let store = work.store.as_ref().expect("the local copy was opened");
-        assert_eq!(store.mark(), mark, "the local copy stands where the machine believes it does");
-        *lock(&self.reader) = Some(store.reader());
-        match store.reader().system() {
-            Ok(entries) => Event::SystemLoaded(entries),
-            Err(error) => Event::Broken(StopCause::Store(error.to_string())),
         }
     }
 

@@ -31,6 +31,7 @@ mod reader;
 mod recent;
 
 mod anew;
+mod applied;
 mod call;
 mod cell;
 mod deploy;

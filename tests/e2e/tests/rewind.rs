@@ -215,7 +215,10 @@ fn what_a_canary_did_is_undone_in_its_tasks_alone() -> Result<()> {
 
     // There is nothing more to undo.
     let (status, problem) = world.ask("POST", "rollback?rewind=true&outputs=withhold", &Value::Null)?;
-    ensure!(status == 409 && problem["detail"].as_str().unwrap_or_default().contains("no deployment was left"), "{problem}");
+    ensure!(
+        status == 409 && problem["detail"].as_str().unwrap_or_default().contains("no deployment was left"),
+        "{problem}"
+    );
     check(&world, &world.folded(DOWN, world.total())?).context("downstream")?;
     world.end()
 }

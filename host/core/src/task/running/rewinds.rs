@@ -266,3 +266,7 @@ impl Running {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "rewinds_tests.rs"]
+mod tests;

@@ -4,14 +4,12 @@ use std::sync::Arc;
 
 use super::*;
 use crate::aggregate::parse_id;
-use crate::id::{Incarnation, ShardId, StreamIndex};
-use crate::job::{Input, JobMeta, Start};
+use crate::id::{ShardId, StreamIndex};
+use crate::job::JobMeta;
 use crate::limits::Bounds;
-use crate::policy::Policies;
 use crate::record::{Gap, Record};
 use crate::sequence::SequenceNumber;
 use crate::shard::{Shard, ShardMap};
-use crate::slice::TaskCount;
 
 #[path = "intake_queue_tests.rs"]
 mod queue_tests;
@@ -197,13 +195,6 @@ fn check(slice: &str, newest: &str, known: &str, script: &[(&str, &str)]) {
     let lists = script.iter().filter_map(|(line, _)| line.strip_prefix("list "));
     let listed = lists.flat_map(|list| list.split(' ')).map(shard).map(|shard| (shard.id, shard.range));
     let others = [(ShardId::from("listed"), HashRange::ALL), (ShardId::from("others"), range("80-ff"))];
-    let input = Input {
-        name: "in".into(),
-        arn: String::new(),
-        created_ms: 0,
-        newest_shard: ShardId::from(newest),
-        listed: listed.chain(others).collect(),
-    };
     let mut played = Script {
         intake: Intake::new(
             IntakeRules { slice: range(slice), reads: range(slice), from_job: vec![true] },
@@ -211,15 +202,7 @@ fn check(slice: &str, newest: &str, known: &str, script: &[(&str, &str)]) {
             [],
         ),
         map: ShardMap::default(),
-        meta: JobMeta {
-            name: "job".into(),
-            incarnation: Incarnation::default(),
-            tasks: TaskCount::new(1).expect("one task"),
-            inputs: vec![input],
-            start: Start::TrimHorizon,
-            created_ms: 0,
-            policies: Policies::default(),
-        },
+        meta: JobMeta::of_one_task(ShardId::from(newest), listed.chain(others)),
         bounds: Bounds { batch_records_max: 3, ..Bounds::FULL },
         batch: None,
     };

@@ -94,3 +94,20 @@ impl JobMeta {
         self.input(shard.stream).listed.get(&shard.shard).copied()
     }
 }
+
+#[cfg(test)]
+impl JobMeta {
+    /// A job of one task that reads a stream whose shards were these when it was created, up to the newest.
+    pub(crate) fn of_one_task(newest_shard: ShardId, listed: impl IntoIterator<Item = (ShardId, HashRange)>) -> Self {
+        let listed = listed.into_iter().collect();
+        Self {
+            name: "job".into(),
+            incarnation: Incarnation::default(),
+            tasks: TaskCount::new(1).expect("one task"),
+            inputs: vec![Input { name: "in".into(), arn: String::new(), created_ms: 0, newest_shard, listed }],
+            start: Start::TrimHorizon,
+            created_ms: 0,
+            policies: Policies::default(),
+        }
+    }
+}

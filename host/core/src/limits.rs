@@ -95,6 +95,9 @@ const _: () = assert!(SEAL_BYTES + VALUE_BYTES_MAX < COMMIT_BYTES_MAX);
 const _: () = assert!(BATCH_RECORDS_MAX <= MAILBOX_RECORDS_MAX);
 const _: () = assert!(BATCH_BYTES <= MAILBOX_BYTES_MAX);
 
+/// The pause before a call for which the host had no room is made again.
+pub const NO_ROOM_PAUSE_MS: u64 = 200;
+
 /// The pause before an attempt, 0 for the first: doubled each time, up to a bound.
 pub fn backoff_ms(attempt: u32) -> u64 {
     match attempt.checked_sub(1) {

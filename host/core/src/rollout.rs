@@ -116,7 +116,8 @@ impl Rollout {
     /// Where a rollback leads that names nothing: to what stands, while there is a canary, and else to what was current before. None
     /// where there was nothing, or it was gone back to already.
     pub fn back(&self) -> Option<DeploymentNumber> {
-        self.canary.as_ref().map(|_| self.current).or(self.previous)
+        let newer = self.since > self.went_back;
+        self.canary.as_ref().map(|_| self.current).or(self.previous.filter(|_| newer))
     }
 
     /// Every task is to run an earlier deployment again; a canary or a shadow is over.
@@ -328,8 +329,15 @@ mod tests {
         assert_eq!(tried.back(), Some(TWO), "from the canary to what stands");
         let dropped = tried.roll_back(TWO);
         assert_eq!((dropped.current, &dropped.canary, dropped.previous), (TWO, &None, Some(ONE)));
+        assert_eq!(dropped.back(), None, "and not on from there");
+        assert_eq!(
+            tried.promote().and_then(|promoted| promoted.back()),
+            Some(TWO),
+            "a canary that was for all is gone back from"
+        );
         let rewound = tried.undo(None);
-        assert_eq!((rewound.current, undone(&rewound, None)), (TWO, None), "the canary alone is undone, however often");
+        let after = (rewound.current, undone(&rewound, None), rewound.back());
+        assert_eq!(after, (TWO, None, None), "the canary alone is undone, however often");
     }
 
     #[test]

@@ -11,8 +11,8 @@ use crate::deploy::give_shadow;
 use crate::job::JobShared;
 use crate::ports::PortError;
 
-/// Has tasks begin anew that stopped for another assignment than they have now.
-pub(crate) fn look(shared: &Arc<JobShared>) {
+/// Has tasks begin anew that stopped for another assignment than they have now, and that no other host took meanwhile.
+pub(crate) async fn look(shared: &Arc<JobShared>) {
     let rollout = shared.fleet.rollout();
     for cell in shared.cells() {
         let assignment = rollout.assignment(cell.id);
@@ -20,10 +20,19 @@ pub(crate) fn look(shared: &Arc<JobShared>) {
             continue;
         }
         let deployment = assignment.deployment;
-        match cell.successor(assignment) {
+        let successor = match cell.is_ours().await {
+            Ok(true) => cell.successor(assignment),
+            Ok(false) => {
+                tracing::warn!("task {} of job {} runs on another host, and is left to it", cell.id, shared.name);
+                *lock(&cell.stopped_for) = None;
+                continue;
+            }
+            Err(error) => Err(error),
+        };
+        match successor {
             Ok(successor) => {
                 tracing::info!("task {} of job {}: begins anew with deployment {deployment}", cell.id, shared.name);
-                give_shadow(&successor, &rollout);
+                give_shadow(&successor, &cell, &rollout);
                 shared.replace(successor);
             }
             Err(error) => tracing::warn!("task {} of job {} cannot begin anew: {error}", cell.id, shared.name),
@@ -38,6 +47,13 @@ fn is_same(before: &Assignment, now: &Assignment) -> bool {
 }
 
 impl TaskCell {
+    /// Whether the log ends with what this cell appended: a task that has stopped is not told that another host took it.
+    async fn is_ours(&self) -> Result<bool, PortError> {
+        let epoch = lock(&self.status).epoch;
+        let tail = self.changelog().tail(self.id).await?;
+        Ok(tail.is_some_and(|tail| tail.epoch == epoch))
+    }
+
     /// The task, begun anew. It is another cell, so that no answer to what this one asked for reaches it; the local copy is
     /// handed on.
     fn successor(&self, assignment: Assignment) -> Result<Arc<Self>, PortError> {
@@ -45,7 +61,6 @@ impl TaskCell {
         let store = lock(&self.work).store.take();
         successor.unflushed.store(store.is_some(), Ordering::Relaxed);
         lock(&successor.work).store = store;
-        self.mailbox.empty();
         let status = lock(&self.status).clone();
         lock(&successor.status).counts.clone_from(&status.counts);
         *lock(&successor.tally) = lock(&self.tally).clone().handed_on(&status);

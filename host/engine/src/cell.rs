@@ -219,10 +219,8 @@ impl TaskCell {
                 if matches!(event, Event::Stop) {
                     *lock(&self.idle_at_stop) = work.machine.idle_positions();
                 }
-                if let Event::Run(run) = &event {
-                    self.mailbox.unqueue(run.weight(), run.len());
-                    work.look_for_shards |= run.up_to == Position::ShardEnd;
-                }
+                self.unqueue(&event);
+                work.look_for_shards |= matches!(&event, Event::Run(run) if run.up_to == Position::ShardEnd);
                 let (stepped, was_called) = (Instant::now(), matches!(event, Event::Called(_)));
                 work.machine.step(self.now_ms(), event, &mut effects);
                 // A put wakes another thread, to which this one may lose its core: it follows a swap, once there is an instance.
@@ -270,6 +268,13 @@ impl TaskCell {
                     return;
                 }
             }
+        }
+    }
+
+    /// What was taken out of the mailbox counts there no more.
+    fn unqueue(&self, event: &Event) {
+        if let Event::Run(run) = event {
+            self.mailbox.unqueue(run.weight(), run.len());
         }
     }
 
@@ -366,7 +371,9 @@ impl TaskCell {
     fn stopped(&self, work: &mut Work, cause: &StopCause) {
         (work.guest, work.retired, work.unborn, work.shadow, work.put_off) = (None, None, None, None, None);
         drop(lock(&self.prepared).take());
-        work.events.clear();
+        for event in work.events.drain(..) {
+            self.unqueue(&event);
+        }
         self.job.hub.leave(self.id);
         match cause {
             StopCause::Asked => tracing::debug!("task {} of job {}: {cause}", self.id, self.spec().meta.name),

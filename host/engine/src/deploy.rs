@@ -108,7 +108,7 @@ pub enum DeployError {
     )]
     NoPrevious,
     /// Others changed what runs at the same time, again and again.
-    #[error("others change what the job runs at the same time; try again")]
+    #[error("what the job runs was changed at the same time; see `pelton deployments`, and try again")]
     Contended,
     /// It is kept what the tasks are to run, and this host does not have them run it yet.
     #[error("it stands in the table, and this host goes on with what it runs: {0}; it tries again by itself")]
@@ -241,8 +241,14 @@ impl Job {
         let fleet = &self.shared.fleet;
         let target = |rollout: &Rollout| to.or_else(|| rollout.back()).ok_or(DeployError::NoPrevious);
         // One that cannot run here is not asked for.
-        fleet.prepare(target(&fleet.standing().await?)?, &self.shared.spec).await?;
-        self.brought(fleet.change(|rollout| Ok(rollout.roll_back(target(rollout)?))).await?).await
+        let number = target(&fleet.standing().await?)?;
+        fleet.prepare(number, &self.shared.spec).await?;
+        let back = |rollout: &Rollout| match target(rollout)? {
+            same if same == number => Ok(rollout.roll_back(number)),
+            // A canary may have taken itself back meanwhile: what it was to be gone back from is gone.
+            _ => Err(DeployError::Contended),
+        };
+        self.brought(fleet.change(back).await?).await
     }
 
     /// Brings a change to the tasks of this host.
@@ -275,7 +281,7 @@ async fn bring(shared: &Arc<JobShared>) {
     let bringing = async move {
         let mut refused = shared.fleet.bringing.lock().await;
         bring_now(&shared, &mut refused).await;
-        anew::look(&shared);
+        anew::look(&shared).await;
     };
     // It is nobody's to cancel, and its own panic is in the log.
     let _ = tokio::spawn(bringing).await;

@@ -80,14 +80,6 @@ impl Mailbox {
         }
     }
 
-    /// The task is gone: what waits is nobody's, and who waits for room has it.
-    pub fn empty(&self) {
-        self.take();
-        self.queued.bytes.store(0, Ordering::Relaxed);
-        self.queued.records.store(0, Ordering::Relaxed);
-        self.hold(0, 0);
-    }
-
     /// Bytes and records that wait.
     pub fn load(&self) -> (usize, usize) {
         let sum =

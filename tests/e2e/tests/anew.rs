@@ -2,7 +2,7 @@
 //! folded twice.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -33,19 +33,20 @@ struct Started {
     put: BTreeMap<String, u64>,
 }
 
+fn job(file: &Path) -> String {
+    format!(
+        "[jobs.{JOB}]\ninputs = [\"in\"]\ntasks = {TASKS}\ncomponent = {file:?}\ncommit-interval = \"50ms\"\n\
+         [jobs.{JOB}.on-error]\nretries = 0\nthen = \"stop\"\n"
+    )
+}
+
 impl Started {
     fn new() -> Result<Self> {
         let stage = Stage::set(&[("in", 2)])?;
         let folder = tempfile::tempdir()?;
         let file = folder.path().join("task.wasm");
         std::fs::copy(component("misbehaving")?, &file)?;
-        let host = stage.host(
-            "host",
-            &format!(
-                "[jobs.{JOB}]\ninputs = [\"in\"]\ntasks = {TASKS}\ncomponent = {file:?}\ncommit-interval = \"50ms\"\n\
-                 [jobs.{JOB}.on-error]\nretries = 0\nthen = \"stop\"\n"
-            ),
-        )?;
+        let host = stage.host("host", &job(&file))?;
         let (process, api) = (host.start(&[])?, host.api()?);
         api.wait_caught_up(JOB, LIMIT)?;
         Ok(Self { stage, host, file, _folder: folder, process, api, put: BTreeMap::new() })
@@ -73,10 +74,12 @@ impl Started {
     /// Waits until every task is in a phase, and tells in which epochs.
     fn wait(&self, phase: &str, deployment: u64) -> Result<Vec<u64>> {
         wait_for(&format!("every task to be {phase}"), LIMIT, || {
-            let tasks = self.api.tasks(JOB)?;
+            // A host that starts does not answer yet, or not with tasks.
+            let tasks = self.api.tasks(JOB).unwrap_or_default();
             let there = |task: &Value| task["phase"] == phase && task["deployment"] == deployment;
             let epochs = tasks.iter().map(|task| task["epoch"].as_u64().unwrap_or_default());
-            Ok(tasks.iter().all(there).then(|| epochs.collect()))
+            let all = tasks.len() as u64 == TASKS && tasks.iter().all(there);
+            Ok(all.then(|| epochs.collect()))
         })
     }
 
@@ -145,5 +148,30 @@ fn a_job_that_is_created_needs_its_file_no_more() -> Result<()> {
         job.check()?;
     }
     ensure!(job.process.said()?.contains("the job runs what it ran before"), "{}", job.process.said()?);
+    Ok(())
+}
+
+#[test]
+fn a_task_that_another_host_took_is_left_to_it() -> Result<()> {
+    let mut job = Started::new()?;
+    job.put("cured")?;
+    job.wait("stopped", 1)?;
+    // Nobody tells the first host, whose tasks do nothing any more.
+    let other = job.stage.host("other", &self::job(&job.file))?;
+    let first = std::mem::replace(&mut job.process, other.start(&[])?);
+    job.api = other.api()?;
+    job.wait("stopped", 1)?;
+    let cured = job.deploy(&json!({ "cure": "1" }))?;
+    let epochs = job.wait("running", cured)?;
+    job.check()?;
+    std::thread::sleep(PAUSE);
+    job.put("cured")?;
+    job.check()?;
+    ensure!(job.wait("running", cured)? == epochs, "the first host took a task back");
+    let told = wait_for("the first host to say so", LIMIT, || {
+        let said = first.said()?;
+        Ok(said.contains("runs on another host, and is left to it").then_some(said))
+    })?;
+    ensure!(!told.contains("begins anew"), "{told}");
     Ok(())
 }

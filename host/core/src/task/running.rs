@@ -381,3 +381,6 @@ fn unlogged_from_ms(intake: &Intake, meta: &JobMeta) -> u64 {
 fn intake_rules(task: TaskId, meta: &JobMeta, rules: &RunningRules) -> IntakeRules {
     IntakeRules { slice: meta.tasks.slice(task), reads: meta.reads(task), from_job: rules.from_job.clone() }
 }
+
+#[cfg(test)]
+mod tests;

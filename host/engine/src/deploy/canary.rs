@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use pelton_core::id::{DeploymentNumber, TaskId};
 use pelton_core::rollout::{CanaryRule, Rollout};
-use pelton_core::task::{Call, CallOutcome, Given};
+use pelton_core::task::{Call, CallOutcome, FailureKind, Given};
 
 use super::{DeployError, LOOK_INTERVAL, bring};
 use crate::cell::{TaskCell, lock};
@@ -68,7 +68,12 @@ impl Pace {
 impl TaskCell {
     /// A call was made, and took so long.
     pub(crate) fn paced(&self, (records, born): (u64, bool), took: Duration, outcome: &CallOutcome) {
-        let failed = matches!(outcome, CallOutcome::Failed(_));
+        let failed = match outcome {
+            // It was not made.
+            CallOutcome::Failed(failure) if failure.kind == FailureKind::NoRoom => return,
+            CallOutcome::Failed(_) => true,
+            CallOutcome::Folded { .. } => false,
+        };
         let counts = !failed && !born;
         let pace = Pace {
             calls: 1,

@@ -12,6 +12,7 @@ use super::DeployError;
 use crate::cell::lock;
 use crate::guest::{Granted, GuestLines, GuestLog, GuestRuntime, Identity, LogOrigin, Program};
 use crate::ports::{ComponentStore, Deployments, PortError, PutOutcome};
+use crate::shadow::Purse;
 use crate::spec::{Deployment, DeploymentContent, JobSpec};
 
 /// How often a change is tried that others get ahead of.
@@ -35,6 +36,8 @@ pub(crate) struct Fleet {
     pub lines: Arc<GuestLines>,
     ready: Mutex<BTreeMap<DeploymentNumber, Arc<Deployed>>>,
     pub(super) rollout: Mutex<Rollout>,
+    /// What the shadows of all tasks have to spend together.
+    pub(super) purse: Mutex<Purse>,
     /// Why this host does not run what it is to.
     pub(super) refusal: Mutex<Option<String>>,
     /// One change at a time is brought to the tasks. Holds the revision that was refused last, and when.
@@ -117,6 +120,7 @@ impl Fleet {
             lines,
             ready: Mutex::default(),
             rollout: Mutex::new(rollout),
+            purse: Mutex::default(),
             refusal: Mutex::default(),
             bringing: tokio::sync::Mutex::default(),
         }

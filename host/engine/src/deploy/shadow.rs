@@ -36,19 +36,26 @@ pub(super) fn bring(shared: &Arc<JobShared>, before: &Rollout, rollout: &Rollout
     if (before.shadow, before.current) == (rollout.shadow, rollout.current) {
         return;
     }
-    let purse = Purse::default();
-    shared.cells().iter().for_each(|cell| give(cell, rollout, &purse));
+    *lock(&shared.fleet.purse) = Purse::default();
+    shared.cells().iter().for_each(|cell| give(cell, rollout));
 }
 
-fn give(cell: &TaskCell, rollout: &Rollout, purse: &Purse) {
-    let deployed = |shadow: Shadow| (cell.job.fleet.deployed(shadow.deployment), shadow, purse.clone());
+fn give(cell: &TaskCell, rollout: &Rollout) {
+    let fleet = &cell.job.fleet;
+    let deployed = |shadow: Shadow| (fleet.deployed(shadow.deployment), shadow, lock(&fleet.purse).clone());
     let shadowing = cell.set_shadow(rollout.shadow.map(deployed));
     cell.send(Message::Shadow(shadowing));
 }
 
-/// Gives a task that begins anew the shadow that its job has.
-pub(crate) fn give_anew(cell: &TaskCell, rollout: &Rollout) {
-    give(cell, rollout, &Purse::default());
+/// Gives a task that begins anew the shadow that its job has, with what came of it so far.
+pub(crate) fn give_anew(cell: &TaskCell, before: &TaskCell, rollout: &Rollout) {
+    give(cell, rollout);
+    let found = lock(&before.findings).take();
+    let mut findings = lock(&cell.findings);
+    let same = |found: &Findings| findings.as_ref().is_some_and(|new| new.deployment == found.deployment);
+    if let Some(found) = found.filter(same) {
+        *findings = Some(found);
+    }
 }
 
 /// Gives the tasks of a job that starts the shadow that it has.

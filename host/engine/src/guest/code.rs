@@ -8,12 +8,15 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
+use bytes::Bytes;
 use pelton_core::id::Digest;
 use sha2::{Digest as _, Sha256};
 use wasmtime::component::Component;
 
 use super::runtime::GuestRuntime;
 
+/// A SHA-256.
+const SUM_BYTES: usize = 32;
 /// How long code is kept that nobody uses.
 const UNUSED: Duration = Duration::from_secs(24 * 3_600);
 
@@ -64,16 +67,15 @@ fn use_now(file: &Path) {
 }
 
 /// Loads what [`keep`] wrote, if it is whole.
-pub fn load(file: &Path) -> Option<Vec<u8>> {
-    let mut bytes = std::fs::read(file).ok()?;
-    let (sum, code) = bytes.split_at_checked(32)?;
-    if sum != Sha256::digest(code).as_slice() {
+pub fn load(file: &Path) -> Option<Bytes> {
+    let mut code = Bytes::from(std::fs::read(file).ok()?);
+    let sum = (code.len() >= SUM_BYTES).then(|| code.split_to(SUM_BYTES))?;
+    if sum != Sha256::digest(&code).as_slice() {
         tracing::warn!("{} is damaged; the component is compiled again", file.display());
         return None;
     }
     use_now(file);
-    bytes.drain(..32);
-    Some(bytes)
+    Some(code)
 }
 
 /// Keeps compiled code.
@@ -116,7 +118,7 @@ mod tests {
             let long_ago = SystemTime::now() - UNUSED - Duration::from_secs(60);
             File::options().append(true).open(file).unwrap().set_modified(long_ago).unwrap();
         }
-        assert_eq!(load(&guests.code_file(used)).unwrap(), b"code");
+        assert_eq!(load(&guests.code_file(used)).unwrap(), b"code"[..]);
         guests.delete_unused_code();
         assert_eq!((files(), guests.code_file(used).exists()), (1, true));
     }

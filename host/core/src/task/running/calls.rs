@@ -9,7 +9,7 @@ use crate::codec;
 use crate::commit::{Invocation, InvocationKind, InvokedRun};
 use crate::dead_letter::{Content, LetterCause, Timer};
 use crate::intake::Batch;
-use crate::limits::backoff_ms;
+use crate::limits::{NO_ROOM_PAUSE_MS, backoff_ms};
 use crate::mutant::{Mutant, wrong};
 use crate::output::Output;
 use crate::task::attempts::{Attempts, Suspect};
@@ -94,6 +94,14 @@ impl Running {
             CallOutcome::Folded { writes, outputs, timers } => {
                 self.folded(now_ms, &work, invoked, writes, outputs, timers);
             }
+            // It was not made, so it is made again as if for the first time.
+            CallOutcome::Failed(Failure { kind: FailureKind::NoRoom, message, .. }) => {
+                self.born = None;
+                self.fault = Some(message);
+                effects.push(Effect::DropInstance);
+                self.put_back(&work);
+                self.calling = Calling::Paused(now_ms + NO_ROOM_PAUSE_MS);
+            }
             CallOutcome::Failed(failure) => {
                 self.failed_batches += 1;
                 self.failures += 1;
@@ -104,10 +112,6 @@ impl Running {
                     self.open = super::Open::default();
                 }
                 match self.pin.trial() {
-                    _ if failure.kind == FailureKind::NoRoom => {
-                        self.put_back(&work);
-                        self.calling = Calling::Paused(now_ms + backoff_ms(self.failures));
-                    }
                     // What the task goes on with may do better: it is no attempt, and stops nothing.
                     _ if self.pin.gives_up() => self.put_back(&work),
                     Some(trial) => self.trial_failed(now_ms, &work, failure, trial, effects),

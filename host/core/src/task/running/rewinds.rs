@@ -266,7 +266,3 @@ impl Running {
         }
     }
 }
-
-#[cfg(test)]
-#[path = "rewinds_tests.rs"]
-mod tests;

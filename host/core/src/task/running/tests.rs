@@ -1,28 +1,20 @@
-use std::collections::BTreeMap;
+//! What a running task does, step by step.
 
 use super::*;
-use crate::append::PutReply;
-use crate::dead_letter::LetterBounds;
-use crate::id::{CommitId, DeploymentNumber, Epoch, Incarnation, ShardId, ShardKey, StreamIndex, TaskId};
-use crate::job::{Input, JobMeta, Start};
-use crate::limits::Bounds;
-use crate::policy::Policies;
-use crate::position::PositionEntry;
-use crate::record::Run;
+use crate::dead_letter::Timer;
+use crate::id::{DeploymentNumber, ShardId, StreamIndex};
 use crate::sequence::SequenceNumber;
-use crate::shard::{Shard, ShardMap};
-use crate::slice::{HashKey, HashRange, TaskCount};
-use crate::snapshot::StateMark;
-use crate::task::effect::Event;
-use crate::task::rewind::RefoldedOutputs;
-use crate::task::running::{LastStraw, OnGap, RunningRules};
+use crate::shard::Shard;
+use crate::slice::HashRange;
+use crate::task::rewind::{PinnedFrom, RefoldedOutputs, RewindTo, Undone};
+use crate::task::{CallOutcome, Failure, FailureKind};
+use crate::write_set::WriteSet;
 
 /// Positions are committed alone when they are this old.
 const POSITIONS_AGE_MS: u64 = 1_000;
-const ALL: HashRange = HashRange { start: HashKey(0), end: HashKey(u128::MAX) };
 
 fn shard() -> Shard {
-    Shard { id: ShardId::from("a"), range: ALL, parents: Vec::new(), closed: false }
+    Shard { id: ShardId::from("a"), range: HashRange::ALL, parents: Vec::new(), closed: false }
 }
 
 fn key() -> ShardKey {
@@ -45,23 +37,8 @@ fn pinned(revision: u64, number: u64) -> PinnedFrom {
 }
 
 /// A task whose commits were of deployment 1 from the first on, and of deployment 2 from the third on; at the fourth, and at record 9.
-fn running() -> Running {
-    let input = Input {
-        name: "in".into(),
-        arn: String::new(),
-        created_ms: 0,
-        newest_shard: shard().id,
-        listed: BTreeMap::from([(shard().id, ALL)]),
-    };
-    let meta = JobMeta {
-        name: "job".into(),
-        incarnation: Incarnation::default(),
-        tasks: TaskCount::new(1).expect("one task"),
-        inputs: vec![input],
-        start: Start::TrimHorizon,
-        created_ms: 0,
-        policies: Policies::default(),
-    };
+fn running(more: impl IntoIterator<Item = SystemEntry>) -> Running {
+    let meta = JobMeta::of_one_task(shard().id, [(shard().id, HashRange::ALL)]);
     let rules = RunningRules {
         commit_interval_ms: 500,
         retries: 3,
@@ -75,20 +52,25 @@ fn running() -> Running {
     };
     let mark = StateMark { number: CommitNumber(4), epoch: Epoch(1), ..StateMark::default() };
     let origin = Origin { epoch: Epoch(1), mark, snapshots: Snapshots::new(&[], mark) };
-    let entry = PositionEntry { position: after(9), unread_from_ms: 0, range: ALL };
+    let entry = PositionEntry { position: after(9), unread_from_ms: 0, range: HashRange::ALL };
     let pins = Pins { kept: vec![pinned(1, 1), pinned(2, 3)], forgotten: 0 };
-    let system = vec![SystemEntry::Position(key(), entry), SystemEntry::Pins(pins)];
+    let system = [SystemEntry::Position(key(), entry), SystemEntry::Pins(pins)];
+    let system = system.into_iter().chain(more).collect();
     Running::new(TaskId(0), meta.into(), (rules, Bounds::FULL), origin, system, 0)
+}
+
+/// Takes an event and does what can be done then.
+fn step(running: &mut Running, now_ms: u64, event: Event) -> (Vec<Effect>, Option<StopCause>) {
+    // Ids that differ are all that matters of them.
+    let (mut ids, mut effects) = (IdSeed::new(u128::from(now_ms).to_be_bytes()), Vec::new());
+    let cause = running.handle(now_ms, event, &mut ids, &mut effects);
+    let cause = cause.or_else(|| running.proceed(now_ms, &mut ids, &mut effects));
+    (effects, cause)
 }
 
 #[test]
 fn what_was_passed_before_a_rewind_is_never_committed_behind_it() {
-    let (mut running, mut ids, mut effects) = (running(), IdSeed::new([0; 16]), Vec::new());
-    let mut step = |running: &mut Running, now_ms: u64, event: Event| {
-        let cause = running.handle(now_ms, event, &mut ids, &mut effects);
-        let cause = cause.or_else(|| running.proceed(now_ms, &mut ids, &mut effects));
-        (std::mem::take(&mut effects), cause)
-    };
+    let mut running = running([]);
     let mut map = ShardMap::default();
     map.update(StreamIndex(0), vec![shard()]);
     assert_eq!(running.wants(&map).len(), 1);
@@ -112,4 +94,29 @@ fn what_was_passed_before_a_rewind_is_never_committed_behind_it() {
     let (effects, cause) = step(&mut running, late_ms, Event::Put(PutReply::Applied));
     assert!(!effects.iter().any(|effect| matches!(effect, Effect::Put { .. })), "{effects:?}");
     assert_eq!(cause, Some(StopCause::Asked));
+}
+
+#[test]
+fn a_call_for_which_there_is_no_room_is_made_again_as_if_for_the_first_time() {
+    let mut running = running([SystemEntry::Timer(Timer { due_ms: 1, name: "t".into() })]);
+    let call = |effects: &[Effect]| {
+        let [.., Effect::Call(call)] = effects else { return None };
+        Some((call.seed, call.born))
+    };
+    let (called, _) = step(&mut running, 10, Event::Tick);
+    let first = call(&called).expect("the timer is due");
+    for at_ms in [20, 1_000, 2_000] {
+        let failure = Failure { kind: FailureKind::NoRoom, index: None, message: "it is full".into() };
+        let (effects, cause) = step(&mut running, at_ms, Event::Called(CallOutcome::Failed(failure)));
+        assert!(matches!(effects[..], [Effect::DropInstance]) && cause.is_none(), "{effects:?} {cause:?}");
+        assert_eq!((running.failing(), running.failed_batches()), (Some((0, "it is full")), 0));
+        let again_ms = running.wake_at_ms().expect("it is made again");
+        assert_eq!(call(&step(&mut running, again_ms - 1, Event::Tick).0), None);
+        let (called, _) = step(&mut running, again_ms, Event::Tick);
+        assert_eq!(call(&called), Some(first), "it is the same call");
+    }
+    // A task that is to stop does not wait for room.
+    let failure = Failure { kind: FailureKind::NoRoom, index: None, message: "it is full".into() };
+    step(&mut running, 3_000, Event::Called(CallOutcome::Failed(failure)));
+    assert_eq!(step(&mut running, 3_001, Event::Stop).1, Some(StopCause::Asked));
 }

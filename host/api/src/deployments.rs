@@ -37,7 +37,7 @@ impl From<DeployError> for Refusal {
             DeployError::NoComponent(_) => Kind::UnknownComponent,
             DeployError::Component(_, ref error) => Kind::of_component(error),
             DeployError::Init { fault: GuestFault::NoRoom(_), .. } => Kind::NotReady,
-            DeployError::Init { .. } => Kind::InvalidDeployment,
+            DeployError::Init { .. } | DeployError::FiresNoTimers { .. } => Kind::InvalidDeployment,
             DeployError::NoDeployment(_) => Kind::UnknownDeployment,
             DeployError::NotBrought(_) => Kind::ServiceUnavailable,
             DeployError::NoTask => Kind::NotReady,

@@ -54,6 +54,19 @@ pub enum DeployError {
         /// What became of it.
         fault: GuestFault,
     },
+    /// A task has timers, and its component could not fire them.
+    #[error(
+        "task {task} has timers set ({timers}), and component sha256:{component} exports no pelton:task/timer-handler to fire them; \
+         have it export one, or have what runs now cancel them before"
+    )]
+    FiresNoTimers {
+        /// The component.
+        component: Digest,
+        /// Which task.
+        task: TaskId,
+        /// How many it has.
+        timers: u64,
+    },
     /// No task runs here whose state it could be tried on.
     #[error("no task of the job runs on this host yet, so that an instance of it could be tried; see its status")]
     NoTask,

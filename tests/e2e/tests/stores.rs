@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use pelton_e2e::api::Api;
-use pelton_e2e::process::component;
+use pelton_e2e::process::{component, wait_for};
 use pelton_e2e::stage::{Stage, entry};
+use serde_json::{Value, json};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -62,5 +63,31 @@ fn plain_bindings_run_as_a_task_and_keep_their_state() -> Result<()> {
     let api = host.api()?;
     api.wait_caught_up("stores", LIMIT)?;
     ensure!(value(&api, "count/ada")? == "3", "{}", value(&api, "count/ada")?);
+    Ok(())
+}
+
+#[test]
+fn tasks_with_timers_are_not_given_what_fires_none() -> Result<()> {
+    let stage = Stage::set(&[("in", 1)])?;
+    let job = format!("[jobs.sessions]\ninputs = [\"in\"]\ntasks = 1\ncomponent = {:?}\n", component("sessionize")?);
+    let host = stage.host("host", &format!("{job}[jobs.sessions.config]\ngap-ms = \"600000\"\n"))?;
+    let _process = host.start(&[])?;
+    let api = host.api()?;
+    api.wait_caught_up("sessions", LIMIT)?;
+    let (status, pushed) = api.put("/v1/components", std::fs::read(component("stores")?)?)?;
+    ensure!(status == 201, "{pushed}");
+    let deploy = || -> Result<(u16, Value)> {
+        let body = json!({ "component": pushed["digest"] }).to_string();
+        let answer = api.ask("POST", "/v1/jobs/sessions/deployments", &[], body.as_bytes())?;
+        Ok((answer.status, serde_json::from_slice(&answer.body)?))
+    };
+
+    stage.put("in", &[entry("ada", "open")])?;
+    wait_for("a timer to be set", LIMIT, || Ok((api.tasks("sessions")?[0]["timers"] == 1).then_some(())))?;
+    let (status, refused) = deploy()?;
+    let said = refused["detail"].as_str().unwrap_or_default();
+    let names = ["task 0 has timers set (1)", "exports no pelton:task/timer-handler"];
+    ensure!(status == 422 && names.iter().all(|name| said.contains(name)), "{status}: {refused}");
+    ensure!(api.tasks("sessions")?[0]["deployment"] == 1, "it goes on with what it runs");
     Ok(())
 }

@@ -31,6 +31,7 @@ mod bindings {
 }
 
 mod observe;
+mod start;
 mod strain;
 
 use bindings::exports::pelton::task::processor::{Failure, Guest, Record};
@@ -49,7 +50,7 @@ type Words = String;
 
 impl Guest for Stores {
     fn init() -> Result<(), String> {
-        Ok(())
+        start::begin()
     }
 
     fn process(records: Vec<Record>) -> Result<(), Failure> {
@@ -69,6 +70,7 @@ fn run(record: &Record) -> Result<(), Words> {
         b"list" => list(&bucket),
         b"refused" => refused(&bucket),
         b"observe" => bucket.set(&format!("observed/{key}"), observe::everything().as_bytes()).map_err(words),
+        b"began" => bucket.set(&format!("began/{key}"), start::saw().as_bytes()).map_err(words),
         b"sleep" => strain::sleep(),
         b"answer" => strain::answer(&bucket),
         b"hoard" => strain::hoard(&bucket),

@@ -1,6 +1,7 @@
 //! What this host has of a job's deployments: those in use, compiled, and the rollout that says who is to run them.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
@@ -24,6 +25,8 @@ pub(crate) struct Deployed {
     pub program: Arc<Program>,
     /// By task.
     pub identities: Vec<Identity>,
+    /// An instance was seen to need its first call in order to begin.
+    pub(super) needs_calls: AtomicBool,
 }
 
 /// What this host has of a job's deployments.
@@ -68,7 +71,7 @@ impl Deployed {
             )),
         };
         let identities = spec.meta.tasks.tasks().map(identity).collect();
-        Self { deployment, program, identities }
+        Self { deployment, program, identities, needs_calls: AtomicBool::new(false) }
     }
 
     pub fn identity(&self, task: TaskId) -> &Identity {

@@ -1,14 +1,32 @@
 //! The logic of a task, changed: an instance beforehand, and the change itself.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use pelton_core::id::DeploymentNumber;
+use pelton_core::id::{DeploymentNumber, TaskId};
 use pelton_core::task::{Assignment, Event, PhaseName};
 
 use super::{Deployed, PREPARING_LIMIT};
 use crate::cell::{TaskCell, Work, lock};
 use crate::events::Happening;
+use crate::guest::{GuestFault, Unborn};
+
+impl Deployed {
+    /// An instance for a task, which has begun already if its first call makes no difference to that. Those of one deployment are alike:
+    /// where one needs its call for that, no other is tried.
+    fn prepare(&self, task: TaskId) -> Result<Unborn, GuestFault> {
+        let limit_ms = PREPARING_LIMIT.as_millis() as u64;
+        let prepare = || self.program.prepare(self.identity(task), limit_ms);
+        if !self.needs_calls.load(Ordering::Relaxed) {
+            if let Some(begun) = prepare()?.begin_ahead(limit_ms) {
+                return Ok(begun);
+            }
+            self.needs_calls.store(true, Ordering::Relaxed);
+        }
+        prepare()
+    }
+}
 
 impl TaskCell {
     /// Tells the task what it is to run.
@@ -29,7 +47,7 @@ impl TaskCell {
         if !running {
             return;
         }
-        match deployed.program.prepare(deployed.identity(self.id), PREPARING_LIMIT.as_millis() as u64) {
+        match deployed.prepare(self.id) {
             Ok(unborn) => *lock(&self.prepared) = Some((deployed.deployment.number, unborn)),
             Err(fault) => tracing::debug!("task {}: an instance beforehand: {fault}", self.id),
         }

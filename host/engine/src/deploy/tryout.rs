@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tokio::sync::{Semaphore, oneshot};
 
 use super::{DeployError, Deployed};
+use crate::cell::lock;
 use crate::guest::{Identity, Invocation, View};
 use crate::job::Job;
 use crate::ports::PortError;
@@ -23,6 +24,7 @@ static ROOM: Semaphore = Semaphore::const_new(TRIED_AT_ONCE);
 impl Job {
     /// Has an instance begin on some task's state as it stands.
     pub(super) async fn try_out(&self, deployed: Deployed) -> Result<(), DeployError> {
+        self.check_timers(&deployed)?;
         let room = ROOM.acquire().await;
         let found = self.shared.cells().iter().find_map(|cell| Some((cell.id, cell.reader()?)));
         let (task, local) = found.ok_or(DeployError::NoTask)?;
@@ -41,5 +43,19 @@ impl Job {
         std::thread::Builder::new().name("try".into()).spawn(begin).map_err(|error| failed(&error))?;
         let begun = answered.await.map_err(|error| failed(&error))?;
         begun.map_err(|fault| DeployError::Init { task, fault })
+    }
+
+    /// Timers that are set when it comes would all become dead letters where it cannot fire any.
+    fn check_timers(&self, deployed: &Deployed) -> Result<(), DeployError> {
+        if deployed.program.fires_timers() {
+            return Ok(());
+        }
+        let component = deployed.deployment.content.component;
+        let cells = self.shared.cells();
+        let mut timers = cells.iter().map(|cell| (cell.id, lock(&cell.status).timers));
+        match timers.find(|(_, timers)| *timers > 0) {
+            Some((task, timers)) => Err(DeployError::FiresNoTimers { component, task, timers }),
+            None => Ok(()),
+        }
     }
 }

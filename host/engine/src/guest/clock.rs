@@ -2,7 +2,7 @@
 //! machine, so a stretch of calls can be made again with the same outcome. Nobody waits here, but for who calls others.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
@@ -21,6 +21,10 @@ pub struct Ambient {
     time_ms: AtomicU64,
     monotonic_ns: AtomicU64,
     random: AtomicU64,
+    /// The guest runs ahead of an invocation.
+    ahead: AtomicBool,
+    /// It asked for what only the invocation can tell.
+    asked: AtomicBool,
     /// Room for outbound calls; one under way has taken its place.
     pub(super) calls: Arc<Semaphore>,
 }
@@ -28,7 +32,8 @@ pub struct Ambient {
 impl Default for Ambient {
     fn default() -> Self {
         let (time_ms, monotonic_ns, random) = Default::default();
-        Self { time_ms, monotonic_ns, random, calls: Arc::new(Semaphore::new(HTTP_CALLS_MAX)) }
+        let (ahead, asked) = Default::default();
+        Self { time_ms, monotonic_ns, random, ahead, asked, calls: Arc::new(Semaphore::new(HTTP_CALLS_MAX)) }
     }
 }
 
@@ -41,8 +46,27 @@ impl Ambient {
         self.random.store(seed, Ordering::Relaxed);
     }
 
+    /// Begins what may be of any invocation, whichever comes.
+    pub(super) fn begin_ahead(&self) {
+        self.ahead.store(true, Ordering::Relaxed);
+        self.asked.store(false, Ordering::Relaxed);
+    }
+
+    /// Ends it. Returns whether the guest did without an invocation.
+    pub(super) fn end_ahead(&self) -> bool {
+        self.ahead.store(false, Ordering::Relaxed);
+        !self.asked.load(Ordering::Relaxed)
+    }
+
+    /// The guest asks for what depends on the invocation, or is told to others as of it. Returns whether there is one.
+    pub(super) fn is_invoked(&self) -> bool {
+        self.asked.store(true, Ordering::Relaxed);
+        !self.ahead.load(Ordering::Relaxed)
+    }
+
     /// Moves on by being read, so that nothing a guest measures depends on the machine.
     fn read_ns(&self) -> u64 {
+        self.asked.store(true, Ordering::Relaxed);
         self.monotonic_ns.fetch_add(1_000, Ordering::Relaxed)
     }
 }
@@ -56,6 +80,7 @@ impl HostWallClock for Clock {
     }
 
     fn now(&self) -> Duration {
+        self.0.asked.store(true, Ordering::Relaxed);
         Duration::from_millis(self.0.time_ms.load(Ordering::Relaxed))
     }
 }
@@ -76,6 +101,7 @@ pub(super) struct Seeded(pub(super) Arc<Ambient>);
 impl Seeded {
     fn next(&self) -> u64 {
         const GAMMA: u64 = 0x9E37_79B9_7F4A_7C15;
+        self.0.asked.store(true, Ordering::Relaxed);
         let mut state = self.0.random.fetch_add(GAMMA, Ordering::Relaxed).wrapping_add(GAMMA);
         state = (state ^ (state >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
         state = (state ^ (state >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
@@ -118,6 +144,7 @@ impl Pollable for Moment {
             let left_ns = self.due_ns.saturating_sub(self.ambient.monotonic_ns.load(Ordering::Relaxed));
             sleep_until(*self.comes.get_or_insert_with(|| Instant::now() + Duration::from_nanos(left_ns))).await;
         }
+        self.ambient.asked.store(true, Ordering::Relaxed);
         self.ambient.monotonic_ns.fetch_max(self.due_ns, Ordering::Relaxed);
     }
 }

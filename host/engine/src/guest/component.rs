@@ -95,6 +95,11 @@ impl Program {
         self.digest
     }
 
+    /// Whether it can be called with timers that are due.
+    pub fn fires_timers(&self) -> bool {
+        self.timer_handler.is_some()
+    }
+
     /// Makes sure that a deployment is granted what the component needs of it.
     ///
     /// # Errors

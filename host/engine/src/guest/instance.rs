@@ -39,6 +39,7 @@ use super::wasi;
 use crate::store::StateReader;
 
 pub use super::bindings::list::pelton::task::types::FailureKind;
+pub use unborn::Unborn;
 
 /// Who an instance is, and what it may use.
 #[derive(Clone, Debug)]
@@ -193,11 +194,6 @@ pub struct Guest {
     ambient: Arc<Ambient>,
 }
 
-/// An instance that was never called: it can be had beforehand, since it knows nothing of when it will begin.
-pub struct Unborn {
-    pub(super) guest: Guest,
-}
-
 impl Program {
     /// Instantiates the component for a task. What runs meanwhile sees no state, and a time and chance that are always the same.
     ///
@@ -218,7 +214,7 @@ impl Program {
             read_only: true,
             growth: Growth::new(identity.limits),
             cursors: Vec::new(),
-            wasi: wasi::context(&ambient, identity.log.clone(), seed, identity.granted.grants()),
+            wasi: wasi::context(&ambient, &identity.log, seed, identity.granted.grants()),
             http: outbound::context(),
             outbound: Outbound::new(identity.granted.clone(), identity.log.clone(), ambient.calls.clone()),
             ambient: ambient.clone(),
@@ -230,7 +226,7 @@ impl Program {
         store.set_max_component_handles(HANDLES_MAX);
         deadline(&mut store, timeout_ms.min(identity.limits.batch_timeout_ms), false);
         let (exports, timer_handler) = self.instantiate(&mut store).map_err(|error| unstarted(&store, &error))?;
-        Ok(Unborn { guest: Guest { store, exports, timer_handler, ambient } })
+        Ok(Unborn::new(Guest { store, exports, timer_handler, ambient }))
     }
 
     /// Instantiates the component for a task and has it begin.

@@ -230,6 +230,9 @@ impl From<Level> for LineLevel {
 
 impl logging::Host for HostState {
     fn log(&mut self, level: Level, context: String, message: String) {
+        if !self.ambient.is_invoked() {
+            return;
+        }
         let (level, message, context) = (level.into(), cut(&message), cut(&context));
         for line in message.lines().filter(|line| !line.is_empty()) {
             match context {

@@ -1,6 +1,7 @@
 //! A guest's view of its state during one call: its own writes, above the open write set, above the one being appended,
 //! above the local copy.
 
+use std::cell::Cell;
 use std::ops::Bound;
 
 use bytes::Bytes;
@@ -17,6 +18,8 @@ pub struct LayeredState {
     /// What the call wrote.
     pub layer: WriteSet,
     view: Option<View>,
+    /// Something was looked for while there was no view.
+    sightless: Cell<bool>,
     /// Bytes the call may write.
     write_bytes_max: usize,
     /// Bytes an answer may have.
@@ -51,6 +54,16 @@ impl LayeredState {
         self.answer_bytes_max = limits.answer_bytes_max;
     }
 
+    /// Begins what runs ahead of any call, and sees nothing.
+    pub fn begin_ahead(&mut self, limits: &GuestLimits) {
+        *self = Self { answer_bytes_max: limits.answer_bytes_max, ..Self::default() };
+    }
+
+    /// Ends it. Returns whether it looked for nothing.
+    pub fn end_ahead(&self) -> bool {
+        !self.sightless.get()
+    }
+
     /// Ends a call and gives what it wrote; the write sets below are let go.
     pub fn end(&mut self) -> WriteSet {
         self.view = None;
@@ -59,7 +72,10 @@ impl LayeredState {
 
     /// What the call reads through; an instance that has not begun sees nothing.
     fn view(&self) -> Result<&View, Error> {
-        self.view.as_ref().ok_or_else(|| Error::Store("there is no state before init".into()))
+        self.view.as_ref().ok_or_else(|| {
+            self.sightless.set(true);
+            Error::Store("there is no state before init".into())
+        })
     }
 
     /// A key's value.

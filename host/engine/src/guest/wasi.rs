@@ -21,19 +21,19 @@ use super::log::{GuestLog, LineLevel, LineSource};
 /// Standard output or error, line by line into the log.
 #[derive(Clone)]
 struct LogStream {
+    ambient: Arc<Ambient>,
     log: Arc<GuestLog>,
     source: LineSource,
 }
 
 struct LogWriter {
-    log: Arc<GuestLog>,
-    source: LineSource,
+    stream: LogStream,
     line: Vec<u8>,
 }
 
 impl LogStream {
     fn writer(&self) -> LogWriter {
-        LogWriter { log: self.log.clone(), source: self.source, line: Vec::new() }
+        LogWriter { stream: self.clone(), line: Vec::new() }
     }
 }
 
@@ -66,7 +66,10 @@ impl LogWriter {
 
     fn flush_line(&mut self) {
         if !self.line.is_empty() {
-            self.log.line(LineLevel::Info, self.source, &String::from_utf8_lossy(&self.line));
+            let LogStream { ambient, log, source } = &self.stream;
+            if ambient.is_invoked() {
+                log.line(LineLevel::Info, *source, &String::from_utf8_lossy(&self.line));
+            }
             self.line.clear();
         }
     }
@@ -117,11 +120,12 @@ impl wasmtime_wasi::p2::OutputStream for LogWriter {
 }
 
 /// A guest's context: `hash_seed` is the same for all instances of a task.
-pub fn context(ambient: &Arc<Ambient>, log: Arc<GuestLog>, hash_seed: u128, grants: &Grants) -> WasiCtx {
+pub fn context(ambient: &Arc<Ambient>, log: &Arc<GuestLog>, hash_seed: u128, grants: &Grants) -> WasiCtx {
+    let stream = |source| LogStream { ambient: ambient.clone(), log: log.clone(), source };
     let mut builder = WasiCtxBuilder::new();
     builder
-        .stdout(LogStream { log: log.clone(), source: LineSource::Stdout })
-        .stderr(LogStream { log, source: LineSource::Stderr })
+        .stdout(stream(LineSource::Stdout))
+        .stderr(stream(LineSource::Stderr))
         .wall_clock(Clock(ambient.clone()))
         .monotonic_clock(Clock(ambient.clone()))
         .secure_random(Seeded(ambient.clone()))

@@ -1,24 +1,56 @@
-//! An instance that was made beforehand, and begins.
+//! An instance that was made beforehand, and begins: with its first call, or ahead of it.
 
-use super::{Exports, Guest, GuestFault, Invocation, Unborn, View, begin, cut, fault};
+use super::{Exports, Guest, GuestFault, Invocation, View, begin, cut, deadline, fault};
+
+/// An instance that was given nothing yet: it can be had beforehand, since it knows nothing of when it will be called.
+pub struct Unborn {
+    pub(in crate::guest) guest: Guest,
+    has_begun: bool,
+}
 
 impl Unborn {
-    /// Has the instance begin. Its `init` may read the state and write nothing.
+    pub(super) fn new(guest: Guest) -> Self {
+        Self { guest, has_begun: false }
+    }
+
+    /// Has the instance begin, unless it has. Its `init` may read the state and write nothing.
     ///
     /// # Errors
     /// When it traps, takes too long or says that it cannot begin.
     pub fn begin(self, view: View, invocation: Invocation) -> Result<Guest, GuestFault> {
+        let Self { mut guest, has_begun } = self;
+        if !has_begun {
+            begin(&mut guest.store, &guest.ambient, view, invocation, true);
+            guest.init()?;
+        }
+        Ok(guest)
+    }
+
+    /// Has the instance begin now, where that comes out as it would with any first call: its `init` succeeds, asks for no state, time
+    /// or chance, and logs nothing. None where it does not: that instance is gone, and another is to begin with its first call.
+    pub fn begin_ahead(self, timeout_ms: u64) -> Option<Self> {
         let mut guest = self.guest;
-        begin(&mut guest.store, &guest.ambient, view, invocation, true);
-        let init = match &guest.exports {
-            Exports::List(task) => task.pelton_task_processor().call_init(&mut guest.store),
-            Exports::Flat(task, _) => task.pelton_task_batch_processor().call_init(&mut guest.store),
+        let state = guest.store.data_mut();
+        state.state.begin_ahead(&state.identity.limits);
+        let timeout_ms = timeout_ms.min(state.identity.limits.batch_timeout_ms);
+        deadline(&mut guest.store, timeout_ms, false);
+        guest.ambient.begin_ahead();
+        let began = guest.init();
+        let needs_no_call = guest.ambient.end_ahead() && guest.store.data().state.end_ahead();
+        (began.is_ok() && needs_no_call).then_some(Self { guest, has_begun: true })
+    }
+}
+
+impl Guest {
+    fn init(&mut self) -> Result<(), GuestFault> {
+        let init = match &self.exports {
+            Exports::List(task) => task.pelton_task_processor().call_init(&mut self.store),
+            Exports::Flat(task, _) => task.pelton_task_batch_processor().call_init(&mut self.store),
         };
-        guest.store.data_mut().state.end();
+        self.store.data_mut().state.end();
         match init {
-            Ok(Ok(())) => Ok(guest),
-            Ok(Err(message)) => Err(GuestFault::Init(cut(message))),
-            Err(error) => Err(fault(&guest.store, &error)),
+            Ok(said) => said.map_err(|message| GuestFault::Init(cut(message))),
+            Err(error) => Err(fault(&self.store, &error)),
         }
     }
 }

@@ -22,7 +22,7 @@ impl TaskCell {
         let asked = Instant::now();
         let instance = self.instance(guest, unborn, deployed, &view, invocation);
         work.birth = if is_born { asked.elapsed() } else { Duration::ZERO };
-        if let Some(swapping) = work.swapping.take() {
+        if let Some(swapping) = work.swapping.take_if(|_| instance.is_ok()) {
             lock(&self.status).swap_pause_us = Some((swapping + asked.elapsed()).as_micros() as u64);
         }
         self.let_put_go(work);

@@ -369,7 +369,8 @@ impl TaskCell {
     }
 
     fn stopped(&self, work: &mut Work, cause: &StopCause) {
-        (work.guest, work.retired, work.unborn, work.shadow, work.put_off) = (None, None, None, None, None);
+        (work.guest, work.retired, work.unborn, work.put_off) = (None, None, None, None);
+        work.drop_shadow();
         drop(lock(&self.prepared).take());
         for event in work.events.drain(..) {
             self.unqueue(&event);

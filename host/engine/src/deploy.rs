@@ -34,7 +34,7 @@ pub(crate) use shadow::{begin as begin_shadow, give_anew as give_shadow};
 const LOOK_INTERVAL: Duration = Duration::from_secs(2);
 /// How often a host tries again to run what it could not.
 const REFUSED_INTERVAL: Duration = Duration::from_secs(30);
-/// How long instances are made beforehand, all together and each.
+/// How long instances are made beforehand, all together.
 const PREPARING_LIMIT: Duration = Duration::from_secs(1);
 
 /// Why a deployment was not made, or what runs not changed.
@@ -189,6 +189,7 @@ impl Job {
         shared.fleet.keep(content.component).await?;
         let program = shared.fleet.program(&content).await?;
         let tried = Deployment { number: DeploymentNumber(0), created_ms: 0, content: content.clone() };
+        self.check_timers(&program, &audience)?;
         self.try_out(Deployed::new(tried, program, &shared.spec, &shared.fleet.lines)).await?;
         let admitted = Self { shared: shared.clone() }.admit(content, audience);
         // Whoever asked may go away meanwhile: what has a number is also run.
@@ -229,7 +230,8 @@ impl Job {
             if tried.contains(&Some(number)) { Ok(rollout.deploy(number)) } else { Err(DeployError::NotTried(number)) }
         };
         promoted(&fleet.standing().await?)?;
-        fleet.prepare(number, &self.shared.spec).await?;
+        let deployed = fleet.prepare(number, &self.shared.spec).await?;
+        self.check_timers(&deployed.program, &Audience::All)?;
         self.brought(fleet.change(promoted).await?).await
     }
 
@@ -346,19 +348,9 @@ async fn apply(shared: &Arc<JobShared>, rollout: Rollout) -> Result<(), DeployEr
     shared.events.tell(shared.ports.clock.now_ms(), &shared.name, what);
     let shared = shared.clone();
     let prepared = tokio::task::spawn_blocking(move || {
-        let began = Instant::now();
         shadow::bring(&shared, &before, &rollout);
         canary::begin(&shared, &before, &rollout);
-        for cell in shared.cells() {
-            let assignment = rollout.assignment(cell.id);
-            if assignment != before.assignment(cell.id) {
-                // A deployment whose instances are slow to come is not to hold up the tasks that leave it.
-                if assignment.deployment != before.assignment(cell.id).deployment && began.elapsed() < PREPARING_LIMIT {
-                    cell.prepare(&shared.fleet.deployed(assignment.deployment));
-                }
-                cell.assign(assignment);
-            }
-        }
+        swap::assign_all(&shared, &before, &rollout);
         shared.fleet.forget_all_but(&rollout);
     });
     Ok(prepared.await.map_err(|error| PortError::Stop(format!("preparing instances failed: {error}")))?)

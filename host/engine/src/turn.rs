@@ -47,6 +47,13 @@ impl Work {
         self.events.clear();
     }
 
+    /// What a shadow has set apart to spend is given back.
+    pub(crate) fn drop_shadow(&mut self) {
+        if let Some(mut shadow) = self.shadow.take() {
+            shadow.begin_anew();
+        }
+    }
+
     /// Bytes and records that the machine took and has not folded.
     fn held(&self) -> (usize, usize) {
         let waiting = self.machine.running().into_iter().flat_map(|running| running.intake().waiting());

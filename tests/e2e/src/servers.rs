@@ -2,6 +2,7 @@
 
 use std::net::TcpListener;
 use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use anyhow::Result;
@@ -50,10 +51,24 @@ impl Servers {
     }
 }
 
-/// A port that was free a moment ago.
+/// Where ports for servers are looked for: below those that Linux gives to clients, from 32768 on, any of which could take a port
+/// that was free a moment ago.
+const PORTS: std::ops::Range<u32> = 12_000..32_000;
+
+/// A port that is free, and given to nobody else in this process.
 ///
 /// # Errors
-/// When the system has none.
+/// When there is none.
 pub fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
+    static GIVEN: AtomicU32 = AtomicU32::new(0);
+    // Processes side by side begin at different places.
+    let first = std::process::id().wrapping_mul(97);
+    for _ in PORTS {
+        let at = first.wrapping_add(GIVEN.fetch_add(1, Ordering::Relaxed));
+        let port = u16::try_from(PORTS.start + at % PORTS.len() as u32)?;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return Ok(port);
+        }
+    }
+    anyhow::bail!("no port from {} to {} is free", PORTS.start, PORTS.end)
 }

@@ -86,12 +86,20 @@ fn what_a_beginning_sees_is_of_its_first_call() -> Result<()> {
 #[test]
 fn what_a_beginning_says_is_said_once() -> Result<()> {
     let started = Started::new()?;
-    let (number, _) = started.begin("log print")?;
-    let (url, number) = (started.api.base.as_str(), number.to_string());
-    let (_, out, _) = pelton_says(&["--json", "logs", "--url", url, JOB, "--deployment", &number])?;
-    let lines: Vec<Value> = out.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
-    let said: Vec<_> = lines.iter().filter_map(|line| line["text"].as_str()).collect();
-    ensure!(said == ["init: it begins", "it begins, and prints"], "{said:?}");
+    for (at_init, expected) in [
+        ("log print", vec!["init: it begins", "it begins, and prints"]),
+        ("mutter", vec!["it begins, and"]),
+        ("mutter time", vec!["it begins, and"]),
+    ] {
+        let (number, _) = started.begin(at_init)?;
+        // Half a line is one when nothing more can come.
+        started.begin("")?;
+        let (url, number) = (started.api.base.as_str(), number.to_string());
+        let (_, out, _) = pelton_says(&["--json", "logs", "--url", url, JOB, "--deployment", &number])?;
+        let lines: Vec<Value> = out.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
+        let said: Vec<_> = lines.iter().filter_map(|line| line["text"].as_str()).collect();
+        ensure!(said == expected, "{at_init}: {said:?}");
+    }
     Ok(())
 }
 

@@ -175,3 +175,54 @@ fn a_task_that_another_host_took_is_left_to_it() -> Result<()> {
     ensure!(!told.contains("begins anew"), "{told}");
     Ok(())
 }
+
+#[test]
+fn one_that_stops_as_soon_as_it_runs_goes_on_too() -> Result<()> {
+    const TIMER: Duration = Duration::from_secs(3);
+    let stage = Stage::set(&[("in", 1)])?;
+    let job = format!("[jobs.{JOB}]\ninputs = [\"in\"]\ntasks = 2\ncomponent = {:?}\n", component("ledger")?);
+    let config = json!({ "timers": "1", "timer-ms": TIMER.as_millis().to_string() });
+    let host = stage
+        .host("host", &format!("{job}[jobs.{JOB}.config]\ntimers = \"1\"\ntimer-ms = {}\n", config["timer-ms"]))?;
+    let (process, api) = (host.start(&[])?, host.api()?);
+    api.wait_caught_up(JOB, LIMIT)?;
+    let (_, running) = api.get(&format!("/v1/jobs/{JOB}"))?;
+    let deploy = |config: &Value| -> Result<()> {
+        let body = json!({ "component": running["component"], "config": config }).to_string();
+        let answer = api.ask("POST", &format!("/v1/jobs/{JOB}/deployments"), &[], body.as_bytes())?;
+        ensure!(answer.status == 201, "{}", String::from_utf8_lossy(&answer.body));
+        Ok(())
+    };
+    let put =
+        |number: &str| stage.put("in", &(0..KEYS).map(|key| entry(&format!("key{key}"), number)).collect::<Vec<_>>());
+    let sum = |of: &[u8]| -> Result<u64> {
+        // Nothing is to be had of a task that has yet to begin.
+        let counts = api.counts(JOB).unwrap_or_default();
+        Ok(counts.iter().filter(|(key, _)| key.starts_with(of)).map(|(_, count)| count).sum())
+    };
+    let wait_stopped = |what: &str| {
+        wait_for(what, LIMIT, || {
+            let stopped = api.tasks(JOB)?[1]["phase"] == "stopped" && process.said()?.contains(what);
+            Ok(stopped.then_some(()))
+        })
+    };
+    put("1")?;
+    wait_for("all to be folded", LIMIT, || Ok((sum(b"n/")? == KEYS).then_some(())))?;
+
+    // It began on the state of the other task, and does not on that of this one.
+    let mut broken = config.clone();
+    broken["broken-in"] = "1".into();
+    deploy(&broken)?;
+    put("2")?;
+    wait_stopped("its init failed: told to")?;
+    std::thread::sleep(TIMER);
+    // Timers are due by now, and so it is called, and stops, in the turn in which it begins to run.
+    deploy(&broken)?;
+    wait_stopped("begins anew with deployment 3")?;
+    deploy(&config)?;
+    wait_for("all to be folded, and all timers fired", LIMIT, || {
+        Ok((sum(b"n/")? == 2 * KEYS && sum(b"f/")? == 2 * KEYS).then_some(()))
+    })?;
+    ensure!(sum(b"d/")? == 0, "records came out of order");
+    Ok(())
+}

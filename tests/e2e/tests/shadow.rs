@@ -130,7 +130,7 @@ impl Started {
 #[test]
 fn a_shadow_of_the_same_logic_differs_in_nothing() -> Result<()> {
     const RECORDS: u64 = 100_000;
-    let mut job = Started::new(json!({ "chance": "1", "output": "out" }), "kpl")?;
+    let mut job = Started::new(json!({ "chance": "1", "patient": "1", "output": "out" }), "kpl")?;
     // Behind what was folded before, both sides begin alike all the same.
     job.put_apart(CHUNK)?;
     job.check()?;

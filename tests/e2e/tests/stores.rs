@@ -91,3 +91,30 @@ fn tasks_with_timers_are_not_given_what_fires_none() -> Result<()> {
     ensure!(api.tasks("sessions")?[0]["deployment"] == 1, "it goes on with what it runs");
     Ok(())
 }
+
+#[test]
+fn timers_of_what_was_gone_back_from_become_dead_letters_at_once() -> Result<()> {
+    let stage = Stage::set(&[("in", 1)])?;
+    let job = format!("[jobs.stores]\ninputs = [\"in\"]\ntasks = 1\ncomponent = {:?}\n", component("stores")?);
+    let host = stage.host("host", &format!("{job}[jobs.stores.config]\ngreeting = \"hello\"\n"))?;
+    let _process = host.start(&[])?;
+    let api = host.api()?;
+    api.wait_caught_up("stores", LIMIT)?;
+    let (status, pushed) = api.put("/v1/components", std::fs::read(component("ledger")?)?)?;
+    ensure!(status == 201, "{pushed}");
+    let body = json!({ "component": pushed["digest"], "config": { "timers": "1", "timer-ms": "2000" } }).to_string();
+    let answer = api.ask("POST", "/v1/jobs/stores/deployments", &[], body.as_bytes())?;
+    ensure!(answer.status == 201, "{}", String::from_utf8_lossy(&answer.body));
+    let timers: Vec<_> = (1..=3).map(|number| entry("ada", &number.to_string())).collect();
+    stage.put("in", &timers)?;
+    wait_for("timers to be set", LIMIT, || Ok((api.tasks("stores")?[0]["timers"] == 3).then_some(())))?;
+    ensure!(api.post("/v1/jobs/stores/rollback")? == 200, "it goes back");
+    let letters = wait_for("the timers to be set aside", LIMIT, || {
+        let letters = api.dead_letters("stores")?;
+        Ok((letters.len() == 3).then_some(letters))
+    })?;
+    ensure!(letters.iter().all(|letter| letter["cause"] == "poison" && letter["attempts"] == 1), "{letters:?}");
+    stage.put("in", &[entry("ada", "count")])?;
+    wait_for("the next record to be folded", LIMIT, || Ok(value(&api, "count/ada").ok()))?;
+    Ok(())
+}

@@ -5,12 +5,13 @@
 //! often the timer that the record set was fired, `r/KEY` records that are no number. With `output` configured each record
 //! goes on to it, and with `timers` each sets one. With `version`, a number, `v/KEY#NUMBER` says by which version a record was
 //! folded. With `flawed` it traps at every third number, with `stuck` it loops there, with `slow`, a
-//! number, it loops so often at each, and with `broken` it cannot begin. With `chance`
+//! number, it loops so often at each, and with `patient` it sleeps a millisecond. With `broken` it cannot begin, with `broken-in`, a
+//! number, not in that task. `timer-ms` says when a timer is due. With `chance`
 //! `c/KEY` holds what it makes of clocks, random numbers, a hash map and its memory; with `doubled` each record counts twice, and goes
 //! on as another.
 
 use std::collections::HashMap;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use pelton_task::{Call, Context, Failure, Map, Record, Task, Timer};
 
@@ -21,17 +22,18 @@ const FIRED: Map<str, u64> = Map::new("f/");
 const RAW: Map<str, u64> = Map::new("r/");
 const CHANCE: Map<str, u64> = Map::new("c/");
 const VERSION: Map<str, u64> = Map::new("v/");
-/// How far ahead a timer is set, in milliseconds.
+/// How far ahead a timer is set, in milliseconds, unless it is said.
 const TIMER_MS: u64 = 40;
 
 /// A task that keeps account.
 pub struct Ledger {
     output: Option<String>,
-    timers: bool,
+    timer_ms: Option<u64>,
     version: Option<u64>,
     flawed: bool,
     stuck: bool,
     slow: u64,
+    patient: bool,
     doubled: bool,
     chance: Option<Chance>,
 }
@@ -60,16 +62,19 @@ impl Chance {
 
 impl Task for Ledger {
     fn init(context: &Context) -> Result<Self, String> {
-        if context.config("broken").is_some() {
+        let is_broken = context.config("broken-in") == Some(&context.task().to_string());
+        if is_broken || context.config("broken").is_some() {
             return Err("told to".into());
         }
+        let number = |key| context.config(key).and_then(|number| number.parse().ok());
         Ok(Self {
             output: context.config("output").map(str::to_owned),
-            timers: context.config("timers").is_some(),
-            version: context.config("version").and_then(|version| version.parse().ok()),
+            timer_ms: context.config("timers").map(|_| number("timer-ms").unwrap_or(TIMER_MS)),
+            version: number("version"),
             flawed: context.config("flawed").is_some(),
             stuck: context.config("stuck").is_some(),
-            slow: context.config("slow").and_then(|steps| steps.parse().ok()).unwrap_or_default(),
+            slow: number("slow").unwrap_or_default(),
+            patient: context.config("patient").is_some(),
             doubled: context.config("doubled").is_some(),
             chance: context.config("chance").map(|_| Chance { since: Instant::now(), calls: 0, words: HashMap::new() }),
         })
@@ -94,6 +99,9 @@ impl Task for Ledger {
         for step in 0..self.slow {
             std::hint::black_box(step);
         }
+        if self.patient {
+            std::thread::sleep(Duration::from_millis(1));
+        }
         if let Some(chance) = &mut self.chance {
             CHANCE.put(call, key, &chance.next(key)?)?;
         }
@@ -102,8 +110,8 @@ impl Task for Ledger {
         }
         LAST.put(call, key, &number)?;
         COUNT.add(call, key, if self.doubled { 2 } else { 1 })?;
-        if self.timers {
-            call.set_timer(&format!("{key}#{number}"), call.now_ms() + TIMER_MS);
+        if let Some(timer_ms) = self.timer_ms {
+            call.set_timer(&format!("{key}#{number}"), call.now_ms() + timer_ms);
         }
         match &self.output {
             Some(output) if self.doubled => call.emit(output, key, b"another"),

@@ -1,6 +1,7 @@
 //! What it does before its first records, as `at-init` in its configuration says, word after word.
 
 use std::cell::RefCell;
+use std::io::Write as _;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::bindings::wasi::config::store as config;
@@ -15,7 +16,7 @@ thread_local! {
 }
 
 /// Steps of `spin`: some tenths of a second.
-const SPINS: u64 = 100_000_000;
+const SPINS: u64 = 50_000_000;
 
 pub fn begin() -> Result<(), Words> {
     let told = config::get("at-init").map_err(|error| format!("{error:?}"))?.unwrap_or_default();
@@ -46,6 +47,11 @@ fn look(at: &str) -> Result<String, Words> {
         "spin" => Ok((0..SPINS).fold(0, |sum, step| std::hint::black_box(sum ^ step)).to_string()),
         "log" => {
             log(Level::Info, "init", "it begins");
+            Ok(String::new())
+        }
+        "mutter" => {
+            print!("it begins, and");
+            std::io::stdout().flush().map_err(|error| error.to_string())?;
             Ok(String::new())
         }
         "print" => {

@@ -80,6 +80,8 @@ pub struct Task {
     stop_asked: bool,
     /// Of a task that ran and has stopped, how far back it can go.
     past: Option<(Pins, CommitNumber)>,
+    /// Of a task that has stopped, the epoch it had.
+    epoch_before: Epoch,
 }
 
 /// What a phase looks like from outside.
@@ -102,7 +104,8 @@ pub enum PhaseName {
 impl Task {
     /// A task that does nothing until [`Event::Start`].
     pub fn new(id: TaskId, meta: Arc<JobMeta>, rules: RunningRules, ids: IdSeed) -> Self {
-        Self { id, meta, rules, bounds: Bounds::FULL, ids, phase: Phase::New, stop_asked: false, past: None }
+        let (phase, bounds) = (Phase::New, Bounds::FULL);
+        Self { id, meta, rules, bounds, ids, phase, stop_asked: false, past: None, epoch_before: Epoch(0) }
     }
 
     /// The same task with other bounds.
@@ -147,10 +150,11 @@ impl Task {
         Some(reach.check(&pins, undone, floor))
     }
 
-    /// Its epoch on this host, 0 before it is known.
+    /// Its epoch on this host, 0 before it is known; it stays that when the task stops.
     pub fn epoch(&self) -> Epoch {
         match &self.phase {
-            Phase::New | Phase::Stopped => Epoch(0),
+            Phase::New => Epoch(0),
+            Phase::Stopped => self.epoch_before,
             Phase::Claiming(claim) => claim.epoch(),
             Phase::Restoring(restore) | Phase::Loading(restore) => restore.ownership().epoch,
             Phase::Running(running) => running.epoch(),
@@ -298,6 +302,7 @@ impl Task {
         } else {
             self.past = None;
         }
+        self.epoch_before = self.epoch();
         self.phase = Phase::Stopped;
         effects.push(Effect::Stopped(cause));
     }

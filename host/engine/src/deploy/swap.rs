@@ -2,35 +2,44 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use pelton_core::id::{DeploymentNumber, TaskId};
+use pelton_core::id::DeploymentNumber;
+use pelton_core::rollout::Rollout;
 use pelton_core::task::{Assignment, Event, PhaseName};
 
 use super::{Deployed, PREPARING_LIMIT};
 use crate::cell::{TaskCell, Work, lock};
 use crate::events::Happening;
-use crate::guest::{GuestFault, Unborn};
+use crate::job::JobShared;
 
-impl Deployed {
-    /// An instance for a task, which has begun already if its first call makes no difference to that. Those of one deployment are alike:
-    /// where one needs its call for that, no other is tried.
-    fn prepare(&self, task: TaskId) -> Result<Unborn, GuestFault> {
-        let limit_ms = PREPARING_LIMIT.as_millis() as u64;
-        let prepare = || self.program.prepare(self.identity(task), limit_ms);
-        if !self.needs_calls.load(Ordering::Relaxed) {
-            if let Some(begun) = prepare()?.begin_ahead(limit_ms) {
-                return Ok(begun);
-            }
-            self.needs_calls.store(true, Ordering::Relaxed);
+/// Assigns to every task what it is to run from now on, with an instance at hand as far as there is time to make them.
+pub(super) fn assign_all(shared: &JobShared, before: &Rollout, rollout: &Rollout) {
+    let (began, cells) = (Instant::now(), shared.cells());
+    // A deployment whose instances are slow to come is not to hold up the tasks that leave it.
+    let left = || PREPARING_LIMIT.checked_sub(began.elapsed()).filter(|left| left.as_millis() > 0);
+    let changed = cells.iter().map(|cell| (cell, before.assignment(cell.id), rollout.assignment(cell.id)));
+    let changed: Vec<_> = changed.filter(|(_, before, assignment)| before != assignment).collect();
+    let comes = |before: &Assignment, assignment: &Assignment| {
+        let deployment = assignment.deployment;
+        (before.deployment != deployment).then(|| shared.fleet.deployed(deployment))
+    };
+    for (cell, before, assignment) in &changed {
+        if let Some((deployed, left)) = comes(before, assignment).zip(left()) {
+            cell.prepare(&deployed, left);
         }
-        prepare()
+    }
+    for (cell, before, assignment) in changed {
+        if let Some((deployed, left)) = comes(&before, &assignment).zip(left()) {
+            cell.begin_ahead(&deployed, left);
+        }
+        cell.assign(assignment);
     }
 }
 
 impl TaskCell {
     /// Tells the task what it is to run.
-    pub(super) fn assign(&self, assignment: Assignment) {
+    fn assign(&self, assignment: Assignment) {
         let deployments = self.job.fleet.of(&assignment);
         let numbers = |of: &[Arc<Deployed>]| of.iter().map(|deployed| deployed.deployment.number).collect::<Vec<_>>();
         let mut told = lock(&self.told);
@@ -42,14 +51,31 @@ impl TaskCell {
     }
 
     /// Has an instance of a deployment at hand. Where there is none to be had the swap makes one.
-    pub(super) fn prepare(&self, deployed: &Arc<Deployed>) {
+    fn prepare(&self, deployed: &Arc<Deployed>, limit: Duration) {
         let running = lock(&self.status).phase == PhaseName::Running;
         if !running {
             return;
         }
-        match deployed.prepare(self.id) {
+        match deployed.program.prepare(deployed.identity(self.id), limit.as_millis() as u64) {
             Ok(unborn) => *lock(&self.prepared) = Some((deployed.deployment.number, unborn)),
             Err(fault) => tracing::debug!("task {}: an instance beforehand: {fault}", self.id),
+        }
+    }
+
+    /// Has the instance at hand begin, if its first call makes no difference to that. Those of one deployment are alike: where one needs
+    /// its call for that, no other is tried.
+    fn begin_ahead(&self, deployed: &Arc<Deployed>, limit: Duration) {
+        if deployed.needs_calls.load(Ordering::Relaxed) {
+            return;
+        }
+        let number = deployed.deployment.number;
+        let Some((_, unborn)) = lock(&self.prepared).take_if(|(prepared, _)| *prepared == number) else { return };
+        match unborn.begin_ahead(limit.as_millis() as u64) {
+            Some(begun) => *lock(&self.prepared) = Some((number, begun)),
+            None => {
+                deployed.needs_calls.store(true, Ordering::Relaxed);
+                self.prepare(deployed, limit);
+            }
         }
     }
 

@@ -3,11 +3,12 @@
 
 use std::sync::Arc;
 
+use pelton_core::id::TaskId;
 use tokio::sync::{Semaphore, oneshot};
 
-use super::{DeployError, Deployed};
+use super::{Audience, DeployError, Deployed};
 use crate::cell::lock;
-use crate::guest::{Identity, Invocation, View};
+use crate::guest::{Identity, Invocation, Program, View};
 use crate::job::Job;
 use crate::ports::PortError;
 use crate::scheduler::leave_cores_to_others;
@@ -24,7 +25,6 @@ static ROOM: Semaphore = Semaphore::const_new(TRIED_AT_ONCE);
 impl Job {
     /// Has an instance begin on some task's state as it stands.
     pub(super) async fn try_out(&self, deployed: Deployed) -> Result<(), DeployError> {
-        self.check_timers(&deployed)?;
         let room = ROOM.acquire().await;
         let found = self.shared.cells().iter().find_map(|cell| Some((cell.id, cell.reader()?)));
         let (task, local) = found.ok_or(DeployError::NoTask)?;
@@ -45,16 +45,17 @@ impl Job {
         begun.map_err(|fault| DeployError::Init { task, fault })
     }
 
-    /// Timers that are set when it comes would all become dead letters where it cannot fire any.
-    fn check_timers(&self, deployed: &Deployed) -> Result<(), DeployError> {
-        if deployed.program.fires_timers() {
-            return Ok(());
-        }
-        let component = deployed.deployment.content.component;
+    /// Makes sure that who is to run a component has no timers, where it cannot fire any: they would become dead letters.
+    pub(super) fn check_timers(&self, program: &Program, audience: &Audience) -> Result<(), DeployError> {
+        let runs_it = |task: TaskId| match audience {
+            Audience::All => true,
+            Audience::Canary { tasks, .. } => tasks.contains(&task),
+            Audience::Shadow { .. } => false,
+        };
         let cells = self.shared.cells();
-        let mut timers = cells.iter().map(|cell| (cell.id, lock(&cell.status).timers));
-        match timers.find(|(_, timers)| *timers > 0) {
-            Some((task, timers)) => Err(DeployError::FiresNoTimers { component, task, timers }),
+        let timers = cells.iter().filter(|cell| runs_it(cell.id)).map(|cell| (cell.id, lock(&cell.status).timers));
+        match timers.filter(|(_, timers)| *timers > 0).find(|_| !program.fires_timers()) {
+            Some((task, timers)) => Err(DeployError::FiresNoTimers { component: program.digest(), task, timers }),
             None => Ok(()),
         }
     }

@@ -41,6 +41,7 @@ impl Ambient {
     /// Begins an invocation at a time, with a seed.
     pub fn begin(&self, time_ms: u64, seed: u64) {
         self.time_ms.store(time_ms, Ordering::Relaxed);
+        self.ahead.store(false, Ordering::Relaxed);
         let time_ns = time_ms.saturating_mul(1_000_000);
         self.monotonic_ns.fetch_max(time_ns, Ordering::Relaxed);
         self.random.store(seed, Ordering::Relaxed);
@@ -52,9 +53,8 @@ impl Ambient {
         self.asked.store(false, Ordering::Relaxed);
     }
 
-    /// Ends it. Returns whether the guest did without an invocation.
-    pub(super) fn end_ahead(&self) -> bool {
-        self.ahead.store(false, Ordering::Relaxed);
+    /// Whether the guest did without an invocation. Until one begins nothing it says is told: it may be gone before.
+    pub(super) fn needs_none(&self) -> bool {
         !self.asked.load(Ordering::Relaxed)
     }
 

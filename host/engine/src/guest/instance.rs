@@ -166,6 +166,8 @@ pub struct HostState {
     pub(super) timers: CallTimers,
     pub(super) read_only: bool,
     pub(super) growth: Growth,
+    /// Whether its calls are looked at from the next tick of the epoch on, and not at their limit.
+    pub(super) is_hurried: bool,
     /// Where listings of keys stopped in this call, by number from 1.
     pub(super) cursors: Vec<Vec<u8>>,
     pub(super) ambient: Arc<Ambient>,
@@ -213,6 +215,7 @@ impl Program {
             timers: CallTimers::default(),
             read_only: true,
             growth: Growth::new(identity.limits),
+            is_hurried: false,
             cursors: Vec::new(),
             wasi: wasi::context(&ambient, &identity.log, seed, identity.granted.grants()),
             http: outbound::context(),
@@ -295,8 +298,9 @@ impl Guest {
         view: View,
     ) -> Result<(Self, CallEffects), GuestFault> {
         let Some(handler) = &self.timer_handler else {
-            let trap = "it has timers, and this component has no timer-handler to fire them".into();
-            return Err(GuestFault::Trap { trap, refused: None });
+            // However often they are tried: what has them is an earlier component that was gone back to.
+            let message = "timers are due, and this component has no timer-handler to fire them".into();
+            return Err(GuestFault::Failed { kind: FailureKind::Poison, index: None, message, refused: None });
         };
         begin(&mut self.store, &self.ambient, view, invocation, false);
         self.store.data_mut().timers.begin(timers);
@@ -338,8 +342,9 @@ fn begin(store: &mut Store<HostState>, ambient: &Ambient, view: View, invocation
 
 fn deadline(store: &mut Store<HostState>, timeout_ms: u64, may_call_others: bool) {
     store.data_mut().outbound.begin(timeout_ms, may_call_others);
+    let ticks = if store.data().is_hurried { 1 } else { timeout_ms.div_ceil(EPOCH_MS) };
     // One tick more, because the present one is partly over.
-    store.set_epoch_deadline(timeout_ms.div_ceil(EPOCH_MS) + 1);
+    store.set_epoch_deadline(ticks + 1);
 }
 
 fn empty() -> Batch {

@@ -13,7 +13,7 @@ impl Guest {
     /// which a system that is a guest itself may take for time on a core. Where the system does not tell, time that passes counts.
     pub fn hurry(&mut self, limit: Duration, time_on_core: fn() -> Option<Duration>) {
         // A call that is short costs no look at the clocks: the first is taken when the epoch moved on.
-        self.store.data_mut().identity.limits.batch_timeout_ms = EPOCH_MS;
+        self.store.data_mut().is_hurried = true;
         let ticks = limit.as_millis().div_ceil(EPOCH_MS.into());
         let (mut since, mut seen) = (None, 0);
         self.store.epoch_deadline_callback(move |_| {

@@ -232,7 +232,10 @@ impl TaskCell {
                     }
                 }
                 // Where nothing was under way, nothing was held up by what else the step did.
-                if was_called && let Some(swapping) = &mut work.swapping {
+                if was_called
+                    && swaps
+                    && let Some(swapping) = &mut work.swapping
+                {
                     *swapping = stepped.elapsed();
                 }
             }
@@ -329,7 +332,7 @@ impl TaskCell {
                 let (epoch, handle) = (work.machine.epoch(), runtime.clone());
                 drop(runtime.spawn(me.rewind(handle, now, to, epoch)));
             }
-            Effect::DropInstance => work.guest = None,
+            Effect::DropInstance => (work.guest, work.unborn) = (None, None),
             Effect::Swap(assignment) => self.swap(work, assignment),
             Effect::TrialFailed(canary, why) => {
                 drop(runtime.spawn(deploy::take_back(self.job.clone(), Some(self.id), canary, why)));

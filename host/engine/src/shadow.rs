@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use pelton_core::rollout::Shadow;
-use pelton_core::task::{Call, CallOutcome, Event, Given};
+use pelton_core::task::{Call, CallOutcome, Event, Failure, FailureKind, Given};
 use pelton_core::write_set::WriteSet;
 
 use crate::call::failure;
@@ -21,6 +21,7 @@ use crate::deploy::Deployed;
 use crate::guest::{Guest, GuestFault, Identity, Invocation, View};
 use crate::scheduler::time_on_core;
 use budget::{Births, Budget};
+use compare::Room;
 use findings::{EXAMPLES_MAX, Findings, Found};
 
 pub(crate) use budget::Purse;
@@ -37,7 +38,7 @@ pub(crate) struct Shadowing {
     deployed: Arc<Deployed>,
     identity: Identity,
     budget: Budget,
-    overlay_bytes_max: usize,
+    room: Room,
     /// A window was asked for, and begins with the task's next new instance.
     asked: bool,
     window: Option<Window>,
@@ -62,6 +63,13 @@ struct Made<'o> {
     memory_bytes: u64,
 }
 
+impl Made<'_> {
+    /// It was not made, for want of an instance.
+    fn lacked_room(&self) -> bool {
+        matches!(self.outcome, CallOutcome::Failed(failure) if failure.kind == FailureKind::NoRoom)
+    }
+}
+
 /// What became of a call of the shadow.
 enum Came {
     To(CallOutcome, Option<Guest>),
@@ -79,7 +87,7 @@ impl Shadowing {
         let tasks = cell.spec().meta.tasks.get() as usize;
         Self {
             budget: Budget::new(shadow.share_percent, purse),
-            overlay_bytes_max: (OVERLAYS_BYTES_MAX / tasks).max(OVERLAY_BYTES_MIN),
+            room: Room { keys: OVERLAY_KEYS_MAX, bytes: (OVERLAYS_BYTES_MAX / tasks).max(OVERLAY_BYTES_MIN) },
             asked: false,
             window: None,
             deployed,
@@ -110,6 +118,13 @@ impl Shadowing {
     /// The task begins anew, with another state: nothing that was compared before says anything of it.
     pub fn begin_anew(&mut self) {
         if self.window.take().is_some() {
+            self.end_window();
+        }
+    }
+
+    /// The task has stopped, and with it what was begun or asked for.
+    pub fn give_up(mut self) {
+        if self.window.is_some() || self.asked {
             self.end_window();
         }
     }
@@ -154,6 +169,9 @@ impl TaskCell {
     fn beside(&self, shadow: &mut Shadowing, work: &Work, call: Call, live: &Made<'_>) {
         let began = Instant::now();
         let mut window = shadow.window.take().expect("a call is given again only in a window");
+        if live.lacked_room() {
+            return shadow.end_window();
+        }
         let store = work.store.as_ref().expect("the local copy was opened");
         let own = View { over: None, open: call.open.clone(), sealed: call.sealed.clone(), local: store.reader() };
         let over = Some(window.overlay.clone()).filter(|overlay| !overlay.is_empty());
@@ -179,13 +197,15 @@ impl TaskCell {
                 shadow.budget.spend(took, births, false);
                 return shadow.end_window();
             }
+            // Where its own failed, nobody knows how long the task would have taken.
+            Came::Late(_) if matches!(live.outcome, CallOutcome::Failed(_)) => {
+                findings.late += 1;
+                shadow.budget.spend(took, births, false);
+                return shadow.end_window();
+            }
             Came::Late(limit_ms) => {
                 findings.late += 1;
-                let own_ms = live.took.as_secs_f64() * 1_000.0;
-                let message = format!("it took longer than {limit_ms} ms; the task's own call took {own_ms:.1} ms");
-                let kind = pelton_core::task::FailureKind::Retry;
-                let failure = pelton_core::task::Failure { kind, index: None, message };
-                (CallOutcome::Failed(failure), None)
+                (CallOutcome::Failed(late(limit_ms, live.took)), None)
             }
             Came::To(outcome, guest) => {
                 findings.obstacle = None;
@@ -193,8 +213,9 @@ impl TaskCell {
             }
         };
         let overlay = Arc::make_mut(&mut window.overlay);
-        let compared = compare::compare(live.outcome, &outcome, overlay, |key| own.own(key), &mut found);
-        let is_full = overlay.len() > OVERLAY_KEYS_MAX || overlay.bytes() > shadow.overlay_bytes_max;
+        let own = |key: &[u8]| own.own(key);
+        let compared = compare::compare(live.outcome, &outcome, (overlay, shadow.room), own, &mut found);
+        let is_full = shadow.room.is_passed_by(overlay);
         findings.cut += u64::from(is_full);
         findings.records += records;
         findings.live.add(live.took, records);
@@ -270,4 +291,10 @@ fn records(call: &Call) -> u64 {
         Given::Runs(runs) => runs.iter().map(|run| run.len() as u64).sum(),
         Given::Timers(_) => 0,
     }
+}
+
+fn late(limit_ms: u64, own: Duration) -> Failure {
+    let own_ms = own.as_secs_f64() * 1_000.0;
+    let message = format!("it took longer than {limit_ms} ms; the task's own call took {own_ms:.1} ms");
+    Failure { kind: FailureKind::Retry, index: None, message }
 }

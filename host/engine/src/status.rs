@@ -98,10 +98,8 @@ impl TaskStatus {
     pub(crate) fn update(&mut self, machine: &Task) {
         self.phase = machine.phase();
         self.busy = false;
-        if matches!(self.phase, PhaseName::Running | PhaseName::Stopped) {
-            self.epoch = machine.epoch();
-        }
         let Some(running) = machine.running() else { return };
+        self.epoch = running.epoch();
         self.commit = running.mark().number;
         self.deployment = running.deployment();
         self.records_folded = running.records_folded();

@@ -49,8 +49,8 @@ impl Work {
 
     /// What a shadow has set apart to spend is given back.
     pub(crate) fn drop_shadow(&mut self) {
-        if let Some(mut shadow) = self.shadow.take() {
-            shadow.begin_anew();
+        if let Some(shadow) = self.shadow.take() {
+            shadow.give_up();
         }
     }
 

@@ -152,6 +152,24 @@ fn a_shadow_of_the_same_logic_differs_in_nothing() -> Result<()> {
 }
 
 #[test]
+fn nor_does_one_of_logic_that_is_slow_to_fail() -> Result<()> {
+    let mut job = Started::new(json!({ "slow": "1000000" }), "kpl")?;
+    let number = job.shadow(json!({}), 100)?;
+    job.put_apart(1_000)?;
+    let poisoned: Vec<_> = (0..KEYS).map(|key| entry(&format!("key{key}"), "poison")).collect();
+    job.stage.put("in", &poisoned)?;
+    wait_for("what is poisoned to be set aside", LIMIT, || {
+        // The host may still be starting.
+        Ok((job.api.fates(JOB).unwrap_or_default().get("dead") == Some(&KEYS)).then_some(()))
+    })?;
+    let found = job.findings()?;
+    ensure!(found["deployment"] == number && found["compared"]["calls"].as_u64() > Some(0), "{found}");
+    let none = json!({ "outputs": 0, "keys": 0, "timers": 0, "failures": 0 });
+    ensure!(found["differences"] == none && found["examples"] == json!([]), "{found}");
+    job.stop()
+}
+
+#[test]
 fn what_differs_is_told_and_none_of_it_is_kept_or_sent() -> Result<()> {
     const RECORDS: u64 = 2_000;
     let mut job = Started::new(json!({ "output": "out", "timers": "1" }), "raw")?;

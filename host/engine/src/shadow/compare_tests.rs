@@ -3,6 +3,9 @@ use pelton_core::write_set::user_key;
 use super::super::findings::EXAMPLES_MAX;
 use super::*;
 
+/// Enough.
+const ROOM: Room = Room { keys: 1_000, bytes: 1 << 20 };
+
 /// A write set from words: `key=value` puts, `key-` deletes.
 fn writes(words: &str) -> WriteSet {
     let write = |word: &str| match word.split_once('=') {
@@ -51,7 +54,7 @@ fn check(state: &str, overlay: &str, live: &str, shadow: &str) -> (String, [u64;
     let (state, mut overlay) = (writes(state), writes(overlay));
     let mut found = Found { room: EXAMPLES_MAX, ..Found::default() };
     let own = |key: &[u8]| Ok(state.get(key).flatten().cloned());
-    let goes_on = compare(&outcome(live), &outcome(shadow), &mut overlay, own, &mut found).unwrap();
+    let goes_on = compare(&outcome(live), &outcome(shadow), (&mut overlay, ROOM), own, &mut found).unwrap();
     use DifferenceKind::{Failure, Key, Output, Timer};
     let counts = [Output, Key, Timer, Failure].map(|kind| found.differences.get(&kind).copied().unwrap_or(0));
     assert_eq!(found.examples.len() as u64, counts.iter().sum::<u64>());
@@ -118,8 +121,23 @@ fn a_shadow_that_fails_alone_cannot_go_on() {
 fn of_many_differences_the_first_are_told() {
     let many: String = (0..50).map(|at| format!("k{at:02}=1 ")).collect();
     let (mut overlay, mut found) = (WriteSet::default(), Found { room: 3, ..Found::default() });
-    compare(&outcome(&many), &outcome(""), &mut overlay, |_| Ok(None), &mut found).unwrap();
+    compare(&outcome(&many), &outcome(""), (&mut overlay, ROOM), |_| Ok(None), &mut found).unwrap();
     assert_eq!((found.keys, found.differences[&DifferenceKind::Key], overlay.len()), (50, 50, 50));
     let told: Vec<_> = found.examples.iter().map(|(_, what, live, _)| (what.as_str(), live.as_deref())).collect();
     assert_eq!(told, ["k00", "k01", "k02"].map(|key| (key, Some("1"))));
+}
+
+#[test]
+fn an_overlay_takes_no_more_than_one_key_beyond_its_room() {
+    let many: String = (0..50).map(|at| format!("k{at:02}=1 ")).collect();
+    for (room, held) in [(Room { keys: 10, ..ROOM }, 11), (Room { bytes: 0, ..ROOM }, 1)] {
+        let (mut overlay, mut found) = (WriteSet::default(), Found::default());
+        let looked = std::cell::Cell::new(0);
+        let own = |_: &[u8]| {
+            looked.set(looked.get() + 1);
+            Ok(None)
+        };
+        compare(&outcome(&many), &outcome(""), (&mut overlay, room), own, &mut found).unwrap();
+        assert_eq!((overlay.len(), found.keys, looked.get()), (held, held as u64, held));
+    }
 }

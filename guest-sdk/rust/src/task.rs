@@ -11,7 +11,8 @@ use crate::timer::Timer;
 /// The logic of a task. Its own fields are a cache: the host may drop an instance between any two calls, and does after
 /// a failure. What must last goes into the state.
 pub trait Task: Sized + 'static {
-    /// Makes a new instance, before its first records. An error stops the task with it as the cause.
+    /// Makes a new instance, before its first records. It may be made some time before, and then of use or not, where this asks for no
+    /// time or random numbers and prints nothing. An error stops the task with it as the cause.
     fn init(context: &Context) -> Result<Self, String>;
 
     /// Folds one record into the state.

@@ -73,6 +73,15 @@ impl Api {
         Ok(Answer { status: answer.status().as_u16(), media_type, body: answer.bytes()?.to_vec() })
     }
 
+    /// What is answered to a request about a job: the status, and JSON.
+    ///
+    /// # Errors
+    /// When there is no answer, or it is not JSON.
+    pub fn ask_of(&self, job: &str, method: &str, path: &str, body: &Value) -> Result<(u16, Value)> {
+        let answer = self.ask(method, &format!("/v1/jobs/{job}/{path}"), &[], body.to_string().as_bytes())?;
+        Ok((answer.status, serde_json::from_slice(&answer.body)?))
+    }
+
     /// The status of a POST without a body.
     ///
     /// # Errors

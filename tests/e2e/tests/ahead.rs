@@ -51,9 +51,8 @@ impl Started {
     fn begin(&self, at_init: &str) -> Result<(u64, Vec<String>)> {
         let (_, job) = self.api.get(&format!("/v1/jobs/{JOB}"))?;
         let body = json!({ "component": job["component"], "config": { "at-init": at_init } });
-        let answer = self.api.ask("POST", &format!("/v1/jobs/{JOB}/deployments"), &[], body.to_string().as_bytes())?;
-        let made: Value = serde_json::from_slice(&answer.body)?;
-        ensure!(answer.status == 201, "{at_init}: {made}");
+        let (status, made) = self.api.ask_of(JOB, "POST", "deployments", &body)?;
+        ensure!(status == 201, "{at_init}: {made}");
         let number = made["deployment"].as_u64().context("a deployment")?;
         self.stage.put("in", &[entry(&number.to_string(), "began")])?;
         let saw = self.wait(&format!("began/{number}"), |_| true)?;

@@ -60,8 +60,7 @@ impl Started {
     }
 
     fn ask(&self, path: &str, body: &Value) -> Result<(u16, Value)> {
-        let answer = self.api.ask("POST", &format!("/v1/jobs/{JOB}/{path}"), &[], body.to_string().as_bytes())?;
-        Ok((answer.status, serde_json::from_slice(&answer.body)?))
+        self.api.ask_of(JOB, "POST", path, body)
     }
 
     fn deploy(&self, config: &Value) -> Result<u64> {
@@ -188,9 +187,9 @@ fn one_that_stops_as_soon_as_it_runs_goes_on_too() -> Result<()> {
     api.wait_caught_up(JOB, LIMIT)?;
     let (_, running) = api.get(&format!("/v1/jobs/{JOB}"))?;
     let deploy = |config: &Value| -> Result<()> {
-        let body = json!({ "component": running["component"], "config": config }).to_string();
-        let answer = api.ask("POST", &format!("/v1/jobs/{JOB}/deployments"), &[], body.as_bytes())?;
-        ensure!(answer.status == 201, "{}", String::from_utf8_lossy(&answer.body));
+        let body = json!({ "component": running["component"], "config": config });
+        let (status, made) = api.ask_of(JOB, "POST", "deployments", &body)?;
+        ensure!(status == 201, "{made}");
         Ok(())
     };
     let put =

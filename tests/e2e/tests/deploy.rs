@@ -94,8 +94,7 @@ fn start(shards: i32, tasks: u64, records: u64) -> Result<Started> {
 }
 
 fn ask(api: &Api, method: &str, path: &str, body: &Value) -> Result<(u16, Value)> {
-    let answer = api.ask(method, &format!("/v1/jobs/{JOB}/{path}"), &[], body.to_string().as_bytes())?;
-    Ok((answer.status, serde_json::from_slice(&answer.body)?))
+    api.ask_of(JOB, method, path, body)
 }
 
 fn current(api: &Api) -> Result<Value> {

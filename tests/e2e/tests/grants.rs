@@ -146,9 +146,7 @@ struct Asked<'a> {
 
 impl Asked<'_> {
     fn deploy(&self, body: &Value) -> Result<(u16, Value)> {
-        let path = format!("/v1/jobs/{}/deployments", self.job);
-        let answer = self.api.ask("POST", &path, &[], body.to_string().as_bytes())?;
-        Ok((answer.status, serde_json::from_slice(&answer.body)?))
+        self.api.ask_of(self.job, "POST", "deployments", body)
     }
 
     /// Puts a text, waits until it is folded, and gives what came of it.

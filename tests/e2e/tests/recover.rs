@@ -34,8 +34,8 @@ fn recover(config: &str, job: &str) -> Result<(i32, String, String)> {
 fn deploy(api: &Api) -> Result<()> {
     let (_, job) = api.get("/v1/jobs/words")?;
     let body = json!({ "component": job["component"], "config": { "output": "counts", "release": "second" } });
-    let answer = api.ask("POST", "/v1/jobs/words/deployments", &[], body.to_string().as_bytes())?;
-    ensure!(answer.status == 201, "{}", String::from_utf8_lossy(&answer.body));
+    let (status, made) = api.ask_of("words", "POST", "deployments", &body)?;
+    ensure!(status == 201, "{made}");
     Ok(())
 }
 

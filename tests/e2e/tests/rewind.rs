@@ -98,8 +98,7 @@ impl World {
     }
 
     fn ask(&self, method: &str, path: &str, body: &Value) -> Result<(u16, Value)> {
-        let answer = self.api.ask(method, &format!("/v1/jobs/{JOB}/{path}"), &[], body.to_string().as_bytes())?;
-        Ok((answer.status, serde_json::from_slice(&answer.body)?))
+        self.api.ask_of(JOB, method, path, body)
     }
 
     fn run_by(&self, deployment: u64, tasks: usize) -> Result<()> {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use pelton_e2e::api::Api;
-use pelton_e2e::process::{component, wait_for};
+use pelton_e2e::process::{Process, component, wait_for};
 use pelton_e2e::stage::{Stage, entry};
 use serde_json::{Value, json};
 
@@ -66,25 +66,27 @@ fn plain_bindings_run_as_a_task_and_keep_their_state() -> Result<()> {
     Ok(())
 }
 
+/// Starts a job of one task, and keeps another component on its host, which it could be given.
+fn started(stage: &Stage, job: &str, runs: &str, config: &str, other: &str) -> Result<(Process, Api, Value)> {
+    let told = format!(
+        "[jobs.{job}]\ninputs = [\"in\"]\ntasks = 1\ncomponent = {:?}\n[jobs.{job}.config]\n{config}\n",
+        component(runs)?
+    );
+    let host = stage.host("host", &told)?;
+    let (process, api) = (host.start(&[])?, host.api()?);
+    api.wait_caught_up(job, LIMIT)?;
+    let (status, pushed) = api.put("/v1/components", std::fs::read(component(other)?)?)?;
+    ensure!(status == 201, "{pushed}");
+    Ok((process, api, pushed["digest"].clone()))
+}
+
 #[test]
 fn tasks_with_timers_are_not_given_what_fires_none() -> Result<()> {
     let stage = Stage::set(&[("in", 1)])?;
-    let job = format!("[jobs.sessions]\ninputs = [\"in\"]\ntasks = 1\ncomponent = {:?}\n", component("sessionize")?);
-    let host = stage.host("host", &format!("{job}[jobs.sessions.config]\ngap-ms = \"600000\"\n"))?;
-    let _process = host.start(&[])?;
-    let api = host.api()?;
-    api.wait_caught_up("sessions", LIMIT)?;
-    let (status, pushed) = api.put("/v1/components", std::fs::read(component("stores")?)?)?;
-    ensure!(status == 201, "{pushed}");
-    let deploy = || -> Result<(u16, Value)> {
-        let body = json!({ "component": pushed["digest"] }).to_string();
-        let answer = api.ask("POST", "/v1/jobs/sessions/deployments", &[], body.as_bytes())?;
-        Ok((answer.status, serde_json::from_slice(&answer.body)?))
-    };
-
+    let (_process, api, stores) = started(&stage, "sessions", "sessionize", "gap-ms = \"600000\"", "stores")?;
     stage.put("in", &[entry("ada", "open")])?;
     wait_for("a timer to be set", LIMIT, || Ok((api.tasks("sessions")?[0]["timers"] == 1).then_some(())))?;
-    let (status, refused) = deploy()?;
+    let (status, refused) = api.ask_of("sessions", "POST", "deployments", &json!({ "component": stores }))?;
     let said = refused["detail"].as_str().unwrap_or_default();
     let names = ["task 0 has timers set (1)", "exports no pelton:task/timer-handler"];
     ensure!(status == 422 && names.iter().all(|name| said.contains(name)), "{status}: {refused}");
@@ -95,16 +97,10 @@ fn tasks_with_timers_are_not_given_what_fires_none() -> Result<()> {
 #[test]
 fn timers_of_what_was_gone_back_from_become_dead_letters_at_once() -> Result<()> {
     let stage = Stage::set(&[("in", 1)])?;
-    let job = format!("[jobs.stores]\ninputs = [\"in\"]\ntasks = 1\ncomponent = {:?}\n", component("stores")?);
-    let host = stage.host("host", &format!("{job}[jobs.stores.config]\ngreeting = \"hello\"\n"))?;
-    let _process = host.start(&[])?;
-    let api = host.api()?;
-    api.wait_caught_up("stores", LIMIT)?;
-    let (status, pushed) = api.put("/v1/components", std::fs::read(component("ledger")?)?)?;
-    ensure!(status == 201, "{pushed}");
-    let body = json!({ "component": pushed["digest"], "config": { "timers": "1", "timer-ms": "2000" } }).to_string();
-    let answer = api.ask("POST", "/v1/jobs/stores/deployments", &[], body.as_bytes())?;
-    ensure!(answer.status == 201, "{}", String::from_utf8_lossy(&answer.body));
+    let (_process, api, ledger) = started(&stage, "stores", "stores", "greeting = \"hello\"", "ledger")?;
+    let body = json!({ "component": ledger, "config": { "timers": "1", "timer-ms": "2000" } });
+    let (status, made) = api.ask_of("stores", "POST", "deployments", &body)?;
+    ensure!(status == 201, "{made}");
     let timers: Vec<_> = (1..=3).map(|number| entry("ada", &number.to_string())).collect();
     stage.put("in", &timers)?;
     wait_for("timers to be set", LIMIT, || Ok((api.tasks("stores")?[0]["timers"] == 3).then_some(())))?;

@@ -15,7 +15,7 @@ thread_local! {
     static SAW: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Steps of `spin`: some tenths of a second.
+/// Steps of `spin`: many times as long as a swap takes that does not wait for it.
 const SPINS: u64 = 50_000_000;
 
 pub fn begin() -> Result<(), Words> {

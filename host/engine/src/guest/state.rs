@@ -59,8 +59,8 @@ impl LayeredState {
         *self = Self { answer_bytes_max: limits.answer_bytes_max, ..Self::default() };
     }
 
-    /// Ends it. Returns whether it looked for nothing.
-    pub fn end_ahead(&self) -> bool {
+    /// Whether nothing was looked for since.
+    pub fn needs_none(&self) -> bool {
         !self.sightless.get()
     }
 

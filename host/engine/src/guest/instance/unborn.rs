@@ -36,7 +36,7 @@ impl Unborn {
         deadline(&mut guest.store, timeout_ms, false);
         guest.ambient.begin_ahead();
         let began = guest.init();
-        let needs_no_call = guest.ambient.needs_none() && guest.store.data().state.end_ahead();
+        let needs_no_call = guest.ambient.needs_none() && guest.store.data().state.needs_none();
         (began.is_ok() && needs_no_call).then_some(Self { guest, has_begun: true })
     }
 }

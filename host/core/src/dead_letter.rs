@@ -1,14 +1,14 @@
 //! Dead letters: what a task set aside instead of folding it, with its cause. They are system state, so that a record leaves
 //! the way of records and becomes a dead letter in one commit, and is folded after all and stops being one in another.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::id::ShardKey;
 use crate::mutant::{Mutant, wrong};
 use crate::policy::Oddity;
-use crate::position::{Position, RecordPlace};
+use crate::position::Position;
 use crate::record::Record;
-use crate::task::Unfolded;
+use crate::task::{FoldedBefore, Item};
 
 /// Something set aside.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +23,19 @@ pub struct DeadLetter {
     pub at_ms: u64,
     /// What it is.
     pub content: Content,
+    /// Whether that was folded before a rewind.
+    pub folded_before: Option<FoldedBefore>,
+}
+
+/// A dead letter that somebody asked to be forgotten. A rewind to before then has to know that it was not folded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ForgottenLetter {
+    /// What it held.
+    pub item: Item,
+    /// Whether that was folded before a rewind.
+    pub folded_before: Option<FoldedBefore>,
+    /// When it was forgotten, milliseconds since 1970.
+    pub at_ms: u64,
 }
 
 /// Why something was set aside.
@@ -93,6 +106,7 @@ pub struct Timer {
 pub struct DeadLetters {
     notes: BTreeMap<u64, Note>,
     bytes: u64,
+    forgotten: BTreeMap<u64, ForgottenLetter>,
 }
 
 #[derive(Debug)]
@@ -100,13 +114,13 @@ struct Note {
     bytes: u64,
     attempts: u32,
     about: About,
+    folded_before: Option<FoldedBefore>,
 }
 
 /// What a letter is about: after a rewind its number may be another's.
 #[derive(Debug, PartialEq, Eq)]
 enum About {
-    Record(ShardKey, RecordPlace),
-    Timer(Timer),
+    Item(Item),
     /// Where a gap begins and ends.
     Gap(ShardKey, Position, Position),
 }
@@ -114,8 +128,8 @@ enum About {
 impl About {
     fn of(content: &Content) -> Self {
         match content {
-            Content::Record(shard, record) => Self::Record(shard.clone(), record.place),
-            Content::Timer(timer) => Self::Timer(timer.clone()),
+            Content::Record(shard, record) => Self::Item(Item::Record(shard.clone(), record.place)),
+            Content::Timer(timer) => Self::Item(Item::Timer(timer.clone())),
             Content::Gap { shard, from, to } => Self::Gap(shard.clone(), *from, *to),
         }
     }
@@ -133,17 +147,43 @@ pub struct LetterBounds {
 impl DeadLetters {
     /// Takes note of a letter that stands in the state.
     pub fn note(&mut self, number: u64, bytes: u64, letter: &DeadLetter) {
+        let DeadLetter { attempts, content, folded_before, .. } = letter;
+        let bytes = bytes + if folded_before.is_none() { FOLDED_BEFORE_BYTES } else { 0 };
         self.bytes += bytes;
-        let note = Note { bytes, attempts: letter.attempts, about: About::of(&letter.content) };
+        let note = Note { bytes, attempts: *attempts, about: About::of(content), folded_before: *folded_before };
         let before = self.notes.insert(number, note);
         self.bytes -= before.map_or(0, |before| before.bytes);
     }
 
     /// A letter stands no more. Returns whether it did.
     pub fn remove(&mut self, number: u64) -> bool {
-        let removed = self.notes.remove(&number);
-        self.bytes -= removed.as_ref().map_or(0, |note| note.bytes);
-        removed.is_some()
+        self.take(number).is_some()
+    }
+
+    fn take(&mut self, number: u64) -> Option<Note> {
+        let taken = self.notes.remove(&number);
+        self.bytes -= taken.as_ref().map_or(0, |note| note.bytes);
+        taken
+    }
+
+    /// A letter stands no more, and was not folded. Returns what is to be known of it.
+    pub fn forget(&mut self, number: u64, now_ms: u64) -> Option<&ForgottenLetter> {
+        let Note { about, folded_before, .. } = self.take(number)?;
+        let About::Item(item) = about else { return None };
+        self.note_forgotten(number, ForgottenLetter { item, folded_before, at_ms: now_ms });
+        self.forgotten.get(&number)
+    }
+
+    /// Takes note of a letter that was forgotten.
+    pub fn note_forgotten(&mut self, number: u64, letter: ForgottenLetter) {
+        self.forgotten.insert(number, letter);
+    }
+
+    /// Of the letters forgotten up to a time nothing is to be known any more. Takes out one of them, until there is none; one behind
+    /// another that was forgotten later goes with that.
+    pub fn take_forgotten(&mut self, up_to_ms: u64) -> Option<u64> {
+        let first = self.forgotten.first_entry()?;
+        (first.get().at_ms <= up_to_ms).then(|| first.remove_entry().0)
     }
 
     /// How often the logic failed with a letter that stands.
@@ -166,18 +206,28 @@ impl DeadLetters {
         }
     }
 
-    /// What the letters hold that was never folded.
-    pub fn unfolded(&self) -> Unfolded {
-        let about = || self.notes.values().map(|note| &note.about);
-        let record = |about: &About| match about {
-            About::Record(shard, place) => Some((shard.clone(), *place)),
-            About::Timer(_) | About::Gap(..) => None,
-        };
-        let timer = |about: &About| match about {
-            About::Timer(timer) => Some(timer.clone()),
-            About::Record(..) | About::Gap(..) => None,
-        };
-        Unfolded { records: about().filter_map(record).collect(), timers: about().filter_map(timer).collect() }
+    /// What the letters hold, and those held that were forgotten, that was never folded.
+    pub fn unfolded(&self) -> BTreeSet<Item> {
+        let standing = self.notes.values().filter_map(|note| match &note.about {
+            About::Item(item) => Some((item, note.folded_before)),
+            About::Gap(..) => None,
+        });
+        let forgotten = self.forgotten.values().map(|letter| (&letter.item, letter.folded_before));
+        let unfolded = standing.chain(forgotten).filter(|(_, folded_before)| folded_before.is_none());
+        unfolded.map(|(item, _)| item.clone()).collect()
+    }
+
+    /// Whether what a letter holds that stands was folded before a rewind.
+    pub fn folded_before(&self, number: u64) -> Option<FoldedBefore> {
+        self.notes.get(&number)?.folded_before
+    }
+
+    /// Whether what a letter holds was folded before the rewind that brings it back: one that neither stands nor was forgotten was,
+    /// and else it is as with that.
+    pub fn folded_until(&self, rewind: FoldedBefore, number: u64) -> Option<FoldedBefore> {
+        let standing = self.notes.get(&number).map(|note| note.folded_before);
+        let known = standing.or_else(|| Some(self.forgotten.get(&number)?.folded_before));
+        known.unwrap_or(Some(rewind))
     }
 
     /// The letter that stands for the gap that begins here, if there is one.
@@ -189,7 +239,8 @@ impl DeadLetters {
     /// Whether so many more letters, of so many bytes in all, still fit.
     pub fn has_room(&self, bounds: LetterBounds, letters: u64, bytes: u64) -> bool {
         let count_fits = self.len() + letters <= bounds.letters_max || wrong(Mutant::LettersUnbounded);
-        let bytes_fit = self.bytes + bytes <= bounds.bytes_max || wrong(Mutant::LetterBytesUnbounded);
+        let bytes_fit = self.bytes + bytes + letters * FOLDED_BEFORE_BYTES <= bounds.bytes_max;
+        let bytes_fit = bytes_fit || wrong(Mutant::LetterBytesUnbounded);
         count_fits && bytes_fit
     }
 
@@ -203,8 +254,11 @@ impl DeadLetters {
         self.notes.is_empty()
     }
 
-    /// Bytes of all, as they are stored.
+    /// Bytes of all, as they are stored, with room for what a rewind adds.
     pub fn bytes(&self) -> u64 {
         self.bytes
     }
 }
+
+/// What a letter takes at most beyond what is stored of it once a rewind has it say that it was folded, in bytes.
+const FOLDED_BEFORE_BYTES: u64 = 16;

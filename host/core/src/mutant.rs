@@ -33,6 +33,14 @@ mutants! {
     RefoldUnsplit = "refold-unsplit",
     /// A task that begins anew has forgotten what it had passed before it was rewound.
     RefoldForgotten = "refold-forgotten",
+    /// What was a dead letter and was dropped counts as folded.
+    ForgottenIsFolded = "forgotten-is-folded",
+    /// What was folded before a rewind and becomes a dead letter after it counts as never folded.
+    LetterForgetsFold = "letter-forgets-fold",
+    /// A dead letter that was redriven before a rewind counts as never folded after it.
+    LetterBroughtBackUnmarked = "letter-brought-back-unmarked",
+    /// A dead letter from before a rewind counts as never folded though it was redriven since.
+    RedriveLeavesUnfolded = "redrive-leaves-unfolded",
     /// The log is trimmed although a rewind may need it.
     WindowForgotten = "window-forgotten",
     /// Idle positions are believed after a later commit.

@@ -180,7 +180,7 @@ mod tests {
     fn only_letters_written_for_the_first_time_are_new() {
         let letter = |cause, attempts| {
             let content = Content::Timer(Timer { due_ms: 1, name: "t".into() });
-            DeadLetter { cause, message: "why".into(), attempts, at_ms: 1, content }
+            DeadLetter { cause, message: "why".into(), attempts, at_ms: 1, content, folded_before: None }
         };
         let write = |number, letter: Option<&DeadLetter>| (dead_letter_key(number), letter.map(encode_dead_letter));
         let (again, poison, gap) =

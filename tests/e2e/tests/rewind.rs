@@ -45,7 +45,8 @@ impl World {
             "[\"in\"]",
             TASKS,
             &format!(
-                "[jobs.{JOB}.outputs.out]\nstream = \"out\"\n[jobs.{JOB}.config]\nversion = 1\noutput = \"out\"\n"
+                "[jobs.{JOB}.outputs.out]\nstream = \"out\"\n[jobs.{JOB}.config]\nversion = 1\noutput = \"out\"\n\
+                 [jobs.{JOB}.on-error]\nretries = 0\n"
             ),
         );
         let downstream = job(DOWN, &format!("[{{ stream = \"out\", from-job = \"{JOB}\" }}]"), 4, "");
@@ -86,8 +87,11 @@ impl World {
 
     /// Deploys another version, and waits until every task runs it.
     fn deploy(&self, version: u64, canary: &Value) -> Result<u64> {
+        self.deploy_with(json!({ "version": version.to_string() }), canary)
+    }
+
+    fn deploy_with(&self, mut config: Value, canary: &Value) -> Result<u64> {
         let (_, job) = self.api.get(&format!("/v1/jobs/{JOB}"))?;
-        let mut config = json!({ "version": version.to_string() });
         if self.emits {
             config["output"] = json!("out");
         }
@@ -186,6 +190,51 @@ fn a_rewind_that_emits_again_is_seen_by_who_is_downstream() -> Result<()> {
     // The first that comes again of each key is out of order.
     let again = downstream.keys().filter(|key| key.starts_with(b"d/")).count() as u64;
     ensure!(again == KEYS, "{again} of {KEYS} keys came again");
+    world.end()
+}
+
+#[test]
+fn what_was_set_aside_is_seen_once_whatever_became_of_it() -> Result<()> {
+    let mut world = World::start()?;
+    world.put(600)?;
+    world.folded(JOB, 600)?;
+    let flawed = world.deploy_with(json!({ "version": "2", "flawed": "yes" }), &Value::Null)?;
+    world.run_by(flawed, TASKS as usize)?;
+    // Of five numbers more of each key, 11 to 15, it fails with two.
+    world.put(5 * KEYS)?;
+    world.folded(JOB, 600 + 3 * KEYS)?;
+    let letters = wait_for("what it fails with to be set aside", LIMIT, || {
+        Ok(Some(world.api.dead_letters(JOB)?).filter(|letters| letters.len() as u64 == 2 * KEYS))
+    })?;
+    let mended = world.deploy(3, &Value::Null)?;
+    world.run_by(mended, TASKS as usize)?;
+    for (at, letter) in letters.iter().enumerate() {
+        let path = format!("/v1/jobs/{JOB}/dead-letters/{}/{}", letter["task"], letter["number"]);
+        let status = match at % 3 {
+            0 => world.api.delete(&path)?,
+            1 => world.api.post(&format!("{path}/redrive"))?,
+            _ => 202,
+        };
+        ensure!(status == 202, "{status} to {path}");
+    }
+    wait_for("them to be dropped and folded", LIMIT, || {
+        Ok((world.api.dead_letters(JOB)?.len() as u64 == 2 * KEYS / 3).then_some(()))
+    })?;
+    let (status, rollout) = world.ask("POST", "deployments/1/rollback?rewind=true&outputs=withhold", &Value::Null)?;
+    ensure!(status == 200 && rollout["current"] == 1, "{rollout}");
+    let state = wait_for("the state to be that of the first version alone", LIMIT, || {
+        let state = world.folded(JOB, world.total())?;
+        Ok((versions(&state) == BTreeMap::from([(1, world.total())])).then_some(state))
+    })?;
+    check(&world, &state)?;
+    ensure!(world.api.dead_letters(JOB)?.is_empty(), "dead letters");
+    // What comes after all of it comes once it is there.
+    world.put(KEYS)?;
+    let downstream = world.folded(DOWN, world.total())?;
+    for (key, numbers) in &world.put {
+        let count = downstream.get(format!("n/{key}").as_bytes());
+        ensure!(count == Some(numbers), "downstream has {count:?} of {numbers} of {key}");
+    }
     world.end()
 }
 

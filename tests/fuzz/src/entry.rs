@@ -14,6 +14,9 @@ pub fn stored(entry: &SystemEntry) -> (StateKey, Bytes) {
         SystemEntry::DeadLetter(number, _, letter) => {
             (codec::dead_letter_key(*number), codec::encode_dead_letter(letter))
         }
+        SystemEntry::ForgottenLetter(number, letter) => {
+            (codec::forgotten_letter_key(*number), codec::encode_forgotten_letter(letter))
+        }
         SystemEntry::Attempts(attempts) => (codec::attempts_key(), codec::encode_attempts(attempts)),
         SystemEntry::Timer(timer) => (codec::timer_key(&timer.name), codec::encode_timer(timer.due_ms)),
         SystemEntry::Pins(pins) => (codec::pins_key(), codec::encode_pins(pins)),

@@ -15,10 +15,10 @@ use pelton_core::position::{Position, PositionEntry, RecordPlace};
 use pelton_core::record::Record;
 use pelton_core::shard::Shard;
 use pelton_core::snapshot::StateMark;
-use pelton_core::task::{Attempts, LastStraw, OnGap, Undone};
+use pelton_core::task::{Attempts, FoldedBefore, LastStraw, OnGap, Undone};
 
 use self::judge::Judgement;
-use self::rewind::{Deed, Refold};
+use self::rewind::{Account, Deed, Refold};
 use self::stored::{Entry, Pinned};
 use crate::kinesis::{Kinesis, Meant};
 use crate::mutants::Blunder;
@@ -68,6 +68,8 @@ struct History {
     letters: BTreeMap<u64, DeadLetter>,
     letter_bytes: BTreeMap<u64, u64>,
     to_forget: BTreeSet<u64>,
+    /// Of letters that were forgotten, whether what they held was folded before a rewind.
+    forgotten: BTreeMap<u64, Option<FoldedBefore>>,
     /// Gaps that a letter told of, even if it was dropped since.
     gaps: Vec<Content>,
     counts: Counts,
@@ -125,6 +127,8 @@ pub struct Oracle {
     brought: BTreeSet<(u64, DeploymentNumber)>,
     /// What was undone.
     undone: Vec<Undone>,
+    /// Of each task, what was ever folded.
+    accounts: Vec<Account>,
     /// Of each task, what its history was before a deployment's first commit, by the commit before.
     befores: Vec<BTreeMap<CommitNumber, History>>,
     /// The bytes that each commit was sent with, as a checksum.
@@ -165,6 +169,7 @@ impl Oracle {
         let gone = kinesis.shards().filter(|(_, shard)| shard.forgotten);
         let gone_before_start = gone.map(|(key, _)| key).collect();
         let meta_tasks = meta.tasks.tasks().map(|_| BTreeMap::new()).collect();
+        let accounts = meta.tasks.tasks().map(|_| Account::default()).collect();
         let mut oracle = Self {
             tasks: meta.tasks.tasks().map(|_| History::default()).collect(),
             meta,
@@ -184,6 +189,7 @@ impl Oracle {
             current: BTreeSet::from([DeploymentNumber(1)]),
             brought: BTreeSet::from([(1, DeploymentNumber(1))]),
             undone: Vec::new(),
+            accounts,
             befores: meta_tasks,
             sent: BTreeMap::new(),
             last_straw,

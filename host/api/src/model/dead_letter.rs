@@ -24,6 +24,9 @@ pub struct LetterView {
     pub attempts: u32,
     /// When it was set aside, milliseconds since 1970.
     pub at_ms: u64,
+    /// The commit of a rewind, where what it holds was folded before that: outputs are withheld when it is redriven, or emitted
+    /// again, as was asked for then.
+    pub folded_before_rewind: Option<u64>,
     /// What it is.
     pub content: ContentView,
 }
@@ -102,6 +105,7 @@ impl LetterView {
             message: letter.message.clone(),
             attempts: letter.attempts,
             at_ms: letter.at_ms,
+            folded_before_rewind: letter.folded_before.map(|before| before.rewind.0),
             content,
         }
     }

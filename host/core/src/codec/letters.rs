@@ -6,6 +6,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use prost::Message;
 
 use super::message::{DecodeError, as_written, decode_message};
+use super::past::{folded_before_from_wire, folded_before_to_wire};
 use super::system::{
     ATTEMPTS, COUNTS, DEAD_LETTER, SEEN, TIMER, hash_from_bytes, position_from_wire, position_to_wire,
 };
@@ -19,7 +20,7 @@ use crate::position::{Position, RecordPlace};
 use crate::record::Record;
 use crate::repeats::{Indexes, Mark, Upstream};
 use crate::slice::HashKey;
-use crate::task::{Attempts, Suspect};
+use crate::task::{Attempts, Item};
 use crate::write_set::{SYSTEM_SPACE, StateKey};
 
 const POISON: u32 = 8;
@@ -121,6 +122,7 @@ pub fn encode_dead_letter(letter: &DeadLetter) -> Bytes {
         message: letter.message.clone(),
         attempts: letter.attempts,
         at_ms: letter.at_ms,
+        folded_before: letter.folded_before.map(folded_before_to_wire),
         ..wire::DeadLetter::default()
     };
     match &letter.content {
@@ -164,6 +166,7 @@ pub fn decode_dead_letter(value: Bytes) -> Result<DeadLetter, DecodeError> {
         attempts: wire.attempts,
         at_ms: wire.at_ms,
         content,
+        folded_before: wire.folded_before.map(folded_before_from_wire),
     };
     as_written(&value, &encode_dead_letter(&letter))?;
     Ok(letter)
@@ -174,11 +177,11 @@ pub fn encode_attempts(attempts: &Attempts) -> Bytes {
     let mut wire =
         wire::Attempts { attempts: attempts.attempts, message: attempts.message.clone(), ..wire::Attempts::default() };
     match &attempts.suspect {
-        Suspect::Record(shard, place) => {
+        Item::Record(shard, place) => {
             (wire.stream, wire.shard) = shard_to_wire(shard);
             wire.place = Some(position_to_wire(Position::After(*place)));
         }
-        Suspect::Timer(timer) => wire.timer = Some(timer_to_wire(timer)),
+        Item::Timer(timer) => wire.timer = Some(timer_to_wire(timer)),
     }
     wire.encode_to_vec().into()
 }
@@ -186,8 +189,8 @@ pub fn encode_attempts(attempts: &Attempts) -> Bytes {
 pub(super) fn decode_attempts(value: Bytes) -> Result<Attempts, DecodeError> {
     let wire: wire::Attempts = decode_message(value.clone())?;
     let suspect = match (wire.place, wire.timer) {
-        (place @ Some(_), None) => Suspect::Record(shard_from_wire(wire.stream, &wire.shard)?, place_from_wire(place)?),
-        (None, Some(timer)) => Suspect::Timer(timer_from_wire(timer)),
+        (place @ Some(_), None) => Item::Record(shard_from_wire(wire.stream, &wire.shard)?, place_from_wire(place)?),
+        (None, Some(timer)) => Item::Timer(timer_from_wire(timer)),
         _ => return Err(DecodeError::new("attempts are of neither a record nor a timer")),
     };
     let attempts = Attempts { suspect, attempts: wire.attempts, message: wire.message };

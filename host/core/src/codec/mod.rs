@@ -27,6 +27,7 @@
 //! | `c` | time of the newest invocation, milliseconds since 1970, as 8 bytes big-endian |
 //! | `n` | [`wire::Counts`]: what became of every record |
 //! | `d`, number as 8 bytes big-endian | [`wire::DeadLetter`] |
+//! | `f`, number as 8 bytes big-endian | [`wire::ForgottenLetter`]: a dead letter that was dropped, for as long as a rewind may go back so far |
 //! | `a` | [`wire::Attempts`]: what the logic fails with, and how often it did |
 //! | `t`, name | when the timer is due, milliseconds since 1970, as 8 bytes big-endian |
 //! | `h` | [`wire::Pins`]: the deployments that its commits were of |
@@ -46,7 +47,7 @@ pub use letters::{
     encode_seen, encode_timer, seen_key, timer_key,
 };
 pub use message::DecodeError;
-pub use past::{encode_pins, encode_refold, pins_key, refold_key};
+pub use past::{encode_forgotten_letter, encode_pins, encode_refold, forgotten_letter_key, pins_key, refold_key};
 pub use system::{
     SystemEntry, clock_key, decode_system, encode_clock, encode_outputs, encode_position, outbox_key, outlives_rewind,
     position_key,

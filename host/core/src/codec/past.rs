@@ -1,21 +1,24 @@
-//! What a task's state tells of its own past: the deployments its commits were of, and what it had passed before a rewind.
+//! What a task's state tells of its own past: the deployments its commits were of, what it had passed before a rewind, and the dead
+//! letters that were dropped.
 
 use std::collections::BTreeMap;
 
-use bytes::Bytes;
+use bytes::{BufMut, Bytes, BytesMut};
 use prost::Message;
 
 use super::letters::{timer_from_wire, timer_to_wire};
 use super::message::{DecodeError, as_written, decode_message};
 use super::system::{position_from_wire, position_to_wire};
 use super::wire;
+use crate::dead_letter::ForgottenLetter;
 use crate::id::{CommitId, CommitNumber, DeploymentNumber, ShardKey, StreamIndex};
-use crate::position::{Position, RecordPlace};
-use crate::task::{PinnedFrom, Pins, Refold, RefoldedOutputs, Unfolded};
+use crate::position::Position;
+use crate::task::{FoldedBefore, Item, PinnedFrom, Pins, Refold, RefoldedOutputs};
 use crate::write_set::{SYSTEM_SPACE, StateKey};
 
 pub(super) const PINS: u8 = b'h';
 pub(super) const REFOLD: u8 = b'w';
+pub(super) const FORGOTTEN: u8 = b'f';
 
 /// Where the deployments of a task's commits are kept.
 pub fn pins_key() -> StateKey {
@@ -25,6 +28,14 @@ pub fn pins_key() -> StateKey {
 /// Where it is kept what a task had passed before a rewind.
 pub fn refold_key() -> StateKey {
     Bytes::from_static(&[SYSTEM_SPACE, REFOLD])
+}
+
+/// Where it is kept that a dead letter was forgotten.
+pub fn forgotten_letter_key(number: u64) -> StateKey {
+    let mut key = BytesMut::with_capacity(10);
+    key.put_slice(&[SYSTEM_SPACE, FORGOTTEN]);
+    key.put_u64(number);
+    key.freeze()
 }
 
 /// The value under [`pins_key`].
@@ -63,46 +74,90 @@ pub(super) fn decode_pins(value: Bytes) -> Result<Pins, DecodeError> {
 
 /// The value under [`refold_key`].
 pub fn encode_refold(refold: &Refold) -> Bytes {
-    let shard = |(shard, position): (&ShardKey, &Position)| wire::PassedShard {
-        stream: shard.stream.0.into(),
-        shard: shard.shard.0.as_ref().into(),
-        position: Some(position_to_wire(*position)),
-    };
-    let record = |(shard, place): &(ShardKey, RecordPlace)| wire::PassedShard {
-        stream: shard.stream.0.into(),
-        shard: shard.shard.0.as_ref().into(),
-        position: Some(position_to_wire(Position::After(*place))),
-    };
-    wire::Refold {
+    let mut wire = wire::Refold {
         rewind: refold.rewind.0,
         again: refold.outputs == RefoldedOutputs::Again,
         clock_ms: refold.clock_ms,
-        passed: refold.positions.iter().map(shard).collect(),
-        unfolded: refold.unfolded.records.iter().map(record).collect(),
-        unfired: refold.unfolded.timers.iter().map(timer_to_wire).collect(),
+        passed: refold.positions.iter().map(|(shard, position)| passed_to_wire(shard, *position)).collect(),
+        ..wire::Refold::default()
+    };
+    for item in &refold.unfolded {
+        match item {
+            Item::Record(shard, place) => wire.unfolded.push(passed_to_wire(shard, Position::After(*place))),
+            Item::Timer(timer) => wire.unfired.push(timer_to_wire(timer)),
+        }
     }
-    .encode_to_vec()
-    .into()
+    wire.encode_to_vec().into()
 }
 
 pub(super) fn decode_refold(value: Bytes) -> Result<Refold, DecodeError> {
     let wire: wire::Refold = decode_message(value.clone())?;
-    let passed = |passed: wire::PassedShard| {
-        let stream = u16::try_from(passed.stream).map_err(|_| DecodeError::new("a stream index is over 16 bits"))?;
-        let shard = ShardKey { stream: StreamIndex(stream), shard: passed.shard.as_str().into() };
-        Ok::<_, DecodeError>((shard, position_from_wire(passed.position)?))
+    let positions = wire.passed.into_iter().map(passed_from_wire).collect::<Result<BTreeMap<_, _>, _>>()?;
+    let records = wire.unfolded.into_iter().map(record_from_wire);
+    let timers = wire.unfired.into_iter().map(|timer| Ok(Item::Timer(timer_from_wire(timer))));
+    let refold = Refold {
+        rewind: CommitNumber(wire.rewind),
+        outputs: outputs_from_wire(wire.again),
+        clock_ms: wire.clock_ms,
+        positions,
+        unfolded: records.chain(timers).collect::<Result<_, _>>()?,
     };
-    let record = |unfolded: wire::PassedShard| match passed(unfolded)? {
-        (shard, Position::After(place)) => Ok((shard, place)),
-        (_, other) => Err(DecodeError::new(format!("a record has no place: {other}"))),
-    };
-    let positions = wire.passed.into_iter().map(passed).collect::<Result<BTreeMap<_, _>, _>>()?;
-    let unfolded = Unfolded {
-        records: wire.unfolded.into_iter().map(record).collect::<Result<_, _>>()?,
-        timers: wire.unfired.into_iter().map(timer_from_wire).collect(),
-    };
-    let outputs = if wire.again { RefoldedOutputs::Again } else { RefoldedOutputs::Withhold };
-    let refold = Refold { rewind: CommitNumber(wire.rewind), outputs, clock_ms: wire.clock_ms, positions, unfolded };
     as_written(&value, &encode_refold(&refold))?;
     Ok(refold)
+}
+
+/// The value under [`forgotten_letter_key`].
+pub fn encode_forgotten_letter(letter: &ForgottenLetter) -> Bytes {
+    let (record, timer) = match &letter.item {
+        Item::Record(shard, place) => (Some(passed_to_wire(shard, Position::After(*place))), None),
+        Item::Timer(timer) => (None, Some(timer_to_wire(timer))),
+    };
+    let folded_before = letter.folded_before.map(folded_before_to_wire);
+    wire::ForgottenLetter { at_ms: letter.at_ms, record, timer, folded_before }.encode_to_vec().into()
+}
+
+pub(super) fn decode_forgotten_letter(value: Bytes) -> Result<ForgottenLetter, DecodeError> {
+    let wire: wire::ForgottenLetter = decode_message(value.clone())?;
+    let item = match (wire.record, wire.timer) {
+        (Some(record), None) => record_from_wire(record)?,
+        (None, Some(timer)) => Item::Timer(timer_from_wire(timer)),
+        _ => return Err(DecodeError::new("a forgotten letter held neither a record nor a timer")),
+    };
+    let folded_before = wire.folded_before.map(folded_before_from_wire);
+    let letter = ForgottenLetter { item, folded_before, at_ms: wire.at_ms };
+    as_written(&value, &encode_forgotten_letter(&letter))?;
+    Ok(letter)
+}
+
+fn passed_to_wire(shard: &ShardKey, position: Position) -> wire::PassedShard {
+    wire::PassedShard {
+        stream: shard.stream.0.into(),
+        shard: shard.shard.0.as_ref().into(),
+        position: Some(position_to_wire(position)),
+    }
+}
+
+fn passed_from_wire(passed: wire::PassedShard) -> Result<(ShardKey, Position), DecodeError> {
+    let stream = u16::try_from(passed.stream).map_err(|_| DecodeError::new("a stream index is over 16 bits"))?;
+    let shard = ShardKey { stream: StreamIndex(stream), shard: passed.shard.as_str().into() };
+    Ok((shard, position_from_wire(passed.position)?))
+}
+
+fn record_from_wire(record: wire::PassedShard) -> Result<Item, DecodeError> {
+    match passed_from_wire(record)? {
+        (shard, Position::After(place)) => Ok(Item::Record(shard, place)),
+        (_, other) => Err(DecodeError::new(format!("a record has no place: {other}"))),
+    }
+}
+
+pub(super) fn folded_before_to_wire(before: FoldedBefore) -> wire::FoldedBefore {
+    wire::FoldedBefore { rewind: before.rewind.0, again: before.outputs == RefoldedOutputs::Again }
+}
+
+pub(super) fn folded_before_from_wire(wire: wire::FoldedBefore) -> FoldedBefore {
+    FoldedBefore { rewind: CommitNumber(wire.rewind), outputs: outputs_from_wire(wire.again) }
+}
+
+fn outputs_from_wire(again: bool) -> RefoldedOutputs {
+    if again { RefoldedOutputs::Again } else { RefoldedOutputs::Withhold }
 }

@@ -6,7 +6,7 @@ use prost::Message;
 use super::message::{DecodeError, as_written, decode_message};
 use super::{letters, past, wire};
 use crate::counts::Counts;
-use crate::dead_letter::{DeadLetter, Timer};
+use crate::dead_letter::{DeadLetter, ForgottenLetter, Timer};
 use crate::id::{CommitNumber, ShardKey, StreamIndex};
 use crate::output::Output;
 use crate::position::{Position, PositionEntry, RecordPlace};
@@ -38,6 +38,8 @@ pub enum SystemEntry {
     Counts(Counts),
     /// Something set aside: its number, its size as stored in bytes, and what it is.
     DeadLetter(u64, u64, Box<DeadLetter>),
+    /// A dead letter that was forgotten: its number, and what is to be known of it.
+    ForgottenLetter(u64, Box<ForgottenLetter>),
     /// What the logic failed with last, and how often.
     Attempts(Attempts),
     /// A timer.
@@ -141,6 +143,10 @@ pub fn decode_system(key: &[u8], value: Bytes) -> Result<SystemEntry, DecodeErro
             let number = u64::from_be_bytes(number.try_into().map_err(|_| unknown())?);
             let bytes = value.len() as u64;
             Ok(SystemEntry::DeadLetter(number, bytes, Box::new(letters::decode_dead_letter(value)?)))
+        }
+        [SYSTEM_SPACE, past::FORGOTTEN, number @ ..] => {
+            let number = u64::from_be_bytes(number.try_into().map_err(|_| unknown())?);
+            Ok(SystemEntry::ForgottenLetter(number, Box::new(past::decode_forgotten_letter(value)?)))
         }
         [SYSTEM_SPACE, ATTEMPTS] => letters::decode_attempts(value).map(SystemEntry::Attempts),
         [SYSTEM_SPACE, TIMER, name @ ..] => {

@@ -16,7 +16,7 @@ use crate::record::Record;
 use crate::repeats::{Indexes, Mark, Upstream};
 use crate::sequence::SequenceNumber;
 use crate::slice::{HashKey, HashRange};
-use crate::task::{Attempts, Suspect};
+use crate::task::{Attempts, Item};
 use crate::write_set::user_key;
 
 fn shard() -> ShardKey {
@@ -163,12 +163,12 @@ fn what_is_set_aside_counted_and_awaited_comes_back_as_it_was() {
     ];
     let mut entries = Vec::new();
     for (cause, content) in contents {
-        let letter = DeadLetter { cause, message: "why".into(), attempts: 7, at_ms: 8, content };
+        let letter = DeadLetter { cause, message: "why".into(), attempts: 7, at_ms: 8, content, folded_before: None };
         let value = encode_dead_letter(&letter);
         let entry = SystemEntry::DeadLetter(9, value.len() as u64, Box::new(letter));
         entries.push((dead_letter_key(9), value, entry));
     }
-    for suspect in [Suspect::Record(shard(), place), Suspect::Timer(timer.clone())] {
+    for suspect in [Item::Record(shard(), place), Item::Timer(timer.clone())] {
         let attempts = Attempts { suspect, attempts: 10, message: "why".into() };
         entries.push((attempts_key(), encode_attempts(&attempts), SystemEntry::Attempts(attempts)));
     }

@@ -201,12 +201,40 @@ pub struct Refold {
     /// How far it had come, by stream and shard.
     #[prost(message, repeated, tag = "4")]
     pub passed: Vec<PassedShard>,
-    /// Records behind these places that were dead letters, each as the position after it.
+    /// Records up to there that were dead letters, each as the position after it.
     #[prost(message, repeated, tag = "5")]
     pub unfolded: Vec<PassedShard>,
     /// Timers due before that had not fired, or were dead letters.
     #[prost(message, repeated, tag = "6")]
     pub unfired: Vec<Timer>,
+}
+
+/// Something was folded, and a rewind took that back.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct FoldedBefore {
+    /// The commit of the rewind.
+    #[prost(uint64, tag = "1")]
+    pub rewind: u64,
+    /// Whether outputs are emitted again when it is folded again.
+    #[prost(bool, tag = "2")]
+    pub again: bool,
+}
+
+/// A dead letter that was forgotten.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct ForgottenLetter {
+    /// When, in milliseconds since 1970.
+    #[prost(fixed64, tag = "1")]
+    pub at_ms: u64,
+    /// Where its record was, as the position after it, or
+    #[prost(message, optional, tag = "2")]
+    pub record: Option<PassedShard>,
+    /// the timer that it held.
+    #[prost(message, optional, tag = "3")]
+    pub timer: Option<Timer>,
+    /// If what it held was folded before a rewind.
+    #[prost(message, optional, tag = "4")]
+    pub folded_before: Option<FoldedBefore>,
 }
 
 /// How far a task had come in a shard.
@@ -293,6 +321,9 @@ pub struct DeadLetter {
     /// a timer.
     #[prost(message, optional, tag = "10")]
     pub timer: Option<Timer>,
+    /// If what it holds was folded before a rewind.
+    #[prost(message, optional, tag = "11")]
+    pub folded_before: Option<FoldedBefore>,
 }
 
 /// A record.

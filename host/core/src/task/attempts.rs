@@ -6,9 +6,9 @@ use crate::dead_letter::Timer;
 use crate::id::ShardKey;
 use crate::position::RecordPlace;
 
-/// What a failing call was given alone.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Suspect {
+/// One thing that logic is given, by what tells it from all others.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Item {
     /// A record.
     Record(ShardKey, RecordPlace),
     /// A timer.
@@ -19,14 +19,14 @@ pub enum Suspect {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Attempts {
     /// At what.
-    pub suspect: Suspect,
+    pub suspect: Item,
     /// How many.
     pub attempts: u32,
     /// What the last one failed with.
     pub message: String,
 }
 
-impl fmt::Display for Suspect {
+impl fmt::Display for Item {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Record(shard, place) => write!(f, "the record at {place} of {shard}"),

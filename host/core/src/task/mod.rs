@@ -5,6 +5,7 @@
 mod attempts;
 mod effect;
 mod pin;
+mod refold;
 mod rewind;
 mod running;
 mod seal;
@@ -26,12 +27,11 @@ use crate::snapshot::StateMark;
 use running::Origin;
 use seal::Snapshots;
 
-pub use attempts::{Attempts, Suspect};
+pub use attempts::{Attempts, Item};
 pub use effect::{Applied, Call, CallOutcome, Effect, Event, Failure, FailureKind, Given, NewSnapshot, Work};
 pub use pin::{Assignment, Trial};
-pub use rewind::{
-    PINS_KEPT_MAX, PinnedFrom, Pins, Refold, RefoldedOutputs, RewindTo, Undone, UndoneRevisions, Unfolded, difference,
-};
+pub use refold::{FoldedBefore, Refold, RefoldedOutputs};
+pub use rewind::{PINS_KEPT_MAX, PinnedFrom, Pins, RewindTo, Undone, UndoneRevisions, difference};
 pub use running::{LastStraw, OnGap, OutOfReach, Reach, Running, RunningRules};
 
 /// Random ids from one random seed, each used once.

@@ -2,21 +2,14 @@
 //! two, so that to whoever restores it is a commit like any other. From there the records since are folded again.
 
 use std::cmp::Ordering;
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
 
 use crate::codec;
-use crate::dead_letter::Timer;
-use crate::id::{CommitId, CommitNumber, DeploymentNumber, ShardKey};
+use crate::id::{CommitId, CommitNumber, DeploymentNumber};
 use crate::limits::REWIND_BYTES_MAX;
-use crate::mutant::{Mutant, wrong};
-use crate::output::Output;
-use crate::position::{Position, RecordPlace};
-use crate::record::{Record, Run};
-use crate::task::effect::Work;
-use crate::timers::Timers;
+use crate::task::refold::RefoldedOutputs;
 use crate::write_set::WriteSet;
 
 /// Pins that a task keeps, the newest of them. A rewind reaches no further back.
@@ -59,15 +52,6 @@ pub struct Undone {
     pub outputs: RefoldedOutputs,
 }
 
-/// What becomes of outputs of records that are folded again, and of timers that were due before.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RefoldedOutputs {
-    /// They are not emitted: those of the first time stand.
-    Withhold,
-    /// They are emitted again, under new ids that name the rewind.
-    Again,
-}
-
 /// Where a rewind leads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RewindTo {
@@ -77,30 +61,6 @@ pub struct RewindTo {
     pub id: CommitId,
     /// What becomes of outputs.
     pub outputs: RefoldedOutputs,
-}
-
-/// What a task that was rewound has passed before.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refold {
-    /// The rewind.
-    pub rewind: CommitNumber,
-    /// What becomes of outputs.
-    pub outputs: RefoldedOutputs,
-    /// Timers due up to this time were due before, in milliseconds since 1970.
-    pub clock_ms: u64,
-    /// How far each shard had been passed.
-    pub positions: BTreeMap<ShardKey, Position>,
-    /// What of it was not folded all the same, so that its outputs were never emitted.
-    pub unfolded: Unfolded,
-}
-
-/// What was passed, or was due, and was not folded.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Unfolded {
-    /// Records that were dead letters.
-    pub records: BTreeSet<(ShardKey, RecordPlace)>,
-    /// Timers that were due and had not fired, and those that were dead letters.
-    pub timers: BTreeSet<Timer>,
 }
 
 impl Undone {
@@ -143,101 +103,6 @@ impl Pins {
     pub fn at(&self, number: CommitNumber) -> Self {
         let kept = self.kept.iter().filter(|pin| pin.number <= number).cloned().collect();
         Self { kept, forgotten: self.forgotten }
-    }
-}
-
-impl Refold {
-    /// What a task has passed when it is rewound; what it had passed before an earlier rewind, and not again since, is part of it.
-    pub fn new(
-        rewind: CommitNumber,
-        outputs: RefoldedOutputs,
-        (passed, clock_ms): (impl Iterator<Item = (ShardKey, Position)>, u64),
-        mut unfolded: Unfolded,
-        before: Option<&Self>,
-    ) -> Self {
-        let mut positions: BTreeMap<_, _> = before.map(|before| before.positions.clone()).unwrap_or_default();
-        for (shard, position) in passed.filter(|(_, position)| !position.is_start()) {
-            let furthest = positions.entry(shard).or_insert(position);
-            *furthest = (*furthest).max(position);
-        }
-        let clock_ms = before.map_or(0, |before| before.clock_ms).max(clock_ms);
-        // What was not folded the first time, and was not come to again.
-        if let Some(before) = before {
-            unfolded.records.extend(before.unfolded.records.iter().cloned());
-            unfolded.timers.extend(before.unfolded.timers.iter().cloned());
-        }
-        Self { rewind, outputs, clock_ms, positions, unfolded }
-    }
-
-    fn has_passed(&self, run: &Run, record: &Record) -> bool {
-        self.positions.get(&run.shard).is_some_and(|position| position.covers(record.place))
-            && (self.unfolded.records.is_empty() || !self.unfolded.records.contains(&(run.shard.clone(), record.place)))
-    }
-
-    fn was_due(&self, timer: &Timer) -> bool {
-        timer.due_ms <= self.clock_ms && !self.unfolded.timers.contains(timer)
-    }
-
-    /// Whether a record was passed before. One call is given records that were, or others.
-    pub fn is_behind(&self, run: &Run, record: &Record) -> bool {
-        !wrong(Mutant::RefoldUnsplit) && self.has_passed(run, record)
-    }
-
-    /// Of the timers that are due, in their order, the first that are alike: folded before, or not.
-    pub fn split(&self, due: &mut Vec<Timer>) {
-        let side = due.first().is_some_and(|timer| self.was_due(timer));
-        let alike = due.iter().take_while(|timer| self.was_due(timer) == side).count();
-        if !wrong(Mutant::RefoldUnsplit) {
-            due.truncate(alike);
-        }
-    }
-
-    fn is_again(&self, work: &Work) -> bool {
-        match work {
-            Work::Records(batch) => {
-                let first = batch.runs.iter().find_map(|run| Some((run, run.records().next()?)));
-                first.is_some_and(|(run, record)| self.has_passed(run, record))
-            }
-            Work::Timers(timers) => timers.first().is_some_and(|timer| self.was_due(timer)),
-            Work::Redrive(..) => false,
-        }
-    }
-
-    /// What of a call's outputs is emitted, and how.
-    pub fn outputs(&self, work: &Work, outputs: Vec<Output>) -> Vec<Output> {
-        if !self.is_again(work) {
-            return outputs;
-        }
-        match self.outputs {
-            RefoldedOutputs::Withhold if wrong(Mutant::NothingWithheld) => outputs,
-            RefoldedOutputs::Withhold => Vec::new(),
-            RefoldedOutputs::Again => {
-                outputs.into_iter().map(|output| Output { rewind: Some(self.rewind), ..output }).collect()
-            }
-        }
-    }
-
-    /// A call folded what was not folded before, if there was such in it: from now on it is like the rest. Returns whether there was.
-    pub fn folds(&mut self, work: &Work) -> bool {
-        let before = (self.unfolded.records.len(), self.unfolded.timers.len());
-        match work {
-            Work::Records(batch) if before.0 > 0 => {
-                for run in &batch.runs {
-                    let folded = |place: RecordPlace| run.records().any(|record| record.place == place);
-                    self.unfolded.records.retain(|(shard, place)| *shard != run.shard || !folded(*place));
-                }
-            }
-            Work::Timers(timers) => self.unfolded.timers.retain(|timer| !timers.contains(timer)),
-            Work::Records(_) | Work::Redrive(..) => {}
-        }
-        before != (self.unfolded.records.len(), self.unfolded.timers.len())
-    }
-
-    /// Whether all is folded again that was folded before.
-    pub fn is_over(&self, passed: impl Fn(&ShardKey) -> Option<Position>, timers: &Timers, clock_ms: u64) -> bool {
-        clock_ms >= self.clock_ms
-            && timers.next_ms().is_none_or(|due_ms| due_ms > self.clock_ms)
-            && self.positions.iter().all(|(shard, before)| passed(shard).is_some_and(|position| position >= *before))
     }
 }
 

@@ -15,9 +15,10 @@ use std::sync::Arc;
 use super::attempts::Attempts;
 use super::effect::{Effect, Event, Work};
 use super::pin::{Assignment, Pin};
-use super::rewind::{Pins, Refold};
+use super::refold::Refold;
+use super::rewind::Pins;
 use super::seal::{Open, Sealed, Snapshots};
-use super::{IdSeed, Suspect, unasked};
+use super::{IdSeed, Item, unasked};
 use crate::append::PutReply;
 use crate::cause::StopCause;
 use crate::codec::SystemEntry;
@@ -179,7 +180,7 @@ impl Running {
             positions.iter().filter(|(_, entry): &&(_, PositionEntry)| entry.position != Position::ShardEnd);
         let positions_logged_ms = unfinished.map(|(_, entry)| entry.unread_from_ms).min().unwrap_or(now_ms).min(now_ms);
         let mut intake = Intake::new(intake_rules(task, &meta, &rules), positions, seen);
-        if let Some(Attempts { suspect: Suspect::Record(shard, place), .. }) = &attempts {
+        if let Some(Attempts { suspect: Item::Record(shard, place), .. }) = &attempts {
             intake.suspect(shard, *place);
         }
         let unlogged_from_ms = unlogged_from_ms(&intake, &meta);

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use pelton_core::codec::{self, SystemEntry};
 use pelton_core::commit::{Commit, CommitKind, Invocation, InvocationKind, InvokedRun};
 use pelton_core::counts::Counts;
-use pelton_core::dead_letter::{Content, DeadLetter, LetterCause, Timer};
+use pelton_core::dead_letter::{Content, DeadLetter, ForgottenLetter, LetterCause, Timer};
 use pelton_core::id::{CommitId, CommitNumber, DeploymentNumber, Epoch, Incarnation, ShardKey, StreamIndex, TaskId};
 use pelton_core::output::{Output, OutputId};
 use pelton_core::policy::Oddity;
@@ -13,7 +13,7 @@ use pelton_core::record::Record;
 use pelton_core::repeats::{Indexes, Mark, Upstream};
 use pelton_core::sequence::SequenceNumber;
 use pelton_core::slice::{HashKey, HashRange};
-use pelton_core::task::{Attempts, PinnedFrom, Pins, Refold, RefoldedOutputs, Suspect, Unfolded};
+use pelton_core::task::{Attempts, FoldedBefore, Item, PinnedFrom, Pins, Refold, RefoldedOutputs};
 use pelton_core::write_set::user_key;
 
 use crate::entry::stored;
@@ -32,8 +32,15 @@ fn timer() -> Timer {
 }
 
 fn letter(cause: LetterCause, content: Content) -> SystemEntry {
-    let letter = DeadLetter { cause, message: "why".into(), attempts: 7, at_ms: 8, content };
-    SystemEntry::DeadLetter(9, 0, Box::new(letter))
+    SystemEntry::DeadLetter(9, 0, Box::new(of_now(cause, content)))
+}
+
+fn of_now(cause: LetterCause, content: Content) -> DeadLetter {
+    DeadLetter { cause, message: "why".into(), attempts: 7, at_ms: 8, content, folded_before: None }
+}
+
+fn forgotten(item: Item, folded_before: Option<FoldedBefore>) -> SystemEntry {
+    SystemEntry::ForgottenLetter(10, Box::new(ForgottenLetter { item, folded_before, at_ms: 11 }))
 }
 
 fn system() -> Vec<(&'static str, SystemEntry)> {
@@ -66,8 +73,10 @@ fn system() -> Vec<(&'static str, SystemEntry)> {
         previous_id: CommitId([5; 16]),
         unread_from_ms: 6,
     };
-    let unfolded = Unfolded { records: [(shard(), place())].into(), timers: [timer()].into() };
+    let unfolded = [Item::Record(shard(), place()), Item::Timer(timer())].into();
     let positions = [(shard(), Position::After(place()))].into();
+    let folded_before = Some(FoldedBefore { rewind: CommitNumber(7), outputs: RefoldedOutputs::Again });
+    let brought_back = DeadLetter { folded_before, ..of_now(LetterCause::Failed, Content::Timer(timer())) };
     let refold = Refold { rewind: CommitNumber(7), outputs: RefoldedOutputs::Again, clock_ms: 8, positions, unfolded };
     let upstream = Upstream { stream: StreamIndex(1), incarnation: Incarnation([11; 16]), task: TaskId(12) };
     let indexes = Indexes::new(vec![0..=0, 2..=5, 1_000..=u32::MAX]).unwrap();
@@ -85,8 +94,11 @@ fn system() -> Vec<(&'static str, SystemEntry)> {
         ("letter-poison", letter(LetterCause::Poison, Content::Record(shard(), plain))),
         ("letter-gap", letter(LetterCause::Gap, gap)),
         ("letter-timer", letter(LetterCause::Failed, Content::Timer(timer()))),
-        ("attempts-record", attempts(Suspect::Record(shard(), place()))),
-        ("attempts-timer", attempts(Suspect::Timer(timer()))),
+        ("letter-brought-back", SystemEntry::DeadLetter(9, 0, Box::new(brought_back))),
+        ("forgotten-record", forgotten(Item::Record(shard(), place()), folded_before)),
+        ("forgotten-timer", forgotten(Item::Timer(timer()), None)),
+        ("attempts-record", attempts(Item::Record(shard(), place()))),
+        ("attempts-timer", attempts(Item::Timer(timer()))),
         ("timer", SystemEntry::Timer(timer())),
         ("pins", SystemEntry::Pins(Pins { kept: vec![pin(1), pin(9)], forgotten: 1 })),
         ("refold", SystemEntry::Refold(refold)),

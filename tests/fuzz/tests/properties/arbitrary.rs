@@ -6,7 +6,7 @@ use bytes::Bytes;
 use pelton_core::codec::SystemEntry;
 use pelton_core::commit::{Commit, CommitKind, Invocation, InvocationKind, InvokedRun};
 use pelton_core::counts::Counts;
-use pelton_core::dead_letter::{Content, DeadLetter, LetterCause, Timer};
+use pelton_core::dead_letter::{Content, DeadLetter, ForgottenLetter, LetterCause, Timer};
 use pelton_core::id::{CommitId, CommitNumber, DeploymentNumber, Epoch, Incarnation, ShardKey, StreamIndex, TaskId};
 use pelton_core::output::{Output, OutputId};
 use pelton_core::policy::{Aggregates, Oddity, OutOfRange, Policies};
@@ -15,7 +15,7 @@ use pelton_core::record::Record;
 use pelton_core::repeats::{Indexes, Mark, Upstream};
 use pelton_core::sequence::SequenceNumber;
 use pelton_core::slice::{HashKey, HashRange, TaskCount};
-use pelton_core::task::{Attempts, PinnedFrom, Pins, Refold, RefoldedOutputs, Suspect, Unfolded};
+use pelton_core::task::{Attempts, FoldedBefore, Item, PinnedFrom, Pins, Refold, RefoldedOutputs};
 use proptest::collection::{btree_map, btree_set, vec};
 use proptest::option;
 use proptest::prelude::*;
@@ -98,11 +98,29 @@ fn pin() -> impl Strategy<Value = PinnedFrom> {
     )
 }
 
+pub fn item() -> impl Strategy<Value = Item> {
+    prop_oneof![(shard(), place()).prop_map(|(shard, place)| Item::Record(shard, place)), timer().prop_map(Item::Timer),]
+}
+
+fn refolded_outputs() -> impl Strategy<Value = RefoldedOutputs> {
+    select(vec![RefoldedOutputs::Withhold, RefoldedOutputs::Again])
+}
+
+fn folded_before() -> impl Strategy<Value = Option<FoldedBefore>> {
+    let before = (number(), refolded_outputs());
+    option::of(before.prop_map(|(rewind, outputs)| FoldedBefore { rewind: CommitNumber(rewind), outputs }))
+}
+
+fn forgotten_letter() -> impl Strategy<Value = ForgottenLetter> {
+    (item(), folded_before(), number()).prop_map(|(item, folded_before, at_ms)| ForgottenLetter {
+        item,
+        folded_before,
+        at_ms,
+    })
+}
+
 fn refold() -> impl Strategy<Value = Refold> {
-    let outputs = select(vec![RefoldedOutputs::Withhold, RefoldedOutputs::Again]);
-    let unfolded = (btree_set((shard(), place()), 0..4), btree_set(timer(), 0..4))
-        .prop_map(|(records, timers)| Unfolded { records, timers });
-    (number(), outputs, number(), btree_map(shard(), position(), 0..4), unfolded).prop_map(
+    (number(), refolded_outputs(), number(), btree_map(shard(), position(), 0..4), btree_set(item(), 0..6)).prop_map(
         |(rewind, outputs, clock_ms, positions, unfolded)| Refold {
             rewind: CommitNumber(rewind),
             outputs,
@@ -151,8 +169,16 @@ fn dead_letter() -> impl Strategy<Value = DeadLetter> {
         (shard(), position(), position()).prop_map(|(shard, from, to)| Content::Gap { shard, from, to }),
         timer().prop_map(Content::Timer),
     ];
-    (cause(), text(), any::<u32>(), number(), content)
-        .prop_map(|(cause, message, attempts, at_ms, content)| DeadLetter { cause, message, attempts, at_ms, content })
+    (cause(), text(), any::<u32>(), number(), content, folded_before()).prop_map(
+        |(cause, message, attempts, at_ms, content, folded_before)| DeadLetter {
+            cause,
+            message,
+            attempts,
+            at_ms,
+            content,
+            folded_before,
+        },
+    )
 }
 
 fn counts() -> impl Strategy<Value = Counts> {
@@ -202,15 +228,8 @@ pub fn system_entry() -> impl Strategy<Value = SystemEntry> {
         unread_from_ms,
         range,
     });
-    let suspect = prop_oneof![
-        (shard(), place()).prop_map(|(shard, place)| Suspect::Record(shard, place)),
-        timer().prop_map(Suspect::Timer),
-    ];
-    let attempts = (suspect, any::<u32>(), text()).prop_map(|(suspect, attempts, message)| Attempts {
-        suspect,
-        attempts,
-        message,
-    });
+    let attempts =
+        (item(), any::<u32>(), text()).prop_map(|(suspect, attempts, message)| Attempts { suspect, attempts, message });
     prop_oneof![
         (shard(), entry).prop_map(|(shard, entry)| SystemEntry::Position(shard, entry)),
         (number(), vec(output(), 0..4))
@@ -218,6 +237,8 @@ pub fn system_entry() -> impl Strategy<Value = SystemEntry> {
         number().prop_map(SystemEntry::Clock),
         counts().prop_map(SystemEntry::Counts),
         (number(), dead_letter()).prop_map(|(number, letter)| SystemEntry::DeadLetter(number, 0, Box::new(letter))),
+        (number(), forgotten_letter())
+            .prop_map(|(number, letter)| SystemEntry::ForgottenLetter(number, Box::new(letter))),
         attempts.prop_map(SystemEntry::Attempts),
         timer().prop_map(SystemEntry::Timer),
         (vec(pin(), 0..4), number()).prop_map(|(kept, forgotten)| SystemEntry::Pins(Pins { kept, forgotten })),

@@ -9,6 +9,7 @@ use pelton_core::id::{ShardKey, TaskId};
 use pelton_core::output::OutputId;
 use pelton_core::position::Position;
 use pelton_core::record::Record;
+use pelton_core::task::Item;
 use pelton_core::write_set::{SYSTEM_SPACE, USER_SPACE};
 
 use super::rewind::Deed;
@@ -151,8 +152,7 @@ impl Oracle {
             InvocationKind::Records => {
                 for run in &invocation.runs {
                     for record in self.due(task, run, kinesis)? {
-                        sides.push(self.was_passed(task, &run.shard, record.place));
-                        self.is_folded_now(task, &run.shard, record.place);
+                        sides.push(self.folds_item(task, Item::Record(run.shard.clone(), record.place)));
                         self.fold(task, &record, (logic, time_ms), &mut step.done)?;
                     }
                 }
@@ -178,8 +178,7 @@ impl Oracle {
             }
             InvocationKind::Timers(timers) => {
                 self.fires(task, timers, time_ms)?;
-                sides.extend(timers.iter().map(|timer| self.was_due(task, timer)));
-                self.are_fired_now(task, timers);
+                sides.extend(timers.iter().map(|timer| self.folds_item(task, Item::Timer(timer.clone()))));
                 timers.iter().for_each(|timer| logic.fire(timer, &self.tasks[at].model, &mut step.done));
                 self.tasks[at].counts.timers_fired += timers.len() as u64;
             }
@@ -188,6 +187,7 @@ impl Oracle {
                 let letter = letter
                     .ok_or_else(|| Wrong::invariant(4, format!("a letter is folded while it stands: {number}")))?;
                 ensure!(4, step.redriven.insert(*number), "a letter is folded once: {number}");
+                sides.push(self.folds_letter(task, &letter)?);
                 let model = &self.tasks[at].model;
                 match &letter.content {
                     Content::Record(_, record) => logic.fold(record, time_ms, model, &mut step.done),

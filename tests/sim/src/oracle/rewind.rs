@@ -5,15 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use pelton_core::commit::Commit;
-use pelton_core::dead_letter::{Content, Timer};
+use pelton_core::dead_letter::{Content, DeadLetter, Timer};
 use pelton_core::id::{CommitNumber, ShardKey, TaskId};
 use pelton_core::output::Output;
-use pelton_core::position::{Position, RecordPlace};
+use pelton_core::position::Position;
 use pelton_core::rollout::Rollout;
-use pelton_core::task::{PINS_KEPT_MAX, RefoldedOutputs, Undone};
+use pelton_core::task::{FoldedBefore, Item, PINS_KEPT_MAX, RefoldedOutputs, Undone};
 use pelton_core::write_set::SYSTEM_SPACE;
 
-use super::space::is_passed;
 use super::stored::Entry;
 use super::{History, Oracle, read};
 use crate::promise::{Verdict, Wrong, ensure};
@@ -26,12 +25,17 @@ const REFOLD: &[u8] = &[SYSTEM_SPACE, b'w'];
 #[derive(Clone, Debug)]
 pub(super) struct Refold {
     rewind: CommitNumber,
-    again: bool,
+    outputs: RefoldedOutputs,
     clock_ms: u64,
     positions: BTreeMap<ShardKey, Position>,
-    /// Records that were dead letters, and timers that were or had not fired: nobody saw what comes of them.
-    records: BTreeSet<(ShardKey, RecordPlace)>,
-    timers: BTreeSet<Timer>,
+}
+
+/// What of a task's records and timers was folded and what was not, whatever was undone since.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Account {
+    folded: BTreeSet<Item>,
+    /// Timers that were due and did not fire, or were set aside.
+    unfired: BTreeSet<Timer>,
 }
 
 /// What a commit did to what is known of keys.
@@ -47,8 +51,50 @@ fn stays(key: &[u8]) -> bool {
     key[0] == SYSTEM_SPACE && b"ochw".contains(&key[1])
 }
 
+fn is_letter(key: &[u8]) -> bool {
+    key.starts_with(&[SYSTEM_SPACE, b'd'])
+}
+
+/// What a rewind brings back but for dead letters, of which it may know more than there was to know before.
 fn brought_back(state: &State) -> Vec<(&Bytes, &Bytes)> {
-    state.iter().filter(|(key, _)| !stays(key)).collect()
+    state.iter().filter(|(key, _)| !stays(key) && !is_letter(key)).collect()
+}
+
+/// What tells a thing from others, if it is one that can be folded.
+fn item_of(content: &Content) -> Option<Item> {
+    match content {
+        Content::Record(shard, record) => Some(Item::Record(shard.clone(), record.place)),
+        Content::Timer(timer) => Some(Item::Timer(timer.clone())),
+        Content::Gap { .. } => None,
+    }
+}
+
+/// The dead letters of before a rewind, with what is known of them now: one that was not dropped since, and stands no more, was
+/// folded.
+fn known_now(now: &History, before: &History, rewind: FoldedBefore) -> BTreeMap<u64, DeadLetter> {
+    let known = |(number, letter): (&u64, &DeadLetter)| {
+        let standing = now.letters.get(number).map(|letter| letter.folded_before);
+        let known = standing.or_else(|| now.forgotten.get(number).copied()).unwrap_or(Some(rewind));
+        let folded_before = known.filter(|_| item_of(&letter.content).is_some());
+        (*number, DeadLetter { folded_before, ..letter.clone() })
+    };
+    before.letters.iter().map(known).collect()
+}
+
+fn stored_letters(state: &State) -> Result<BTreeMap<u64, DeadLetter>, Wrong> {
+    let mut letters = BTreeMap::new();
+    for (key, value) in state.iter().filter(|(key, _)| is_letter(key)) {
+        if let Entry::Letter(number, letter) = read(key, value)? {
+            letters.insert(number, *letter);
+        }
+    }
+    Ok(letters)
+}
+
+fn letter_bytes(state: &State) -> BTreeMap<u64, u64> {
+    let number = |key: &Bytes| u64::from_be_bytes(key[2..].try_into().expect("a letter's number"));
+    let letters = state.iter().filter(|(key, _)| is_letter(key));
+    letters.map(|(key, value)| (number(key), value.len() as u64)).collect()
 }
 
 impl Oracle {
@@ -61,14 +107,14 @@ impl Oracle {
     }
 
     /// Where what was undone leads a task, and whether outputs are emitted again; none where it has nothing of it.
-    pub(super) fn undoes(&self, task: TaskId) -> Option<(CommitNumber, bool)> {
+    pub(super) fn undoes(&self, task: TaskId) -> Option<(CommitNumber, RefoldedOutputs)> {
         self.undoes_by(task, &self.undone)
     }
 
-    fn undoes_by(&self, task: TaskId, undone: &[Undone]) -> Option<(CommitNumber, bool)> {
+    fn undoes_by(&self, task: TaskId, undone: &[Undone]) -> Option<(CommitNumber, RefoldedOutputs)> {
         self.tasks[usize::from(task.0)].pins.iter().find_map(|(revision, _, number, _)| {
             let undone = undone.iter().rev().find(|undone| undone.since <= *revision && *revision < undone.until)?;
-            Some((CommitNumber(number.0 - 1), undone.outputs == RefoldedOutputs::Again))
+            Some((CommitNumber(number.0 - 1), undone.outputs))
         })
     }
 
@@ -120,17 +166,7 @@ impl Oracle {
         let (now, then) = (brought_back(&history.state), brought_back(&before.state));
         ensure!(4, now == then, "a rewind brings back the state of {to}: {now:?}, not {then:?}");
 
-        let (mut positions, mut records, mut timers) = match history.refold.take() {
-            Some(Refold { positions, records, timers, .. }) => (positions, records, timers),
-            None => Default::default(),
-        };
-        for letter in history.letters.values() {
-            match &letter.content {
-                Content::Record(shard, record) => records.extend([(shard.clone(), record.place)]),
-                Content::Timer(timer) => timers.extend([timer.clone()]),
-                Content::Gap { .. } => {}
-            }
-        }
+        let mut positions = history.refold.take().map(|refold| refold.positions).unwrap_or_default();
         for (shard, entry) in history.positions.iter().filter(|(_, entry)| !entry.position.is_start()) {
             let furthest = positions.entry(shard.clone()).or_insert(entry.position);
             *furthest = (*furthest).max(entry.position);
@@ -140,13 +176,24 @@ impl Oracle {
         let Some(Entry::Refold(rewind, again, clock_ms)) = refold else {
             return Err(Wrong::invariant(6, format!("a rewind says what was passed before: {}", commit.number)));
         };
-        let as_asked = due.contains(&(to, again)) && rewind == commit.number;
-        ensure!(6, as_asked, "outputs go as was asked for: {rewind} {again}");
+        let outputs = if again { RefoldedOutputs::Again } else { RefoldedOutputs::Withhold };
+        let as_asked = due.contains(&(to, outputs)) && rewind == commit.number;
+        ensure!(6, as_asked, "outputs go as was asked for: {rewind} {outputs:?}");
         ensure!(6, clock_ms >= history.clock_ms, "timers were due up to the clock: {clock_ms} < {}", history.clock_ms);
+        let letters = known_now(history, &before, FoldedBefore { rewind, outputs });
+        let stored = stored_letters(&history.state)?;
+        let wrong = letters.iter().find(|(number, letter)| stored.get(number) != Some(letter));
+        let as_known = wrong.is_none() && stored.len() == letters.len();
+        ensure!(6, as_known, "letters brought back know what was folded: {wrong:?} of task {task}");
 
         let unfired = history.timers.iter().filter(|(_, due_ms)| **due_ms <= clock_ms);
-        timers.extend(unfired.map(|(name, due_ms)| Timer { name: name.clone(), due_ms: *due_ms }));
+        let unfired = unfired.map(|(name, due_ms)| Timer { name: name.clone(), due_ms: *due_ms });
+        let account = &mut self.accounts[at];
+        let unfired = unfired.filter(|timer| !account.folded.contains(&Item::Timer(timer.clone())));
+        let unfired: Vec<_> = unfired.collect();
+        account.unfired.extend(unfired);
 
+        let refold = Refold { rewind, outputs, clock_ms, positions };
         let undone: Vec<Deed> =
             history.deeds.iter().filter(|(number, _)| *number > to).map(|(_, deed)| deed.clone()).collect();
         let History {
@@ -168,8 +215,10 @@ impl Oracle {
             to_forget,
             expected,
             clock_ms: time_ms,
+            refold: Some(refold),
+            letter_bytes: letter_bytes(&state),
             state,
-            refold: Some(Refold { rewind, again, clock_ms, positions, records, timers }),
+            letters,
             ..before
         };
         for deed in undone {
@@ -190,46 +239,67 @@ impl Oracle {
         history.deeds.push((CommitNumber(history.commits.len() as u64), deed));
     }
 
-    /// Whether a record was passed before the task was rewound.
-    pub(super) fn was_passed(&self, task: TaskId, shard: &ShardKey, place: RecordPlace) -> bool {
-        let Some(refold) = self.tasks[usize::from(task.0)].refold.as_ref() else { return false };
-        let passed = refold.positions.get(shard).is_some_and(|position| is_passed(*position, place));
-        passed && !refold.records.contains(&(shard.clone(), place))
+    /// Whether something was folded before the task was rewound, of what it had come to then.
+    pub(super) fn folded_before(&self, task: TaskId, item: &Item) -> Option<FoldedBefore> {
+        let refold = self.tasks[usize::from(task.0)].refold.as_ref()?;
+        let account = &self.accounts[usize::from(task.0)];
+        let was = match item {
+            Item::Record(..) => account.folded.contains(item),
+            Item::Timer(timer) => timer.due_ms <= refold.clock_ms && !account.unfired.contains(timer),
+        };
+        was.then_some(FoldedBefore { rewind: refold.rewind, outputs: refold.outputs })
     }
 
-    /// A call folded a record that was no more than a dead letter before.
-    pub(super) fn is_folded_now(&mut self, task: TaskId, shard: &ShardKey, place: RecordPlace) {
-        let refold = self.tasks[usize::from(task.0)].refold.as_mut();
-        refold.map(|refold| refold.records.remove(&(shard.clone(), place)));
-    }
-
-    /// A call fired timers.
-    pub(super) fn are_fired_now(&mut self, task: TaskId, timers: &[Timer]) {
-        if let Some(refold) = &mut self.tasks[usize::from(task.0)].refold {
-            refold.timers.retain(|timer| !timers.contains(timer));
+    /// The same of what becomes a dead letter.
+    pub(super) fn letter_folded_before(&mut self, task: TaskId, content: &Content) -> Option<FoldedBefore> {
+        let item = item_of(content)?;
+        let before = self.folded_before(task, &item);
+        if let (Item::Timer(timer), None) = (item, before) {
+            self.accounts[usize::from(task.0)].unfired.insert(timer);
         }
+        before
     }
 
-    /// Whether a timer was due before the task was rewound.
-    pub(super) fn was_due(&self, task: TaskId, timer: &Timer) -> bool {
-        self.tasks[usize::from(task.0)]
-            .refold
-            .as_ref()
-            .is_some_and(|refold| timer.due_ms <= refold.clock_ms && !refold.timers.contains(timer))
+    /// A call folds something. Says whether that was folded before.
+    pub(super) fn folds_item(&mut self, task: TaskId, item: Item) -> Option<FoldedBefore> {
+        let before = self.folded_before(task, &item);
+        let account = &mut self.accounts[usize::from(task.0)];
+        if let Item::Timer(timer) = &item {
+            account.unfired.remove(timer);
+        }
+        account.folded.insert(item);
+        before
+    }
+
+    /// A call folds what a dead letter holds. Says whether that was folded before.
+    pub(super) fn folds_letter(&mut self, task: TaskId, letter: &DeadLetter) -> Result<Option<FoldedBefore>, Wrong> {
+        let before = letter.folded_before;
+        if let Some(item) = item_of(&letter.content) {
+            let is_new = self.accounts[usize::from(task.0)].folded.contains(&item) == before.is_some();
+            let is_record = matches!(item, Item::Record(..));
+            ensure!(6, is_new || !is_record, "a letter knows whether it was folded before: {letter:?} of task {task}");
+            self.folds_item(task, item);
+        }
+        Ok(before)
     }
 
     /// What a call is to emit of its outputs, which are those from an index on.
-    pub(super) fn emits(&self, task: TaskId, sides: &[bool], outputs: &mut Vec<Output>, from: usize) -> Verdict {
-        let Some(refold) = &self.tasks[usize::from(task.0)].refold else { return Ok(()) };
-        let before = sides.first().copied().unwrap_or_default();
+    pub(super) fn emits(
+        &self,
+        task: TaskId,
+        sides: &[Option<FoldedBefore>],
+        outputs: &mut Vec<Output>,
+        from: usize,
+    ) -> Verdict {
+        let before = sides.first().copied().flatten();
         let apart = sides.iter().all(|side| *side == before);
         ensure!(6, apart, "no call has what was passed before a rewind and what was not: {sides:?} of task {task}");
-        if !before {
-            return Ok(());
-        }
-        match refold.again {
-            false => outputs.truncate(from),
-            true => outputs[from..].iter_mut().for_each(|output| output.rewind = Some(refold.rewind)),
+        match before {
+            None => {}
+            Some(FoldedBefore { outputs: RefoldedOutputs::Withhold, .. }) => outputs.truncate(from),
+            Some(FoldedBefore { outputs: RefoldedOutputs::Again, rewind }) => {
+                outputs[from..].iter_mut().for_each(|output| output.rewind = Some(rewind));
+            }
         }
         Ok(())
     }

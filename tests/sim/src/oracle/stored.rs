@@ -16,7 +16,7 @@ use pelton_core::position::{Position, PositionEntry, RecordPlace};
 use pelton_core::record::Record;
 use pelton_core::sequence::SequenceNumber;
 use pelton_core::slice::{HashKey, HashRange};
-use pelton_core::task::{Attempts, Suspect};
+use pelton_core::task::{Attempts, FoldedBefore, Item, RefoldedOutputs};
 use zstd::bulk::Decompressor;
 
 /// An entry of the system state, as far as the oracle looks at it.
@@ -259,8 +259,8 @@ pub fn entry(key: &[u8], value: &Bytes) -> Read<Entry> {
         (b'a', _) => {
             let message = message()?;
             let suspect = match message.optional(5) {
-                Some(place) => Suspect::Record(message.shard(3, 4)?, Message::read(place)?.place()?),
-                None => Suspect::Timer(message.message(6)?.timer()?),
+                Some(place) => Item::Record(message.shard(3, 4)?, Message::read(place)?.place()?),
+                None => Item::Timer(message.message(6)?.timer()?),
             };
             Ok(Entry::Attempts(Attempts { suspect, attempts: message.number(1) as u32, message: message.text(2)? }))
         }
@@ -323,7 +323,11 @@ fn letter(message: &Message) -> Read<DeadLetter> {
         odd => LetterCause::Odd(oddity(odd)?),
     };
     let (attempts, at_ms) = (message.number(3) as u32, message.number(4));
-    Ok(DeadLetter { cause, message: message.text(2)?, attempts, at_ms, content })
+    let folded_before = message.optional(11).map(Message::read).transpose()?.map(|before| FoldedBefore {
+        rewind: CommitNumber(before.number(1)),
+        outputs: if before.number(2) == 1 { RefoldedOutputs::Again } else { RefoldedOutputs::Withhold },
+    });
+    Ok(DeadLetter { cause, message: message.text(2)?, attempts, at_ms, content, folded_before })
 }
 
 fn record(message: &Message) -> Read<Record> {

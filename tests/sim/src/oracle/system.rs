@@ -18,7 +18,7 @@ use super::stored::Entry;
 use super::{Emitted, Oracle, put_of, read};
 use crate::guest::{self, Done};
 use crate::kinesis::Kinesis;
-use crate::promise::{Verdict, ensure};
+use crate::promise::{Verdict, Wrong, ensure};
 use crate::world::CLOCK_OFF_MS_MAX;
 
 /// What the invocations of one commit come to.
@@ -127,6 +127,12 @@ impl Oracle {
         let at = usize::from(task.0);
         for (number, letter) in letters {
             let is_gap = self.is_gap(task, &letter.content, kinesis);
+            let folded_before = match self.tasks[at].letters.get(&number) {
+                Some(before) => before.folded_before,
+                None => self.letter_folded_before(task, &letter.content),
+            };
+            let known = letter.folded_before == folded_before;
+            ensure!(6, known, "a letter knows whether it was folded before: {letter:?}, not {folded_before:?}");
             let history = &mut self.tasks[at];
             if let Some(before) = history.letters.get_mut(&number) {
                 let again = match (&before.content, &letter.content) {
@@ -175,7 +181,11 @@ impl Oracle {
             self.tasks[at].letter_bytes.remove(&number);
             let asked = self.tasks[at].to_forget.contains(&number) || step.redriven.contains(&number);
             ensure!(7, asked, "a letter is removed once it is folded, or by who asks for it: {number}");
-            ensure!(7, self.tasks[at].letters.remove(&number).is_some(), "a letter is removed once: {number}");
+            let removed = self.tasks[at].letters.remove(&number);
+            let removed = removed.ok_or_else(|| Wrong::invariant(7, format!("a letter is removed once: {number}")))?;
+            if !step.redriven.contains(&number) {
+                self.tasks[at].forgotten.insert(number, removed.folded_before);
+            }
         }
         let (stand, most) = (self.tasks[at].letters.len() as u64, self.letters_max);
         ensure!(7, stand <= most, "letters keep their bound: {stand} of {most}");

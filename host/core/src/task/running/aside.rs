@@ -78,7 +78,9 @@ impl Running {
         attempts: u32,
         content: Content,
     ) -> DeadLetter {
-        DeadLetter { cause, message, attempts, at_ms: self.clock_ms.max(now_ms), content }
+        let refold = self.refold.as_ref().filter(|_| !wrong(Mutant::LetterForgetsFold));
+        let folded_before = refold.and_then(|refold| refold.letter(&content));
+        DeadLetter { cause, message, attempts, at_ms: self.clock_ms.max(now_ms), content, folded_before }
     }
 
     /// What of a batch finds no room among the dead letters, if any.
@@ -165,8 +167,20 @@ impl Running {
             super::Calling::Under(work, _) => matches!(work.as_ref(), Work::Redrive(called, ..) if *called == number),
             super::Calling::Idle | super::Calling::Paused(_) => false,
         };
-        if self.draining.is_none() && !is_called && self.is_as_seen(number, seen) {
-            self.remove_letter(now_ms, number);
+        if self.draining.is_some() || is_called || !self.is_as_seen(number, seen) {
+            return;
+        }
+        self.open.write(now_ms, codec::dead_letter_key(number), None);
+        let window_ms = self.rules.rewind_window_ms;
+        if window_ms == 0 || wrong(Mutant::ForgottenIsFolded) {
+            self.letters.remove(number);
+        } else if let Some(forgotten) = self.letters.forget(number, now_ms).map(codec::encode_forgotten_letter) {
+            self.open.write(now_ms, codec::forgotten_letter_key(number), Some(forgotten));
+        }
+        // No rewind reaches so far back.
+        let up_to_ms = now_ms.saturating_sub(window_ms + self.bounds.rewind_grace_ms);
+        while let Some(number) = self.letters.take_forgotten(up_to_ms) {
+            self.open.write(now_ms, codec::forgotten_letter_key(number), None);
         }
     }
 
@@ -213,6 +227,7 @@ impl Running {
             attempts,
             at_ms: self.clock_ms,
             content: letter.content.clone(),
+            folded_before: self.letters.folded_before(number),
         };
         match wrong(Mutant::FailedRedriveRemoves) {
             true => self.remove_letter(now_ms, number),

@@ -12,7 +12,7 @@ use crate::intake::Batch;
 use crate::limits::{NO_ROOM_PAUSE_MS, backoff_ms};
 use crate::mutant::{Mutant, wrong};
 use crate::output::Output;
-use crate::task::attempts::{Attempts, Suspect};
+use crate::task::attempts::{Attempts, Item};
 use crate::task::effect::{Call, CallOutcome, Effect, Failure, FailureKind, Work};
 use crate::task::pin::Trial;
 use crate::task::running::LastStraw;
@@ -137,14 +137,11 @@ impl Running {
         };
         let runs: &[_] = if let Work::Records(batch) = work { &batch.runs } else { &[] };
         let invocation = self.invocation(invoked, kind, runs.iter().map(invoked_run).collect());
-        let outputs = match &mut self.refold {
-            Some(refold) => {
-                let outputs = refold.outputs(work, outputs);
-                self.refold_changed |= refold.folds(work);
-                outputs
-            }
+        let outputs = match self.folded_before(work) {
+            Some(before) => before.emitted(outputs),
             None => outputs,
         };
+        self.refold_changed |= self.refold.as_mut().is_some_and(|refold| refold.folds(work));
         self.open.fold(now_ms, invocation, writes, outputs);
         self.counts_changed = true;
         match work {
@@ -153,7 +150,7 @@ impl Running {
                 self.counts.folded += batch.records() as u64;
                 self.counts.malformed += batch.runs.iter().map(crate::record::Run::malformed).sum::<u64>();
                 let suspect = self.attempts.as_ref().map(|attempts| &attempts.suspect);
-                if let Some(Suspect::Record(shard, place)) = suspect
+                if let Some(Item::Record(shard, place)) = suspect
                     && batch.runs.iter().any(|run| run.shard == *shard && run.up_to.covers(*place))
                 {
                     self.attempts_over(now_ms);
@@ -216,18 +213,18 @@ impl Running {
             Work::Timers(timers) if timers.len() > 1 => self.timers_alone = true,
             Work::Records(batch) => {
                 let (shard, record) = batch.record(0).expect("only a batch with records is called");
-                let suspect = Suspect::Record(shard.clone(), record.place);
+                let suspect = Item::Record(shard.clone(), record.place);
                 self.failed_alone(now_ms, suspect, work, invoked, failure);
             }
             Work::Timers(timers) => {
-                let suspect = Suspect::Timer(timers[0].clone());
+                let suspect = Item::Timer(timers[0].clone());
                 self.failed_alone(now_ms, suspect, work, invoked, failure);
             }
         }
     }
 
     /// The logic failed with one thing alone: it is tried again, or set aside.
-    fn failed_alone(&mut self, now_ms: u64, suspect: Suspect, work: &Work, invoked: Invoked, failure: Failure) {
+    fn failed_alone(&mut self, now_ms: u64, suspect: Item, work: &Work, invoked: Invoked, failure: Failure) {
         let before = self.attempts.as_ref().filter(|attempts| attempts.suspect == suspect);
         let attempts = before.map_or(0, |attempts| attempts.attempts) + 1;
         let gives_up = failure.kind == FailureKind::Poison || attempts > self.rules.retries || wrong(Mutant::NoRetry);
@@ -240,10 +237,10 @@ impl Running {
             let (what, fault) = (suspect.to_string(), failure.message.clone());
             self.drain(StopCause::Failing { attempts, what, fault });
         }
-        if let Suspect::Record(shard, place) = &suspect {
+        if let Item::Record(shard, place) = &suspect {
             self.intake.suspect(shard, *place);
         }
-        self.timers_alone |= matches!(suspect, Suspect::Timer(_));
+        self.timers_alone |= matches!(suspect, Item::Timer(_));
         let attempts = Attempts { suspect, attempts, message: failure.message };
         self.open.write(now_ms, codec::attempts_key(), Some(codec::encode_attempts(&attempts)));
         self.open.hurry();
@@ -279,10 +276,8 @@ impl Running {
         let (shard, record) = batch.record(0).unzip();
         let suspect = self.attempts.as_ref().map(|attempts| &attempts.suspect);
         let is_suspect = match suspect {
-            Some(Suspect::Record(of, place)) => {
-                shard == Some(of) && record.is_some_and(|record| record.place == *place)
-            }
-            Some(Suspect::Timer(of)) => timer.as_ref() == Some(of),
+            Some(Item::Record(of, place)) => shard == Some(of) && record.is_some_and(|record| record.place == *place),
+            Some(Item::Timer(of)) => timer.as_ref() == Some(of),
             None => false,
         };
         // Another may have failed before: its attempts still count.
@@ -309,7 +304,7 @@ impl Running {
             self.open.write(now_ms, codec::timer_key(&timer.name), None);
         }
         self.timers.change(timer.name.clone(), None);
-        if self.attempts.as_ref().is_some_and(|attempts| attempts.suspect == Suspect::Timer(timer.clone())) {
+        if self.attempts.as_ref().is_some_and(|attempts| attempts.suspect == Item::Timer(timer.clone())) {
             self.attempts_over(now_ms);
         }
     }

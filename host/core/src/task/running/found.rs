@@ -10,7 +10,8 @@ use crate::position::PositionEntry;
 use crate::repeats::{Mark, Upstream};
 use crate::slice::HashKey;
 use crate::task::attempts::Attempts;
-use crate::task::rewind::{Pins, Refold};
+use crate::task::refold::Refold;
+use crate::task::rewind::Pins;
 use crate::timers::Timers;
 
 /// What a task finds, by what it is about.
@@ -54,6 +55,7 @@ impl Found {
             SystemEntry::Clock(time_ms) => self.clock_ms = time_ms,
             SystemEntry::Counts(stored) => self.counts = stored,
             SystemEntry::DeadLetter(number, bytes, letter) => self.letters.note(number, bytes, &letter),
+            SystemEntry::ForgottenLetter(number, letter) => self.letters.note_forgotten(number, *letter),
             SystemEntry::Attempts(_) if wrong(Mutant::AttemptsForgotten) => {}
             SystemEntry::Attempts(stored) => self.attempts = Some(stored),
             SystemEntry::Timer(_) if wrong(Mutant::TimersForgotten) => {}

@@ -1,20 +1,23 @@
 //! How a task is rewound: what is begun is committed and published, then the commit that brings back an earlier state is appended,
 //! and the task begins anew with that.
 
+use std::ops::Bound;
 use std::sync::Arc;
 
 use super::{Origin, Running, unlogged_from_ms};
 use crate::cause::StopCause;
 use crate::codec::{self, SystemEntry};
 use crate::commit::{Commit, CommitKind};
+use crate::dead_letter::{Content, DeadLetter};
 use crate::id::CommitNumber;
 use crate::intake::gap;
 use crate::mutant::{Mutant, wrong};
 use crate::position::Position;
-use crate::task::effect::Effect;
-use crate::task::rewind::{PINS_KEPT_MAX, PinnedFrom, Pins, Refold, RewindTo, Undone};
+use crate::task::effect::{Effect, Work};
+use crate::task::refold::{FoldedBefore, Refold};
+use crate::task::rewind::{PINS_KEPT_MAX, PinnedFrom, Pins, RewindTo, Undone};
 use crate::task::seal::{Header, Sealed, Snapshots};
-use crate::task::{Assignment, IdSeed};
+use crate::task::{Assignment, IdSeed, Item};
 use crate::write_set::WriteSet;
 
 /// What a task stops calling its logic for.
@@ -190,8 +193,9 @@ impl Running {
         };
         let number = self.next_number();
         let passed = self.intake.positions().map(|(shard, entry)| (shard.clone(), entry.position));
+        self.mark_brought_back(FoldedBefore { rewind: number, outputs }, &mut writes);
         let mut unfolded = self.letters.unfolded();
-        unfolded.timers.extend(self.timers.all_due(self.clock_ms).cloned());
+        unfolded.extend(self.timers.all_due(self.clock_ms).cloned().map(Item::Timer));
         let refold = Refold::new(number, outputs, (passed, self.clock_ms), unfolded, self.refold.as_ref());
         writes.insert(codec::pins_key(), Some(codec::encode_pins(&self.pins.at(to))));
         writes.insert(codec::refold_key(), Some(codec::encode_refold(&refold)));
@@ -210,6 +214,34 @@ impl Running {
         effects.push(crate::task::put(&sealed.append, 0));
         self.sealed = Some(sealed);
         self.draining = Some(Draining::Rewind(Rewinding::Sealed));
+    }
+
+    /// Dead letters that a rewind brings back say whether they were folded meanwhile.
+    fn mark_brought_back(&self, rewind: FoldedBefore, writes: &mut WriteSet) {
+        let (first, last) = (codec::dead_letter_key(0), codec::dead_letter_key(u64::MAX));
+        let letters = writes.range(Bound::Included(&first), Bound::Included(&last));
+        let marked = letters.filter_map(|(key, value)| {
+            // What is no letter is found to be none when the task begins anew with it.
+            let SystemEntry::DeadLetter(number, _, letter) = codec::decode_system(key, value.clone()?).ok()? else {
+                return None;
+            };
+            let is_item = !matches!(letter.content, Content::Gap { .. });
+            let folded_before = self.letters.folded_until(rewind, number).filter(|_| is_item);
+            let letter = DeadLetter { folded_before, ..*letter };
+            Some((key.clone(), codec::encode_dead_letter(&letter)))
+        });
+        let marked: Vec<_> = marked.collect();
+        if !wrong(Mutant::LetterBroughtBackUnmarked) {
+            marked.into_iter().for_each(|(key, value)| writes.insert(key, Some(value)));
+        }
+    }
+
+    /// Whether what a call was given was folded before a rewind.
+    pub(super) fn folded_before(&self, work: &Work) -> Option<FoldedBefore> {
+        match work {
+            Work::Redrive(number, ..) => self.letters.folded_before(*number),
+            Work::Records(_) | Work::Timers(_) => self.refold.as_ref()?.call(work.given()),
+        }
     }
 
     /// A commit is durable: if it is the rewind, the task begins anew.

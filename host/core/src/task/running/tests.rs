@@ -6,7 +6,8 @@ use crate::id::{DeploymentNumber, ShardId, StreamIndex};
 use crate::sequence::SequenceNumber;
 use crate::shard::Shard;
 use crate::slice::HashRange;
-use crate::task::rewind::{PinnedFrom, RefoldedOutputs, RewindTo, Undone};
+use crate::task::refold::RefoldedOutputs;
+use crate::task::rewind::{PinnedFrom, RewindTo, Undone};
 use crate::task::{CallOutcome, Failure, FailureKind};
 use crate::write_set::WriteSet;
 

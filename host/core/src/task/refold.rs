@@ -1,0 +1,210 @@
+//! What a task that was rewound folds again: what of its records and timers was folded before, and what becomes of their outputs.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::dead_letter::{Content, Timer};
+use crate::id::{CommitNumber, ShardKey};
+use crate::mutant::{Mutant, wrong};
+use crate::output::Output;
+use crate::position::{Position, RecordPlace};
+use crate::record::{Record, Run};
+use crate::task::attempts::Item;
+use crate::task::effect::{Given, Work};
+use crate::timers::Timers;
+
+/// What becomes of outputs of records that are folded again, and of timers that were due before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum RefoldedOutputs {
+    /// They are not emitted: those of the first time stand.
+    Withhold,
+    /// They are emitted again, under new ids that name the rewind.
+    Again,
+}
+
+/// What a task that was rewound has passed before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refold {
+    /// The rewind.
+    pub rewind: CommitNumber,
+    /// What becomes of outputs.
+    pub outputs: RefoldedOutputs,
+    /// Timers due up to this time were due before, in milliseconds since 1970.
+    pub clock_ms: u64,
+    /// How far each shard had been passed.
+    pub positions: BTreeMap<ShardKey, Position>,
+    /// What of it was not folded all the same, so that its outputs were never emitted: what was a dead letter, and timers that were
+    /// due and had not fired.
+    pub unfolded: BTreeSet<Item>,
+}
+
+/// Something was folded, and a rewind took that back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FoldedBefore {
+    /// The rewind.
+    pub rewind: CommitNumber,
+    /// What becomes of outputs when it is folded again.
+    pub outputs: RefoldedOutputs,
+}
+
+impl FoldedBefore {
+    /// What is emitted of the outputs of a call that folds it again, and how.
+    pub fn emitted(self, outputs: Vec<Output>) -> Vec<Output> {
+        match self.outputs {
+            RefoldedOutputs::Withhold if wrong(Mutant::NothingWithheld) => outputs,
+            RefoldedOutputs::Withhold => Vec::new(),
+            RefoldedOutputs::Again => {
+                outputs.into_iter().map(|output| Output { rewind: Some(self.rewind), ..output }).collect()
+            }
+        }
+    }
+}
+
+impl Refold {
+    /// What a task has passed when it is rewound; what it had passed before an earlier rewind, and not again since, is part of it.
+    pub fn new(
+        rewind: CommitNumber,
+        outputs: RefoldedOutputs,
+        (passed, clock_ms): (impl Iterator<Item = (ShardKey, Position)>, u64),
+        mut unfolded: BTreeSet<Item>,
+        before: Option<&Self>,
+    ) -> Self {
+        let mut positions: BTreeMap<_, _> = before.map(|before| before.positions.clone()).unwrap_or_default();
+        for (shard, position) in passed.filter(|(_, position)| !position.is_start()) {
+            let furthest = positions.entry(shard).or_insert(position);
+            *furthest = (*furthest).max(position);
+        }
+        let clock_ms = before.map_or(0, |before| before.clock_ms).max(clock_ms);
+        if let Some(before) = before {
+            // A timer that had fired may be due once more.
+            unfolded.retain(|item| !matches!(item, Item::Timer(timer) if before.was_due(timer)));
+            // What was not folded the first time, and was not come to again.
+            unfolded.extend(before.unfolded.iter().cloned());
+        }
+        Self { rewind, outputs, clock_ms, positions, unfolded }
+    }
+
+    fn has_passed(&self, shard: &ShardKey, place: RecordPlace) -> bool {
+        self.positions.get(shard).is_some_and(|position| position.covers(place))
+            && (self.unfolded.is_empty() || !self.unfolded.contains(&Item::Record(shard.clone(), place)))
+    }
+
+    fn was_due(&self, timer: &Timer) -> bool {
+        timer.due_ms <= self.clock_ms
+            && (self.unfolded.is_empty() || !self.unfolded.contains(&Item::Timer(timer.clone())))
+    }
+
+    fn folded_before(&self, was: bool) -> Option<FoldedBefore> {
+        was.then_some(FoldedBefore { rewind: self.rewind, outputs: self.outputs })
+    }
+
+    /// Whether a record was passed before. One call is given records that were, or others.
+    pub fn is_behind(&self, run: &Run, record: &Record) -> bool {
+        !wrong(Mutant::RefoldUnsplit) && self.has_passed(&run.shard, record.place)
+    }
+
+    /// Of the timers that are due, in their order, the first that are alike: folded before, or not.
+    pub fn split(&self, due: &mut Vec<Timer>) {
+        let side = due.first().is_some_and(|timer| self.was_due(timer));
+        let alike = due.iter().take_while(|timer| self.was_due(timer) == side).count();
+        if !wrong(Mutant::RefoldUnsplit) {
+            due.truncate(alike);
+        }
+    }
+
+    /// Whether what a call is given was folded before.
+    pub fn call(&self, given: Given<'_>) -> Option<FoldedBefore> {
+        self.folded_before(match given {
+            Given::Runs(runs) => {
+                let first = runs.iter().find_map(|run| Some((&run.shard, run.records().next()?)));
+                first.is_some_and(|(shard, record)| self.has_passed(shard, record.place))
+            }
+            Given::Timers(timers) => timers.first().is_some_and(|timer| self.was_due(timer)),
+        })
+    }
+
+    /// Whether what becomes a dead letter was folded before.
+    pub fn letter(&self, content: &Content) -> Option<FoldedBefore> {
+        self.folded_before(match content {
+            Content::Record(shard, record) => self.has_passed(shard, record.place),
+            Content::Timer(timer) => self.was_due(timer),
+            Content::Gap { .. } => false,
+        })
+    }
+
+    /// A call folded what was not folded before, if there was such in it: from now on it is like the rest. Returns whether there was.
+    pub fn folds(&mut self, work: &Work) -> bool {
+        let before = self.unfolded.len();
+        let is_redrive = matches!(work, Work::Redrive(..));
+        if before == 0 || is_redrive && wrong(Mutant::RedriveLeavesUnfolded) {
+            return false;
+        }
+        match work.given() {
+            Given::Runs(runs) => {
+                let records = runs.iter().flat_map(|run| run.records().map(|record| (&run.shard, record.place)));
+                for (shard, place) in records {
+                    self.unfolded.remove(&Item::Record(shard.clone(), place));
+                }
+            }
+            Given::Timers(timers) => {
+                for timer in timers {
+                    self.unfolded.remove(&Item::Timer(timer.clone()));
+                }
+            }
+        }
+        before != self.unfolded.len()
+    }
+
+    /// Whether all is folded again that was folded before.
+    pub fn is_over(&self, passed: impl Fn(&ShardKey) -> Option<Position>, timers: &Timers, clock_ms: u64) -> bool {
+        clock_ms >= self.clock_ms
+            && timers.next_ms().is_none_or(|due_ms| due_ms > self.clock_ms)
+            && self.positions.iter().all(|(shard, before)| passed(shard).is_some_and(|position| position >= *before))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::{ShardId, StreamIndex};
+    use crate::sequence::SequenceNumber;
+
+    fn shard() -> ShardKey {
+        ShardKey { stream: StreamIndex(0), shard: ShardId::from("a") }
+    }
+
+    fn timer(due_ms: u64) -> Timer {
+        Timer { due_ms, name: format!("t{due_ms}") }
+    }
+
+    fn refold(rewind: u64, unfolded: &[Timer], before: Option<&Refold>) -> Refold {
+        let unfolded = unfolded.iter().cloned().map(Item::Timer).collect();
+        let up_to = Position::after_all_of(SequenceNumber([0, 0, 9]));
+        let passed = [(shard(), up_to)].into_iter();
+        Refold::new(CommitNumber(rewind), RefoldedOutputs::Withhold, (passed, 100), unfolded, before)
+    }
+
+    fn fired_by(refold: &Refold, timer: Timer) -> Option<u64> {
+        refold.letter(&Content::Timer(timer)).map(|before| before.rewind.0)
+    }
+
+    #[test]
+    fn a_timer_that_fired_before_one_rewind_is_known_after_the_next() {
+        let first = refold(3, &[timer(20)], None);
+        assert_eq!([10, 20, 101].map(|due_ms| fired_by(&first, timer(due_ms))), [Some(3), None, None]);
+        // The first is due once more, the second not again yet, and the rewind comes before either fires.
+        let second = refold(6, &[timer(10), timer(30)], Some(&first));
+        let fired = [10, 20, 30, 40].map(|due_ms| fired_by(&second, timer(due_ms)));
+        assert_eq!(fired, [Some(6), None, Some(6), Some(6)]);
+        let third = refold(9, &[timer(150)], None);
+        assert_eq!(fired_by(&third, timer(150)), None);
+    }
+
+    #[test]
+    fn what_is_folded_for_the_first_time_is_folded_before_from_then_on() {
+        let mut refold = refold(3, &[timer(20)], None);
+        let fires = |due_ms| Work::Timers(vec![timer(due_ms)]);
+        assert!(!refold.folds(&fires(10)) && refold.call(fires(20).given()).is_none());
+        assert!(refold.folds(&fires(20)) && !refold.folds(&fires(20)));
+        assert_eq!(refold.call(fires(20).given()).map(|before| before.rewind), Some(CommitNumber(3)));
+    }
+}

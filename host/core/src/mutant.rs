@@ -39,8 +39,6 @@ mutants! {
     LetterForgetsFold = "letter-forgets-fold",
     /// A dead letter that was redriven before a rewind counts as never folded after it.
     LetterBroughtBackUnmarked = "letter-brought-back-unmarked",
-    /// A dead letter from before a rewind counts as never folded though it was redriven since.
-    RedriveLeavesUnfolded = "redrive-leaves-unfolded",
     /// The log is trimmed although a rewind may need it.
     WindowForgotten = "window-forgotten",
     /// Idle positions are believed after a later commit.

@@ -134,8 +134,7 @@ impl Refold {
     /// A call folded what was not folded before, if there was such in it: from now on it is like the rest. Returns whether there was.
     pub fn folds(&mut self, work: &Work) -> bool {
         let before = self.unfolded.len();
-        let is_redrive = matches!(work, Work::Redrive(..));
-        if before == 0 || is_redrive && wrong(Mutant::RedriveLeavesUnfolded) {
+        if before == 0 {
             return false;
         }
         match work.given() {
@@ -165,6 +164,7 @@ impl Refold {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dead_letter::{DeadLetter, LetterCause};
     use crate::id::{ShardId, StreamIndex};
     use crate::sequence::SequenceNumber;
 
@@ -201,8 +201,19 @@ mod tests {
 
     #[test]
     fn what_is_folded_for_the_first_time_is_folded_before_from_then_on() {
-        let mut refold = refold(3, &[timer(20)], None);
         let fires = |due_ms| Work::Timers(vec![timer(due_ms)]);
+        let mut refold = refold(3, &[timer(20), timer(30)], None);
+        // Also where a dead letter is redriven.
+        let letter = DeadLetter {
+            cause: LetterCause::Failed,
+            message: "why".into(),
+            attempts: 1,
+            at_ms: 50,
+            content: Content::Timer(timer(30)),
+            folded_before: None,
+        };
+        assert!(refold.folds(&Work::Redrive(7, letter.clone().into(), fires(30).into())));
+        assert!(refold.letter(&letter.content).is_some());
         assert!(!refold.folds(&fires(10)) && refold.call(fires(20).given()).is_none());
         assert!(refold.folds(&fires(20)) && !refold.folds(&fires(20)));
         assert_eq!(refold.call(fires(20).given()).map(|before| before.rewind), Some(CommitNumber(3)));

@@ -11,6 +11,7 @@ use pelton_core::task::{Assignment, Event, PhaseName};
 use super::{Deployed, PREPARING_LIMIT};
 use crate::cell::{TaskCell, Work, lock};
 use crate::events::Happening;
+use crate::guest::NotAhead;
 use crate::job::JobShared;
 
 /// Assigns to every task what it is to run from now on, with an instance at hand as far as there is time to make them.
@@ -71,9 +72,9 @@ impl TaskCell {
         let number = deployed.deployment.number;
         let Some((_, unborn)) = lock(&self.prepared).take_if(|(prepared, _)| *prepared == number) else { return };
         match unborn.begin_ahead(limit.as_millis() as u64) {
-            Some(begun) => *lock(&self.prepared) = Some((number, begun)),
-            None => {
-                deployed.needs_calls.store(true, Ordering::Relaxed);
+            Ok(begun) => *lock(&self.prepared) = Some((number, begun)),
+            Err(why) => {
+                deployed.needs_calls.fetch_or(why == NotAhead::NeedsCall, Ordering::Relaxed);
                 self.prepare(deployed, limit);
             }
         }

@@ -39,7 +39,7 @@ use super::wasi;
 use crate::store::StateReader;
 
 pub use super::bindings::list::pelton::task::types::FailureKind;
-pub use unborn::Unborn;
+pub use unborn::{NotAhead, Unborn};
 
 /// Who an instance is, and what it may use.
 #[derive(Clone, Debug)]

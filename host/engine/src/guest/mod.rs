@@ -33,7 +33,7 @@ pub use compiler::{ChildCompiler, CompileError, CompileLimits, Compiler};
 pub use component::{ComponentError, ComponentReport, Program, digest_of};
 pub use fitness::Misfit;
 pub use grants::{Granted, Grants, HttpHost};
-pub use instance::{CallEffects, FailureKind, Guest, GuestFault, Identity, Invocation, Unborn, View};
+pub use instance::{CallEffects, FailureKind, Guest, GuestFault, Identity, Invocation, NotAhead, Unborn, View};
 pub use limits::{GuestLimits, Limit, Refused};
 pub use log::{GuestLine, GuestLines, GuestLog, LineLevel, LineSource, LogOrigin};
 pub use runtime::{GuestRuntime, RuntimeError};

@@ -8,6 +8,15 @@ pub struct Unborn {
     has_begun: bool,
 }
 
+/// Why an instance does not begin ahead of its first call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotAhead {
+    /// It may be different with a call.
+    NeedsCall,
+    /// There was no time left for it.
+    NoTime,
+}
+
 impl Unborn {
     pub(super) fn new(guest: Guest) -> Self {
         Self { guest, has_begun: false }
@@ -27,17 +36,24 @@ impl Unborn {
     }
 
     /// Has the instance begin now, where that comes out as it would with any first call: its `init` succeeds, asks for no state, time
-    /// or chance, and logs nothing. None where it does not: that instance is gone, and another is to begin with its first call.
-    pub fn begin_ahead(self, timeout_ms: u64) -> Option<Self> {
+    /// or chance, and logs nothing.
+    ///
+    /// # Errors
+    /// Where it does not: that instance is gone, and another is to begin with its first call.
+    pub fn begin_ahead(self, timeout_ms: u64) -> Result<Self, NotAhead> {
         let mut guest = self.guest;
         let state = guest.store.data_mut();
         state.state.begin_ahead(&state.identity.limits);
-        let timeout_ms = timeout_ms.min(state.identity.limits.batch_timeout_ms);
-        deadline(&mut guest.store, timeout_ms, false);
+        let most_ms = state.identity.limits.batch_timeout_ms;
+        deadline(&mut guest.store, timeout_ms.min(most_ms), false);
         guest.ambient.begin_ahead();
         let began = guest.init();
         let needs_no_call = guest.ambient.needs_none() && guest.store.data().state.needs_none();
-        (began.is_ok() && needs_no_call).then_some(Self { guest, has_begun: true })
+        match began {
+            Ok(()) if needs_no_call => Ok(Self { guest, has_begun: true }),
+            Err(GuestFault::Deadline { .. }) if needs_no_call && timeout_ms < most_ms => Err(NotAhead::NoTime),
+            Ok(()) | Err(_) => Err(NotAhead::NeedsCall),
+        }
     }
 }
 

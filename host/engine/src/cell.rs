@@ -257,9 +257,10 @@ impl TaskCell {
                     let size = deploy::size(&call);
                     let outcome = self.call(work, call);
                     let took = called.elapsed();
-                    self.turn.called(took);
                     self.paced(size, took, &outcome);
                     self.shadow(work, twin, took, &outcome);
+                    // By the task's own: a shadow that is slow makes no slow task.
+                    self.turn.called(took);
                     work.events.push_back(Event::Called(outcome));
                 }
                 put_off => {
@@ -332,7 +333,7 @@ impl TaskCell {
                 let (epoch, handle) = (work.machine.epoch(), runtime.clone());
                 drop(runtime.spawn(me.rewind(handle, now, to, epoch)));
             }
-            Effect::DropInstance => (work.guest, work.unborn) = (None, None),
+            Effect::DropInstance => self.drop_instance(work),
             Effect::Swap(assignment) => self.swap(work, assignment),
             Effect::TrialFailed(canary, why) => {
                 drop(runtime.spawn(deploy::take_back(self.job.clone(), Some(self.id), canary, why)));

@@ -117,8 +117,8 @@ impl Shadowing {
 
     /// The task begins anew, with another state: nothing that was compared before says anything of it.
     pub fn begin_anew(&mut self) {
-        if self.window.take().is_some() {
-            self.end_window();
+        if let Some(window) = self.window.take() {
+            self.end(window);
         }
     }
 
@@ -127,6 +127,20 @@ impl Shadowing {
         if self.window.is_some() || self.asked {
             self.end_window();
         }
+    }
+
+    /// The task's own instance is taken down. If it is for a window, that took so long of it.
+    fn is_renewed(&mut self, took: Duration) {
+        if self.asked {
+            self.budget.spend_end(took);
+        }
+    }
+
+    fn end(&mut self, window: Window) {
+        let began = Instant::now();
+        drop(window);
+        self.budget.spend_end(began.elapsed());
+        self.end_window();
     }
 
     fn end_window(&mut self) {
@@ -158,6 +172,15 @@ impl TaskCell {
         work.shadow = Some(shadow);
     }
 
+    /// The task's instance is not to be used again.
+    pub(crate) fn drop_instance(&self, work: &mut Work) {
+        let began = Instant::now();
+        (work.guest, work.unborn) = (None, None);
+        if let Some(shadow) = &mut work.shadow {
+            shadow.is_renewed(began.elapsed());
+        }
+    }
+
     /// Has a shadow that takes whatever there is begin with the task's next call.
     pub(crate) fn begin_shadow(&self, work: &mut Work, shadow: Option<Box<Shadowing>>) {
         work.shadow = shadow;
@@ -170,7 +193,7 @@ impl TaskCell {
         let began = Instant::now();
         let mut window = shadow.window.take().expect("a call is given again only in a window");
         if live.lacked_room() {
-            return shadow.end_window();
+            return shadow.end(window);
         }
         let store = work.store.as_ref().expect("the local copy was opened");
         let own = View { over: None, open: call.open.clone(), sealed: call.sealed.clone(), local: store.reader() };
@@ -226,12 +249,13 @@ impl TaskCell {
         findings.take(found, self.id, call.time_ms, || self.given(&call));
         let goes_on = compared.unwrap_or(false) && !is_full;
         shadow.budget.spend(began.elapsed(), births, goes_on);
+        // Where the task's own instance is gone with a failure, the next call is the first of both.
+        let guest = guest.filter(|_| matches!(live.outcome, CallOutcome::Folded { .. }));
+        let window = Window { guest, begun: true, ..window };
         if goes_on && shadow.budget.has_call() {
-            // Where the task's own instance is gone with a failure, the next call is the first of both.
-            let guest = guest.filter(|_| matches!(live.outcome, CallOutcome::Folded { .. }));
-            shadow.window = Some(Window { guest, begun: true, ..window });
+            shadow.window = Some(window);
         } else {
-            shadow.end_window();
+            shadow.end(window);
         }
     }
 

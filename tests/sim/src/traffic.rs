@@ -197,7 +197,7 @@ impl World {
             return;
         }
         let task = TaskId(self.rng.below(u64::from(self.shape.tasks)) as u16);
-        for _ in 0..self.rng.below(4) {
+        if self.rng.chance(5_000) {
             self.redrive(host);
         }
         match self.rng.below(14) {

@@ -47,21 +47,23 @@ pub struct Budget {
     is_measured: bool,
     /// What both instances are expected to cost with which a window begins.
     births: i64,
+    /// What one of them is expected to cost when it is taken down.
+    end: i64,
 }
 
 impl Budget {
     /// A share in percent, with what all tasks of the job have.
     pub fn new(share_percent: u32, purse: Purse) -> Self {
-        Self { share_percent, purse, saved: 0, window: None, call: 0, is_measured: false, births: BIRTHS_NS }
+        Self { share_percent, purse, saved: 0, window: None, call: 0, is_measured: false, births: BIRTHS_NS, end: 0 }
     }
 
     fn is_unlimited(&self) -> bool {
         self.share_percent >= SHARE_ALL
     }
 
-    /// A window: its births, the task's own among them, and some calls.
+    /// A window: its births, the task's own among them, the end of the shadow and of the task's own before it, and some calls.
     fn window_costs(&self) -> i64 {
-        self.births + (WINDOW_CALLS * self.call).max(WINDOW_BIRTHS * self.births)
+        self.births + 2 * self.end + (WINDOW_CALLS * self.call).max(WINDOW_BIRTHS * self.births)
     }
 
     /// The task's own call took so long, without the birth of its instance.
@@ -108,6 +110,14 @@ impl Budget {
         self.window = self.window.map(|left| left - costs);
     }
 
+    /// An instance was taken down: the task's own, for a window to begin, or the shadow's.
+    pub fn spend_end(&mut self, took: Duration) {
+        let costs = nanoseconds(took);
+        self.end = average(self.end, costs);
+        self.saved -= costs;
+        self.window = self.window.map(|left| left - costs);
+    }
+
     /// Whether the window may have another call.
     pub fn has_call(&self) -> bool {
         let left = self.window.unwrap_or(0).max(self.saved);
@@ -140,6 +150,8 @@ mod tests {
     use super::*;
 
     const MS: Duration = Duration::from_millis(1);
+    /// What it takes to take down an instance.
+    const END: Duration = Duration::from_micros(80);
     const BIRTHS: Births = Births { shadow: Duration::from_micros(100), own: Duration::from_micros(100) };
 
     /// So many calls of the task's own, a millisecond each, with a shadow whose calls take so long and disagree or not. Returns the
@@ -155,6 +167,8 @@ mod tests {
             budget.earn(MS);
             if !open && budget.take_window() {
                 open = true;
+                budget.spend_end(END);
+                spent += END;
                 budget.spend(births.shadow + shadow, Some(births), agrees);
                 spent += births.shadow + births.own + shadow;
             } else if open {
@@ -165,6 +179,8 @@ mod tests {
             }
             compared += 1;
             if !agrees || !budget.has_call() {
+                budget.spend_end(END);
+                spent += END;
                 budget.end_window();
                 open = false;
             }

@@ -36,7 +36,7 @@ const SWAP_RECORDS: usize = 50_000;
 
 /// Records that are folded with a shadow and without, and how often.
 const SHADOW_RECORDS: usize = 400_000;
-const SHADOW_PAIRS: usize = 5;
+const SHADOW_PAIRS: usize = 9;
 
 type Figures = BTreeMap<&'static str, f64>;
 

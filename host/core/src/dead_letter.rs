@@ -261,4 +261,4 @@ impl DeadLetters {
 }
 
 /// What a letter takes at most beyond what is stored of it once a rewind has it say that it was folded, in bytes.
-const FOLDED_BEFORE_BYTES: u64 = 16;
+const FOLDED_BEFORE_BYTES: u64 = 24;

@@ -37,6 +37,8 @@ mutants! {
     ForgottenIsFolded = "forgotten-is-folded",
     /// What was folded before a rewind and becomes a dead letter after it counts as never folded.
     LetterForgetsFold = "letter-forgets-fold",
+    /// A timer counts as fired before a rewind though what sets it was not folded before.
+    UnfoldedTimerIsFired = "unfolded-timer-is-fired",
     /// A dead letter that was redriven before a rewind counts as never folded after it.
     LetterBroughtBackUnmarked = "letter-brought-back-unmarked",
     /// The log is trimmed although a rewind may need it.

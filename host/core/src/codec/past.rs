@@ -151,11 +151,13 @@ fn record_from_wire(record: wire::PassedShard) -> Result<Item, DecodeError> {
 }
 
 pub(super) fn folded_before_to_wire(before: FoldedBefore) -> wire::FoldedBefore {
-    wire::FoldedBefore { rewind: before.rewind.0, again: before.outputs == RefoldedOutputs::Again }
+    let again = before.outputs == RefoldedOutputs::Again;
+    wire::FoldedBefore { rewind: before.rewind.0, again, clock_ms: before.clock_ms }
 }
 
 pub(super) fn folded_before_from_wire(wire: wire::FoldedBefore) -> FoldedBefore {
-    FoldedBefore { rewind: CommitNumber(wire.rewind), outputs: outputs_from_wire(wire.again) }
+    let outputs = outputs_from_wire(wire.again);
+    FoldedBefore { rewind: CommitNumber(wire.rewind), outputs, clock_ms: wire.clock_ms }
 }
 
 fn outputs_from_wire(again: bool) -> RefoldedOutputs {

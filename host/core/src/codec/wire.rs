@@ -218,6 +218,9 @@ pub struct FoldedBefore {
     /// Whether outputs are emitted again when it is folded again.
     #[prost(bool, tag = "2")]
     pub again: bool,
+    /// Timers that it sets for up to this time were due before too, in milliseconds since 1970.
+    #[prost(fixed64, tag = "3")]
+    pub clock_ms: u64,
 }
 
 /// A dead letter that was forgotten.

@@ -10,7 +10,7 @@ use crate::position::{Position, RecordPlace};
 use crate::record::{Record, Run};
 use crate::task::attempts::Item;
 use crate::task::effect::{Given, Work};
-use crate::timers::Timers;
+use crate::timers::{TimerChange, Timers};
 
 /// What becomes of outputs of records that are folded again, and of timers that were due before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -44,6 +44,8 @@ pub struct FoldedBefore {
     pub rewind: CommitNumber,
     /// What becomes of outputs when it is folded again.
     pub outputs: RefoldedOutputs,
+    /// Timers that it sets for up to this time were due before too, in milliseconds since 1970.
+    pub clock_ms: u64,
 }
 
 impl FoldedBefore {
@@ -94,7 +96,30 @@ impl Refold {
     }
 
     fn folded_before(&self, was: bool) -> Option<FoldedBefore> {
-        was.then_some(FoldedBefore { rewind: self.rewind, outputs: self.outputs })
+        was.then_some(self.undid())
+    }
+
+    /// What is to be known of something that the rewind took back.
+    pub fn undid(&self) -> FoldedBefore {
+        FoldedBefore { rewind: self.rewind, outputs: self.outputs, clock_ms: self.clock_ms }
+    }
+
+    /// What was folded before is folded again long after all else is: the timers that it sets are known once more, and not those that
+    /// are due already.
+    pub fn of(before: FoldedBefore, due: impl Iterator<Item = Timer>) -> Self {
+        let FoldedBefore { rewind, outputs, clock_ms } = before;
+        Self { rewind, outputs, clock_ms, positions: BTreeMap::new(), unfolded: due.map(Item::Timer).collect() }
+    }
+
+    /// Timers are set by what was not folded before: none of them fired then. Returns whether there was one to be remembered.
+    pub fn sets(&mut self, timers: &[TimerChange]) -> bool {
+        let before = self.unfolded.len();
+        for (name, due_ms) in timers {
+            if let Some(due_ms) = due_ms.filter(|due_ms| *due_ms <= self.clock_ms) {
+                self.unfolded.insert(Item::Timer(Timer { due_ms, name: name.clone() }));
+            }
+        }
+        before != self.unfolded.len()
     }
 
     /// Whether a record was passed before. One call is given records that were, or others.

@@ -273,7 +273,7 @@ impl Running {
             }
             Event::Trimmed => self.snapshots.trimmed(),
             Event::Assign(assignment) => self.assign(assignment),
-            Event::Rewound(writes) => self.seal_rewind(writes, ids, effects),
+            Event::Rewound(writes) => return self.seal_rewind(writes, ids, effects),
             Event::Renew => self.pin.renew(),
             Event::Stop => self.drain(StopCause::Asked),
             Event::Tick => {}

@@ -75,7 +75,7 @@ fn system() -> Vec<(&'static str, SystemEntry)> {
     };
     let unfolded = [Item::Record(shard(), place()), Item::Timer(timer())].into();
     let positions = [(shard(), Position::After(place()))].into();
-    let folded_before = Some(FoldedBefore { rewind: CommitNumber(7), outputs: RefoldedOutputs::Again });
+    let folded_before = Some(FoldedBefore { rewind: CommitNumber(7), outputs: RefoldedOutputs::Again, clock_ms: 8 });
     let brought_back = DeadLetter { folded_before, ..of_now(LetterCause::Failed, Content::Timer(timer())) };
     let refold = Refold { rewind: CommitNumber(7), outputs: RefoldedOutputs::Again, clock_ms: 8, positions, unfolded };
     let upstream = Upstream { stream: StreamIndex(1), incarnation: Incarnation([11; 16]), task: TaskId(12) };

@@ -107,8 +107,12 @@ fn refolded_outputs() -> impl Strategy<Value = RefoldedOutputs> {
 }
 
 fn folded_before() -> impl Strategy<Value = Option<FoldedBefore>> {
-    let before = (number(), refolded_outputs());
-    option::of(before.prop_map(|(rewind, outputs)| FoldedBefore { rewind: CommitNumber(rewind), outputs }))
+    let before = (number(), refolded_outputs(), number());
+    option::of(before.prop_map(|(rewind, outputs, clock_ms)| FoldedBefore {
+        rewind: CommitNumber(rewind),
+        outputs,
+        clock_ms,
+    }))
 }
 
 fn forgotten_letter() -> impl Strategy<Value = ForgottenLetter> {

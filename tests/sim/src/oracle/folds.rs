@@ -200,6 +200,9 @@ impl Oracle {
             }
         }
         self.emits(task, &sides, &mut step.done.outputs, emitted)?;
+        let set = step.done.timers.iter().filter_map(|(name, due_ms)| due_ms.map(|due_ms| (name, due_ms)));
+        let set: Vec<_> = set.map(|(name, due_ms)| Timer { name: name.clone(), due_ms }).collect();
+        self.sets(task, sides.first().copied().flatten(), &set);
         for (name, due_ms) in std::mem::take(&mut step.done.timers) {
             match due_ms {
                 Some(due_ms) => drop(self.tasks[at].timers.insert(name, due_ms)),

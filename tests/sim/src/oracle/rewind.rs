@@ -81,6 +81,12 @@ fn known_now(now: &History, before: &History, rewind: FoldedBefore) -> BTreeMap<
     before.letters.iter().map(known).collect()
 }
 
+/// Timers that are set for up to a time.
+fn timers_due(history: &History, up_to_ms: u64) -> impl Iterator<Item = Timer> {
+    let due = history.timers.iter().filter(move |(_, due_ms)| **due_ms <= up_to_ms);
+    due.map(|(name, due_ms)| Timer { name: name.clone(), due_ms: *due_ms })
+}
+
 fn stored_letters(state: &State) -> Result<BTreeMap<u64, DeadLetter>, Wrong> {
     let mut letters = BTreeMap::new();
     for (key, value) in state.iter().filter(|(key, _)| is_letter(key)) {
@@ -166,7 +172,9 @@ impl Oracle {
         let (now, then) = (brought_back(&history.state), brought_back(&before.state));
         ensure!(4, now == then, "a rewind brings back the state of {to}: {now:?}, not {then:?}");
 
-        let mut positions = history.refold.take().map(|refold| refold.positions).unwrap_or_default();
+        let known = history.refold.take();
+        let was_due = |timer: &Timer| known.as_ref().is_some_and(|refold| timer.due_ms <= refold.clock_ms);
+        let mut positions = known.as_ref().map(|refold| refold.positions.clone()).unwrap_or_default();
         for (shard, entry) in history.positions.iter().filter(|(_, entry)| !entry.position.is_start()) {
             let furthest = positions.entry(shard.clone()).or_insert(entry.position);
             *furthest = (*furthest).max(entry.position);
@@ -180,19 +188,16 @@ impl Oracle {
         let as_asked = due.contains(&(to, outputs)) && rewind == commit.number;
         ensure!(6, as_asked, "outputs go as was asked for: {rewind} {outputs:?}");
         ensure!(6, clock_ms >= history.clock_ms, "timers were due up to the clock: {clock_ms} < {}", history.clock_ms);
-        let letters = known_now(history, &before, FoldedBefore { rewind, outputs });
+        let letters = known_now(history, &before, FoldedBefore { rewind, outputs, clock_ms });
         let stored = stored_letters(&history.state)?;
         let wrong = letters.iter().find(|(number, letter)| stored.get(number) != Some(letter));
         let as_known = wrong.is_none() && stored.len() == letters.len();
         ensure!(6, as_known, "letters brought back know what was folded: {wrong:?} of task {task}");
 
-        let unfired = history.timers.iter().filter(|(_, due_ms)| **due_ms <= clock_ms);
-        let unfired = unfired.map(|(name, due_ms)| Timer { name: name.clone(), due_ms: *due_ms });
+        // Nobody saw them fire, unless an earlier rewind says so.
         let account = &mut self.accounts[at];
-        let unfired = unfired.filter(|timer| !account.folded.contains(&Item::Timer(timer.clone())));
-        let unfired: Vec<_> = unfired.collect();
+        let unfired: Vec<_> = timers_due(history, clock_ms).filter(|timer| !was_due(timer)).collect();
         account.unfired.extend(unfired);
-
         let refold = Refold { rewind, outputs, clock_ms, positions };
         let undone: Vec<Deed> =
             history.deeds.iter().filter(|(number, _)| *number > to).map(|(_, deed)| deed.clone()).collect();
@@ -247,7 +252,8 @@ impl Oracle {
             Item::Record(..) => account.folded.contains(item),
             Item::Timer(timer) => timer.due_ms <= refold.clock_ms && !account.unfired.contains(timer),
         };
-        was.then_some(FoldedBefore { rewind: refold.rewind, outputs: refold.outputs })
+        let Refold { rewind, outputs, clock_ms, .. } = *refold;
+        was.then_some(FoldedBefore { rewind, outputs, clock_ms })
     }
 
     /// The same of what becomes a dead letter.
@@ -283,6 +289,24 @@ impl Oracle {
         Ok(before)
     }
 
+    /// A call sets timers, that was given what was folded before or what was not.
+    pub(super) fn sets(&mut self, task: TaskId, before: Option<FoldedBefore>, set: &[Timer]) {
+        let (history, account) = (&mut self.tasks[usize::from(task.0)], &mut self.accounts[usize::from(task.0)]);
+        match (&history.refold, before) {
+            (Some(refold), None) => {
+                account.unfired.extend(set.iter().filter(|timer| timer.due_ms <= refold.clock_ms).cloned());
+            }
+            // Of what all else is folded again since.
+            (None, Some(FoldedBefore { rewind, outputs, clock_ms }))
+                if set.iter().any(|timer| timer.due_ms <= clock_ms) =>
+            {
+                account.unfired.extend(timers_due(history, clock_ms));
+                history.refold = Some(Refold { rewind, outputs, clock_ms, positions: BTreeMap::new() });
+            }
+            _ => {}
+        }
+    }
+
     /// What a call is to emit of its outputs, which are those from an index on.
     pub(super) fn emits(
         &self,
@@ -297,7 +321,7 @@ impl Oracle {
         match before {
             None => {}
             Some(FoldedBefore { outputs: RefoldedOutputs::Withhold, .. }) => outputs.truncate(from),
-            Some(FoldedBefore { outputs: RefoldedOutputs::Again, rewind }) => {
+            Some(FoldedBefore { outputs: RefoldedOutputs::Again, rewind, .. }) => {
                 outputs[from..].iter_mut().for_each(|output| output.rewind = Some(rewind));
             }
         }

@@ -326,6 +326,7 @@ fn letter(message: &Message) -> Read<DeadLetter> {
     let folded_before = message.optional(11).map(Message::read).transpose()?.map(|before| FoldedBefore {
         rewind: CommitNumber(before.number(1)),
         outputs: if before.number(2) == 1 { RefoldedOutputs::Again } else { RefoldedOutputs::Withhold },
+        clock_ms: before.number(3),
     });
     Ok(DeadLetter { cause, message: message.text(2)?, attempts, at_ms, content, folded_before })
 }

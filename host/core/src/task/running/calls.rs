@@ -137,7 +137,8 @@ impl Running {
         };
         let runs: &[_] = if let Work::Records(batch) = work { &batch.runs } else { &[] };
         let invocation = self.invocation(invoked, kind, runs.iter().map(invoked_run).collect());
-        let outputs = match self.folded_before(work) {
+        let before = self.folded_before(work);
+        let outputs = match before {
             Some(before) => before.emitted(outputs),
             None => outputs,
         };
@@ -168,6 +169,7 @@ impl Running {
                 self.remove_letter(now_ms, *number);
             }
         }
+        self.note_timers(before, &changes);
         for (name, due_ms) in changes {
             self.open.write(now_ms, codec::timer_key(&name), due_ms.map(codec::encode_timer));
             self.timers.change(name, due_ms);

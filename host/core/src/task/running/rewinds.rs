@@ -11,6 +11,7 @@ use crate::commit::{Commit, CommitKind};
 use crate::dead_letter::{Content, DeadLetter};
 use crate::id::CommitNumber;
 use crate::intake::gap;
+use crate::limits::REWIND_BYTES_MAX;
 use crate::mutant::{Mutant, wrong};
 use crate::position::Position;
 use crate::task::effect::{Effect, Work};
@@ -18,6 +19,7 @@ use crate::task::refold::{FoldedBefore, Refold};
 use crate::task::rewind::{PINS_KEPT_MAX, PinnedFrom, Pins, RewindTo, Undone};
 use crate::task::seal::{Header, Sealed, Snapshots};
 use crate::task::{Assignment, IdSeed, Item};
+use crate::timers::TimerChange;
 use crate::write_set::WriteSet;
 
 /// What a task stops calling its logic for.
@@ -186,19 +188,28 @@ impl Running {
     }
 
     /// The state that a rewind leads to is read: its commit is made of what differs.
-    pub(super) fn seal_rewind(&mut self, mut writes: WriteSet, ids: &mut IdSeed, effects: &mut Vec<Effect>) {
+    /// A cause means that it is more than a commit holds.
+    pub(super) fn seal_rewind(
+        &mut self,
+        mut writes: WriteSet,
+        ids: &mut IdSeed,
+        effects: &mut Vec<Effect>,
+    ) -> Option<StopCause> {
         // More may have been undone since: that is taken back with a rewind of its own.
         let Some(Draining::Rewind(Rewinding::Asked(RewindTo { number: to, outputs, .. }))) = self.draining else {
             panic!("a state is read while it is asked for");
         };
         let number = self.next_number();
         let passed = self.intake.positions().map(|(shard, entry)| (shard.clone(), entry.position));
-        self.mark_brought_back(FoldedBefore { rewind: number, outputs }, &mut writes);
         let mut unfolded = self.letters.unfolded();
         unfolded.extend(self.timers.all_due(self.clock_ms).cloned().map(Item::Timer));
         let refold = Refold::new(number, outputs, (passed, self.clock_ms), unfolded, self.refold.as_ref());
+        self.mark_brought_back(refold.undid(), &mut writes);
         writes.insert(codec::pins_key(), Some(codec::encode_pins(&self.pins.at(to))));
         writes.insert(codec::refold_key(), Some(codec::encode_refold(&refold)));
+        if writes.bytes() > REWIND_BYTES_MAX {
+            return Some(StopCause::RewindTooLarge { to, bytes_max: REWIND_BYTES_MAX });
+        }
         let commit = Commit {
             number,
             id: ids.next(),
@@ -214,6 +225,7 @@ impl Running {
         effects.push(crate::task::put(&sealed.append, 0));
         self.sealed = Some(sealed);
         self.draining = Some(Draining::Rewind(Rewinding::Sealed));
+        None
     }
 
     /// Dead letters that a rewind brings back say whether they were folded meanwhile.
@@ -241,6 +253,21 @@ impl Running {
         match work {
             Work::Redrive(number, ..) => self.letters.folded_before(*number),
             Work::Records(_) | Work::Timers(_) => self.refold.as_ref()?.call(work.given()),
+        }
+    }
+
+    /// Whether timers fired before a rewind goes by what sets them: by whether that was folded before.
+    pub(super) fn note_timers(&mut self, before: Option<FoldedBefore>, set: &[TimerChange]) {
+        match (&mut self.refold, before) {
+            (Some(refold), None) if !wrong(Mutant::UnfoldedTimerIsFired) => self.refold_changed |= refold.sets(set),
+            (None, Some(before)) => {
+                let was_due = |due_ms: Option<u64>| due_ms.is_some_and(|due_ms| due_ms <= before.clock_ms);
+                if set.iter().any(|(_, due_ms)| was_due(*due_ms)) {
+                    self.refold = Some(Refold::of(before, self.timers.all_due(before.clock_ms).cloned()));
+                    self.refold_changed = true;
+                }
+            }
+            _ => {}
         }
     }
 

@@ -1,12 +1,13 @@
 //! What a running task does, step by step.
 
 use super::*;
-use crate::dead_letter::Timer;
+use crate::counts::Counts;
+use crate::dead_letter::{Content, LetterCause, Timer};
 use crate::id::{DeploymentNumber, ShardId, StreamIndex};
 use crate::sequence::SequenceNumber;
 use crate::shard::Shard;
 use crate::slice::HashRange;
-use crate::task::refold::RefoldedOutputs;
+use crate::task::refold::{FoldedBefore, RefoldedOutputs};
 use crate::task::rewind::{PinnedFrom, RewindTo, Undone};
 use crate::task::{CallOutcome, Failure, FailureKind};
 use crate::write_set::WriteSet;
@@ -120,4 +121,44 @@ fn a_call_for_which_there_is_no_room_is_made_again_as_if_for_the_first_time() {
     let failure = Failure { kind: FailureKind::NoRoom, index: None, message: "it is full".into() };
     step(&mut running, 3_000, Event::Called(CallOutcome::Failed(failure)));
     assert_eq!(step(&mut running, 3_001, Event::Stop).1, Some(StopCause::Asked));
+}
+
+#[test]
+fn a_timer_set_by_what_was_folded_before_had_fired_too_however_late_that_is_redriven() {
+    let timer = |name: &str, due_ms| Timer { due_ms, name: name.into() };
+    let before = FoldedBefore { rewind: CommitNumber(3), outputs: RefoldedOutputs::Withhold, clock_ms: 100 };
+    let letter = DeadLetter {
+        cause: LetterCause::Failed,
+        message: "why".into(),
+        attempts: 1,
+        at_ms: 4,
+        content: Content::Timer(timer("tick", 5)),
+        folded_before: Some(before),
+    };
+    let counts = Counts { dead_letters: 1, ..Counts::default() };
+    let mut running = running([
+        SystemEntry::DeadLetter(0, 50, Box::new(letter.clone())),
+        SystemEntry::Counts(counts),
+        SystemEntry::Timer(timer("due", 60)),
+        SystemEntry::Timer(timer("late", 300)),
+    ]);
+    // All else is folded again; one timer is due that was set since.
+    assert!(running.refold.is_none());
+    let called =
+        |timers| Event::Called(CallOutcome::Folded { writes: WriteSet::default(), outputs: Vec::new(), timers });
+    step(&mut running, 50, Event::Redrive(0, Box::new(letter)));
+    step(&mut running, 60, called(vec![("tick".into(), Some(65)), ("later".into(), Some(400))]));
+    let knows =
+        |running: &Running, timer| running.folded_before(&Work::Timers(vec![timer])).map(|before| before.rewind);
+    assert_eq!(knows(&running, timer("tick", 65)), Some(CommitNumber(3)));
+    assert_eq!(knows(&running, timer("due", 60)), None);
+    assert_eq!(knows(&running, timer("later", 400)), None);
+    // Once all of them have fired there is nothing more to know.
+    step(&mut running, 70, called(Vec::new()));
+    step(&mut running, 80, called(Vec::new()));
+    step(&mut running, 5_000, Event::Tick);
+    step(&mut running, 5_001, called(Vec::new()));
+    step(&mut running, 5_002, Event::Put(PutReply::Applied));
+    step(&mut running, 6_000, Event::Tick);
+    assert!(running.refold.is_none(), "{:?}", running.refold);
 }

@@ -105,6 +105,15 @@ impl World {
         self.api.ask_of(JOB, method, path, body)
     }
 
+    /// Waits until all is folded by the first version, and nothing is left of any other.
+    fn folded_by_the_first(&self) -> Result<()> {
+        let state = wait_for("the state to be that of the first version alone", LIMIT, || {
+            let state = self.folded(JOB, self.total())?;
+            Ok((versions(&state) == BTreeMap::from([(1, self.total())])).then_some(state))
+        })?;
+        check(self, &state)
+    }
+
     fn run_by(&self, deployment: u64, tasks: usize) -> Result<()> {
         wait_for("tasks to run a deployment", LIMIT, || {
             let tasks_of = self.api.tasks(JOB)?;
@@ -163,11 +172,7 @@ fn undo(outputs: &str) -> Result<(World, u64)> {
     wait_for("the host to answer", LIMIT, || Ok(world.api.tasks(JOB).ok()))?;
     world.run_by(1, TASKS as usize)?;
     world.put(600)?;
-    let state = wait_for("the state to be that of the first version alone", LIMIT, || {
-        let state = world.folded(JOB, world.total())?;
-        Ok((versions(&state) == BTreeMap::from([(1, world.total())])).then_some(state))
-    })?;
-    check(&world, &state)?;
+    world.folded_by_the_first()?;
     ensure!(world.api.dead_letters(JOB)?.is_empty(), "dead letters");
     Ok((world, undone))
 }
@@ -222,11 +227,7 @@ fn what_was_set_aside_is_seen_once_whatever_became_of_it() -> Result<()> {
     })?;
     let (status, rollout) = world.ask("POST", "deployments/1/rollback?rewind=true&outputs=withhold", &Value::Null)?;
     ensure!(status == 200 && rollout["current"] == 1, "{rollout}");
-    let state = wait_for("the state to be that of the first version alone", LIMIT, || {
-        let state = world.folded(JOB, world.total())?;
-        Ok((versions(&state) == BTreeMap::from([(1, world.total())])).then_some(state))
-    })?;
-    check(&world, &state)?;
+    world.folded_by_the_first()?;
     ensure!(world.api.dead_letters(JOB)?.is_empty(), "dead letters");
     // What comes after all of it comes once it is there.
     world.put(KEYS)?;
@@ -254,11 +255,7 @@ fn what_a_canary_did_is_undone_in_its_tasks_alone() -> Result<()> {
     };
     let (status, rollout) = world.ask("POST", "rollback?rewind=true&outputs=withhold", &Value::Null)?;
     ensure!(status == 200 && rollout["current"] == 1 && rollout["canary"].is_null(), "{rollout}");
-    let state = wait_for("the state to be that of the first version alone", LIMIT, || {
-        let state = world.folded(JOB, world.total())?;
-        Ok((versions(&state) == BTreeMap::from([(1, world.total())])).then_some(state))
-    })?;
-    check(&world, &state)?;
+    world.folded_by_the_first()?;
     ensure!(commits(&world)?.len() == TASKS as usize);
 
     // There is nothing more to undo.

@@ -8,7 +8,7 @@ use prost::Message;
 use super::message::{DecodeError, as_written, decode_message};
 use super::past::{folded_before_from_wire, folded_before_to_wire};
 use super::system::{
-    ATTEMPTS, COUNTS, DEAD_LETTER, SEEN, TIMER, hash_from_bytes, position_from_wire, position_to_wire,
+    ATTEMPTS, COUNTS, DEAD_LETTER, SEEN, TIMER, hash_from_bytes, numbered_key, position_from_wire, position_to_wire,
 };
 use super::wire;
 use crate::aggregate::{id_text, parse_id};
@@ -34,10 +34,7 @@ pub fn counts_key() -> StateKey {
 
 /// Where a dead letter is kept.
 pub fn dead_letter_key(number: u64) -> StateKey {
-    let mut key = BytesMut::with_capacity(10);
-    key.put_slice(&[SYSTEM_SPACE, DEAD_LETTER]);
-    key.put_u64(number);
-    key.freeze()
+    numbered_key(DEAD_LETTER, number)
 }
 
 /// Where the attempts are kept.

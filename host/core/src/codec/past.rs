@@ -3,12 +3,12 @@
 
 use std::collections::BTreeMap;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 use prost::Message;
 
 use super::letters::{timer_from_wire, timer_to_wire};
 use super::message::{DecodeError, as_written, decode_message};
-use super::system::{position_from_wire, position_to_wire};
+use super::system::{numbered_key, position_from_wire, position_to_wire};
 use super::wire;
 use crate::dead_letter::ForgottenLetter;
 use crate::id::{CommitId, CommitNumber, DeploymentNumber, ShardKey, StreamIndex};
@@ -32,10 +32,7 @@ pub fn refold_key() -> StateKey {
 
 /// Where it is kept that a dead letter was forgotten.
 pub fn forgotten_letter_key(number: u64) -> StateKey {
-    let mut key = BytesMut::with_capacity(10);
-    key.put_slice(&[SYSTEM_SPACE, FORGOTTEN]);
-    key.put_u64(number);
-    key.freeze()
+    numbered_key(FORGOTTEN, number)
 }
 
 /// The value under [`pins_key`].

@@ -68,9 +68,14 @@ pub fn position_key(shard: &ShardKey) -> StateKey {
 
 /// Where the unpublished outputs of a commit are kept.
 pub fn outbox_key(commit: CommitNumber) -> StateKey {
+    numbered_key(OUTBOX, commit.0)
+}
+
+/// Keys of a kind, in the order of their numbers.
+pub(super) fn numbered_key(kind: u8, number: u64) -> StateKey {
     let mut key = BytesMut::with_capacity(10);
-    key.put_slice(&[SYSTEM_SPACE, OUTBOX]);
-    key.put_u64(commit.0);
+    key.put_slice(&[SYSTEM_SPACE, kind]);
+    key.put_u64(number);
     key.freeze()
 }
 

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::id::ShardKey;
+use crate::id::{CommitNumber, ShardKey};
 use crate::mutant::{Mutant, wrong};
 use crate::policy::Oddity;
 use crate::position::Position;
@@ -27,15 +27,15 @@ pub struct DeadLetter {
     pub folded_before: Option<FoldedBefore>,
 }
 
-/// A dead letter that somebody asked to be forgotten. A rewind to before then has to know that it was not folded.
+/// A dead letter that somebody asked to be forgotten. A rewind to before that has to know that what it held was not folded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ForgottenLetter {
     /// What it held.
     pub item: Item,
     /// Whether that was folded before a rewind.
     pub folded_before: Option<FoldedBefore>,
-    /// When it was forgotten, milliseconds since 1970.
-    pub at_ms: u64,
+    /// The commit with which it went.
+    pub number: CommitNumber,
 }
 
 /// Why something was set aside.
@@ -167,10 +167,10 @@ impl DeadLetters {
     }
 
     /// A letter stands no more, and was not folded. Returns what is to be known of it.
-    pub fn forget(&mut self, number: u64, now_ms: u64) -> Option<&ForgottenLetter> {
+    pub fn forget(&mut self, number: u64, with: CommitNumber) -> Option<&ForgottenLetter> {
         let Note { about, folded_before, .. } = self.take(number)?;
         let About::Item(item) = about else { return None };
-        self.note_forgotten(number, ForgottenLetter { item, folded_before, at_ms: now_ms });
+        self.note_forgotten(number, ForgottenLetter { item, folded_before, number: with });
         self.forgotten.get(&number)
     }
 
@@ -179,11 +179,11 @@ impl DeadLetters {
         self.forgotten.insert(number, letter);
     }
 
-    /// Of the letters forgotten up to a time nothing is to be known any more. Takes out one of them, until there is none; one behind
-    /// another that was forgotten later goes with that.
-    pub fn take_forgotten(&mut self, up_to_ms: u64) -> Option<u64> {
+    /// Of the letters that went with a commit up to this one nothing is to be known any more. Takes out one of them, until there is
+    /// none; one behind another that went later goes with that.
+    pub fn take_forgotten(&mut self, up_to: CommitNumber) -> Option<u64> {
         let first = self.forgotten.first_entry()?;
-        (first.get().at_ms <= up_to_ms).then(|| first.remove_entry().0)
+        (first.get().number <= up_to).then(|| first.remove_entry().0)
     }
 
     /// How often the logic failed with a letter that stands.
@@ -206,13 +206,15 @@ impl DeadLetters {
         }
     }
 
-    /// What the letters hold, and those held that were forgotten, that was never folded.
-    pub fn unfolded(&self) -> BTreeSet<Item> {
-        let standing = self.notes.values().filter_map(|note| match &note.about {
+    /// What was never folded of what letters hold: of those that stand, and of those that were forgotten, the ones with such numbers.
+    pub fn unfolded(&self, stands: impl Fn(u64) -> bool, was_forgotten: impl Fn(u64) -> bool) -> BTreeSet<Item> {
+        let standing = self.notes.iter().filter(|(number, _)| stands(**number));
+        let standing = standing.filter_map(|(_, note)| match &note.about {
             About::Item(item) => Some((item, note.folded_before)),
             About::Gap(..) => None,
         });
-        let forgotten = self.forgotten.values().map(|letter| (&letter.item, letter.folded_before));
+        let forgotten = self.forgotten.iter().filter(|(number, _)| was_forgotten(**number));
+        let forgotten = forgotten.map(|(_, letter)| (&letter.item, letter.folded_before));
         let unfolded = standing.chain(forgotten).filter(|(_, folded_before)| folded_before.is_none());
         unfolded.map(|(item, _)| item.clone()).collect()
     }
@@ -262,3 +264,52 @@ impl DeadLetters {
 
 /// What a letter takes at most beyond what is stored of it once a rewind has it say that it was folded, in bytes.
 const FOLDED_BEFORE_BYTES: u64 = 24;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn letters(numbers: std::ops::Range<u64>) -> DeadLetters {
+        let mut letters = DeadLetters::default();
+        for number in numbers {
+            let timer = Timer { due_ms: number, name: "t".into() };
+            let letter = DeadLetter {
+                cause: LetterCause::Failed,
+                message: "why".into(),
+                attempts: 1,
+                at_ms: number,
+                content: Content::Timer(timer),
+                folded_before: None,
+            };
+            letters.note(number, 10, &letter);
+        }
+        letters
+    }
+
+    fn due_ms(items: BTreeSet<Item>) -> Vec<u64> {
+        let due_ms = |item| if let Item::Timer(timer) = item { timer.due_ms } else { panic!("it is a timer") };
+        items.into_iter().map(due_ms).collect()
+    }
+
+    #[test]
+    fn what_was_forgotten_is_known_for_as_long_as_the_log_goes_back_before_that() {
+        let mut letters = letters(0..3);
+        for (number, with) in [(0, 7), (1, 9)] {
+            assert!(letters.forget(number, CommitNumber(with)).is_some());
+        }
+        let taken = |letters: &mut DeadLetters, floor| letters.take_forgotten(CommitNumber(floor));
+        assert_eq!([6, 7, 7].map(|floor| taken(&mut letters, floor)), [None, Some(0), None]);
+        assert_eq!(due_ms(letters.unfolded(|_| true, |_| true)), [1, 2]);
+        assert_eq!([8, 100, 100].map(|floor| taken(&mut letters, floor)), [None, Some(1), None]);
+        assert!(letters.contains(2));
+    }
+
+    #[test]
+    fn of_letters_that_a_rewind_leaves_as_they_are_it_remembers_nothing() {
+        let mut letters = letters(0..4);
+        letters.forget(0, CommitNumber(5));
+        letters.forget(1, CommitNumber(6));
+        assert_eq!(due_ms(letters.unfolded(|number| number == 3, |number| number == 1)), [1, 3]);
+        assert_eq!(due_ms(letters.unfolded(|_| false, |_| false)), []);
+    }
+}

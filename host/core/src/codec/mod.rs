@@ -27,7 +27,7 @@
 //! | `c` | time of the newest invocation, milliseconds since 1970, as 8 bytes big-endian |
 //! | `n` | [`wire::Counts`]: what became of every record |
 //! | `d`, number as 8 bytes big-endian | [`wire::DeadLetter`] |
-//! | `f`, number as 8 bytes big-endian | [`wire::ForgottenLetter`]: a dead letter that was dropped, for as long as a rewind may go back so far |
+//! | `f`, number as 8 bytes big-endian | [`wire::ForgottenLetter`]: a dead letter that was dropped, for as long as the log goes back so far |
 //! | `a` | [`wire::Attempts`]: what the logic fails with, and how often it did |
 //! | `t`, name | when the timer is due, milliseconds since 1970, as 8 bytes big-endian |
 //! | `h` | [`wire::Pins`]: the deployments that its commits were of |

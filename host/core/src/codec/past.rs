@@ -110,7 +110,7 @@ pub fn encode_forgotten_letter(letter: &ForgottenLetter) -> Bytes {
         Item::Timer(timer) => (None, Some(timer_to_wire(timer))),
     };
     let folded_before = letter.folded_before.map(folded_before_to_wire);
-    wire::ForgottenLetter { at_ms: letter.at_ms, record, timer, folded_before }.encode_to_vec().into()
+    wire::ForgottenLetter { number: letter.number.0, record, timer, folded_before }.encode_to_vec().into()
 }
 
 pub(super) fn decode_forgotten_letter(value: Bytes) -> Result<ForgottenLetter, DecodeError> {
@@ -121,7 +121,7 @@ pub(super) fn decode_forgotten_letter(value: Bytes) -> Result<ForgottenLetter, D
         _ => return Err(DecodeError::new("a forgotten letter held neither a record nor a timer")),
     };
     let folded_before = wire.folded_before.map(folded_before_from_wire);
-    let letter = ForgottenLetter { item, folded_before, at_ms: wire.at_ms };
+    let letter = ForgottenLetter { item, folded_before, number: CommitNumber(wire.number) };
     as_written(&value, &encode_forgotten_letter(&letter))?;
     Ok(letter)
 }

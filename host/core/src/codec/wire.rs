@@ -226,9 +226,9 @@ pub struct FoldedBefore {
 /// A dead letter that was forgotten.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct ForgottenLetter {
-    /// When, in milliseconds since 1970.
-    #[prost(fixed64, tag = "1")]
-    pub at_ms: u64,
+    /// The commit with which it went.
+    #[prost(uint64, tag = "1")]
+    pub number: u64,
     /// Where its record was, as the position after it, or
     #[prost(message, optional, tag = "2")]
     pub record: Option<PassedShard>,

@@ -40,7 +40,7 @@ fn of_now(cause: LetterCause, content: Content) -> DeadLetter {
 }
 
 fn forgotten(item: Item, folded_before: Option<FoldedBefore>) -> SystemEntry {
-    SystemEntry::ForgottenLetter(10, Box::new(ForgottenLetter { item, folded_before, at_ms: 11 }))
+    SystemEntry::ForgottenLetter(10, Box::new(ForgottenLetter { item, folded_before, number: CommitNumber(11) }))
 }
 
 fn system() -> Vec<(&'static str, SystemEntry)> {

@@ -116,10 +116,10 @@ fn folded_before() -> impl Strategy<Value = Option<FoldedBefore>> {
 }
 
 fn forgotten_letter() -> impl Strategy<Value = ForgottenLetter> {
-    (item(), folded_before(), number()).prop_map(|(item, folded_before, at_ms)| ForgottenLetter {
+    (item(), folded_before(), number()).prop_map(|(item, folded_before, number)| ForgottenLetter {
         item,
         folded_before,
-        at_ms,
+        number: CommitNumber(number),
     })
 }
 

@@ -10,6 +10,7 @@ use crate::policy::{Fate, Oddity};
 use crate::position::Position;
 use crate::record::{Fetch, Gap, Run};
 use crate::task::effect::{Effect, Failure, FailureKind, Work};
+use crate::write_set::WriteSet;
 
 impl Running {
     /// Moves the positions past a batch, and accounts for what of it was not for the logic.
@@ -171,16 +172,18 @@ impl Running {
             return;
         }
         self.open.write(now_ms, codec::dead_letter_key(number), None);
-        let window_ms = self.rules.rewind_window_ms;
-        if window_ms == 0 || wrong(Mutant::ForgottenIsFolded) {
+        if wrong(Mutant::ForgottenIsFolded) {
             self.letters.remove(number);
-        } else if let Some(forgotten) = self.letters.forget(number, now_ms).map(codec::encode_forgotten_letter) {
+        } else if let Some(forgotten) = self.letters.forget(number, self.next_number()) {
+            let forgotten = codec::encode_forgotten_letter(forgotten);
             self.open.write(now_ms, codec::forgotten_letter_key(number), Some(forgotten));
         }
-        // No rewind reaches so far back.
-        let up_to_ms = now_ms.saturating_sub(window_ms + self.bounds.rewind_grace_ms);
-        while let Some(number) = self.letters.take_forgotten(up_to_ms) {
-            self.open.write(now_ms, codec::forgotten_letter_key(number), None);
+    }
+
+    /// Has a commit forget of which letters somebody asked to be forgotten that no rewind brings back.
+    pub(super) fn settle_forgotten(&mut self, system: &mut WriteSet) {
+        while let Some(number) = self.letters.take_forgotten(self.snapshots.floor()) {
+            system.insert(codec::forgotten_letter_key(number), None);
         }
     }
 

@@ -54,6 +54,7 @@ impl Running {
         let mut system = WriteSet::default();
         self.note_pin(now_ms, &header, &mut system);
         self.settle_refold(&mut system);
+        self.settle_forgotten(&mut system);
         if std::mem::take(&mut self.counts_changed) {
             system.insert(codec::counts_key(), Some(codec::encode_counts(&self.counts)));
         }

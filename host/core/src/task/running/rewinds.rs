@@ -20,7 +20,7 @@ use crate::task::rewind::{PINS_KEPT_MAX, PinnedFrom, Pins, RewindTo, Undone};
 use crate::task::seal::{Header, Sealed, Snapshots};
 use crate::task::{Assignment, IdSeed, Item};
 use crate::timers::TimerChange;
-use crate::write_set::WriteSet;
+use crate::write_set::{StateKey, WriteSet};
 
 /// What a task stops calling its logic for.
 #[derive(Debug)]
@@ -201,7 +201,11 @@ impl Running {
         };
         let number = self.next_number();
         let passed = self.intake.positions().map(|(shard, entry)| (shard.clone(), entry.position));
-        let mut unfolded = self.letters.unfolded();
+        // The task does not come again to what letters tell of that it goes back to as they are.
+        let changes = |key: StateKey| writes.get(&key).is_some();
+        let stood = |letter| changes(codec::dead_letter_key(letter));
+        let was_forgotten = |letter| changes(codec::forgotten_letter_key(letter));
+        let mut unfolded = self.letters.unfolded(stood, was_forgotten);
         unfolded.extend(self.timers.all_due(self.clock_ms).cloned().map(Item::Timer));
         let refold = Refold::new(number, outputs, (passed, self.clock_ms), unfolded, self.refold.as_ref());
         self.mark_brought_back(refold.undid(), &mut writes);

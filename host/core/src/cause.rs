@@ -112,6 +112,18 @@ pub enum StopCause {
         /// Where the history begins.
         floor: CommitNumber,
     },
+    /// Records that it would fold again may be gone.
+    #[error(
+        "it is to be brought back to commit {to}, and records since then may be {age_ms} ms old, while its streams keep them for {retention_ms} ms, which leaves no time to read them again; `pelton rollback --withdraw` has it keep what it has"
+    )]
+    RewindRecordsGone {
+        /// Which commit.
+        to: CommitNumber,
+        /// How old, in milliseconds.
+        age_ms: u64,
+        /// How long they are kept, in milliseconds.
+        retention_ms: u64,
+    },
     /// The state it was to be brought back to differs in more than a commit holds.
     #[error(
         "the state after commit {to}, that it is to be brought back to, differs from the one now in more than {bytes_max} bytes, which is more than a rewind can write; `pelton rollback --withdraw` has it keep what it has"
@@ -138,6 +150,7 @@ impl StopCause {
             | Self::DeadLettersFull { .. }
             | Self::Logic(_)
             | Self::RewindOutOfReach { .. }
+            | Self::RewindRecordsGone { .. }
             | Self::RewindTooLarge { .. } => true,
             Self::Asked
             | Self::Fenced { .. }

@@ -44,10 +44,14 @@ pub fn gap(unread_from_ms: u64, now_ms: u64, retention_ms: u64) -> Option<u64> {
     let margin_ms = if wrong(Mutant::GapWithoutMargin) { 0 } else { CLOCK_MARGIN_MS };
     let kept_ms = if wrong(Mutant::GapTooSoon) { retention_ms / 2 } else { retention_ms };
     let kept_from_ms = (now_ms + margin_ms).saturating_sub(kept_ms);
-    // The horizon moves on while what is left is being read: some of that may be gone too before it is.
-    let head_start_ms = (retention_ms / GAP_HEAD_START_DIVISOR).max(GAP_HEAD_START_MS_MIN);
-    let head_start_ms = if wrong(Mutant::GapTooFar) { retention_ms } else { head_start_ms };
+    let head_start_ms = if wrong(Mutant::GapTooFar) { retention_ms } else { head_start_ms(retention_ms) };
     (unread_from_ms < kept_from_ms).then_some(kept_from_ms + head_start_ms)
+}
+
+/// What reading has to have ahead of the horizon, which moves on while what is left is being read: some of that may be gone too before
+/// it is. In milliseconds.
+pub fn head_start_ms(retention_ms: u64) -> u64 {
+    (retention_ms / GAP_HEAD_START_DIVISOR).max(GAP_HEAD_START_MS_MIN)
 }
 
 /// What became of a run offered.

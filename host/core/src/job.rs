@@ -75,6 +75,16 @@ impl JobMeta {
         }
     }
 
+    /// The first record of a shard that the job is to read may have arrived this early, in milliseconds since 1970: where it begins with
+    /// the oldest that is kept, that may be older than the job.
+    pub fn oldest_ms(&self, shard: &ShardKey) -> u64 {
+        let input = self.input(shard.stream);
+        match self.start {
+            Start::TrimHorizon if shard.shard <= input.newest_shard => input.created_ms,
+            Start::At(_) | Start::TrimHorizon => self.opening(shard).1,
+        }
+    }
+
     /// Whether a shard that no listing shows any more ended before the job began, so that nothing of it is missed.
     pub fn lies_before_start(&self, shard: &ShardKey) -> bool {
         let input = self.input(shard.stream);

@@ -48,7 +48,7 @@ fn is_same(before: &Assignment, now: &Assignment) -> bool {
 
 impl TaskCell {
     /// Whether the log ends with what this cell appended: a task that has stopped is not told that another host took it.
-    async fn is_ours(&self) -> Result<bool, PortError> {
+    pub(crate) async fn is_ours(&self) -> Result<bool, PortError> {
         let epoch = lock(&self.work).machine.epoch();
         let tail = self.changelog().tail(self.id).await?;
         Ok(tail.is_some_and(|tail| tail.epoch == epoch))

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use pelton_core::cause::StopCause;
-use pelton_core::id::Epoch;
+use pelton_core::id::{Epoch, StreamIndex};
 use pelton_core::limits::REWIND_BYTES_MAX;
 use pelton_core::restore::{AfterApply, Restore, RestoreNext};
 use pelton_core::snapshot::{Manifest, StateMark};
@@ -36,10 +36,22 @@ impl TaskCell {
     pub(crate) async fn rewind(self: Arc<Self>, runtime: Handle, now: StateReader, to: RewindTo, epoch: Epoch) {
         let cell = self.clone();
         let _turn = cell.snapshot_turn().await;
+        // It may have been away for long since it was asked.
+        let retention_ms = cell.retention_ms();
+        if let Some(age_ms) = to.age_of_gone_ms(cell.now_ms(), retention_ms) {
+            return cell.tell(Event::Broken(StopCause::RewindRecordsGone { to: to.number, age_ms, retention_ms }));
+        }
         let read = tokio::task::spawn_blocking(move || self.read_to_rewind(&runtime, now, to, epoch));
         if let Err(error) = read.await {
             cell.tell(Event::Broken(StopCause::Store(format!("reading an earlier state ended: {error}"))));
         }
+    }
+
+    /// How long the streams of the job keep records, the one that keeps them shortest, in milliseconds.
+    pub(crate) fn retention_ms(&self) -> u64 {
+        let streams = self.spec().meta.inputs.len() as u16;
+        let kept_ms = (0..streams).map(|stream| self.job.hub.retention_ms(StreamIndex(stream)));
+        kept_ms.min().unwrap_or(u64::MAX)
     }
 
     /// Where an earlier state is read into.

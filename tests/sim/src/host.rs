@@ -302,11 +302,13 @@ impl World {
                 resume_unwind(Box::new(Wrong::invariant(3, what)));
             }
             StopCause::Logic(_) if self.cover.fatal_calls > 0 => {}
+            StopCause::RewindRecordsGone { .. } if self.shape.retention_ms.is_some() => self.withdraw(who),
             StopCause::Logic(_)
             | StopCause::Gap { .. }
             | StopCause::DeadLettersFull { .. }
             | StopCause::RewindTooLarge { .. }
             | StopCause::RewindOutOfReach { .. }
+            | StopCause::RewindRecordsGone { .. }
             | StopCause::Store(_)
             | StopCause::Service(_) => panic!("nothing stops a task but its like: task {}: {cause}", who.task),
         }

@@ -125,8 +125,8 @@ pub struct Oracle {
     current: BTreeSet<DeploymentNumber>,
     /// Which change brought which deployment.
     brought: BTreeSet<(u64, DeploymentNumber)>,
-    /// What was undone.
-    undone: Vec<Undone>,
+    /// What was undone, as tasks were told before and are told now.
+    undone: Vec<Vec<Undone>>,
     /// Of each task, what was ever folded.
     accounts: Vec<Account>,
     /// Of each task, what its history was before a deployment's first commit, by the commit before.
@@ -188,7 +188,7 @@ impl Oracle {
             on_gap,
             current: BTreeSet::from([DeploymentNumber(1)]),
             brought: BTreeSet::from([(1, DeploymentNumber(1))]),
-            undone: Vec::new(),
+            undone: vec![Vec::new()],
             accounts,
             befores: meta_tasks,
             sent: BTreeMap::new(),

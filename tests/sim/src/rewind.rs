@@ -1,5 +1,6 @@
 //! What a host reads to rewind a task: the state of an earlier commit, from the snapshots and the log, by the rules of a restore.
 
+use pelton_core::cause::StopCause;
 use pelton_core::id::CommitNumber;
 use pelton_core::restore::{AfterApply, Restore, RestoreNext};
 use pelton_core::snapshot::{Manifest, StateMark};
@@ -17,6 +18,11 @@ const PAGE: usize = 5;
 impl World {
     /// A host has read what the state of a task was.
     pub fn rewind(&mut self, who: Who, to: RewindTo) {
+        let (now_ms, retention_ms) = (self.host_now(who.host), self.shape.retention_ms.unwrap_or(u64::MAX));
+        if let Some(age_ms) = to.age_of_gone_ms(now_ms, retention_ms) {
+            let cause = StopCause::RewindRecordsGone { to: to.number, age_ms, retention_ms };
+            return self.step(who, Event::Broken(cause));
+        }
         let then = match self.state_at(who, to) {
             Ok(then) => then,
             Err(why) => {

@@ -82,6 +82,17 @@ impl World {
         })
     }
 
+    /// A task could not be brought back: whoever runs the job has it keep what it has.
+    pub fn withdraw(&mut self, who: Who) {
+        self.cover.rewinds_withdrawn += 1;
+        trace!(self, "task {}: what was undone stands", who.task);
+        if let Some(rollout) = self.rollout.withdraw() {
+            self.rollout = rollout;
+            self.oracle.rolled_out(&self.rollout);
+            self.tell_assignments();
+        }
+    }
+
     /// Every task learns what it is to run, each when its host has it ready.
     fn tell_assignments(&mut self) {
         let tasks = self.hosts.iter().flat_map(|host| host.tasks.values());

@@ -369,6 +369,8 @@ coverage! {
     canaries_failed,
     /// Changes undone,
     rewinds,
-    /// and tasks rewound for it.
+    /// tasks rewound for it,
     tasks_rewound,
+    /// and tasks of which records were gone that they would have folded again.
+    rewinds_withdrawn,
 }

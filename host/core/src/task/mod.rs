@@ -296,7 +296,9 @@ impl Task {
             self.past = Some(running.past());
             // One that could not be rewound knows what it was to be.
             self.rules.assignment = match cause {
-                StopCause::RewindOutOfReach { .. } | StopCause::RewindTooLarge { .. } => running.told().clone(),
+                StopCause::RewindOutOfReach { .. }
+                | StopCause::RewindRecordsGone { .. }
+                | StopCause::RewindTooLarge { .. } => running.told().clone(),
                 _ => running.assignment().clone(),
             };
         } else {

@@ -111,15 +111,30 @@ impl Refold {
         Self { rewind, outputs, clock_ms, positions: BTreeMap::new(), unfolded: due.map(Item::Timer).collect() }
     }
 
-    /// Timers are set by what was not folded before: none of them fired then. Returns whether there was one to be remembered.
-    pub fn sets(&mut self, timers: &[TimerChange]) -> bool {
-        let before = self.unfolded.len();
+    /// The same beside what is still folded again: it was folded before a rewind that came later than this one knows of. Returns whether
+    /// it was.
+    pub fn reaches(&mut self, before: FoldedBefore, due: impl Iterator<Item = Timer>) -> bool {
+        let reached_ms = self.clock_ms;
+        let is_later = before.clock_ms > reached_ms;
+        if is_later {
+            let FoldedBefore { rewind, outputs, clock_ms } = before;
+            self.unfolded.extend(due.filter(|timer| timer.due_ms > reached_ms).map(Item::Timer));
+            (self.rewind, self.outputs, self.clock_ms) = (rewind, outputs, clock_ms);
+        }
+        is_later
+    }
+
+    /// Timers are set by what was folded before a rewind, or was not: those that are due after that had not fired then. Returns whether
+    /// there was one to be remembered.
+    pub fn sets(&mut self, before: Option<FoldedBefore>, timers: &[TimerChange]) -> bool {
+        let known = self.unfolded.len();
         for (name, due_ms) in timers {
-            if let Some(due_ms) = due_ms.filter(|due_ms| *due_ms <= self.clock_ms) {
+            let is_new = |due_ms: &u64| before.is_none_or(|before| *due_ms > before.clock_ms);
+            if let Some(due_ms) = due_ms.filter(|due_ms| *due_ms <= self.clock_ms).filter(is_new) {
                 self.unfolded.insert(Item::Timer(Timer { due_ms, name: name.clone() }));
             }
         }
-        before != self.unfolded.len()
+        known != self.unfolded.len()
     }
 
     /// Whether a record was passed before. One call is given records that were, or others.
@@ -242,5 +257,25 @@ mod tests {
         assert!(!refold.folds(&fires(10)) && refold.call(fires(20).given()).is_none());
         assert!(refold.folds(&fires(20)) && !refold.folds(&fires(20)));
         assert_eq!(refold.call(fires(20).given()).map(|before| before.rewind), Some(CommitNumber(3)));
+    }
+
+    #[test]
+    fn of_what_was_folded_before_an_earlier_rewind_only_the_timers_from_before_that_had_fired() {
+        let set = |due_ms: &[u64]| due_ms.iter().map(|due_ms| (timer(*due_ms).name, Some(*due_ms))).collect::<Vec<_>>();
+        let up_to = |clock_ms| FoldedBefore { rewind: CommitNumber(1), outputs: RefoldedOutputs::Withhold, clock_ms };
+        // The second rewind is being folded again.
+        let mut refold = refold(3, &[], None);
+        assert!(!refold.sets(Some(up_to(100)), &set(&[50])) && refold.sets(Some(up_to(40)), &set(&[30, 50, 200])));
+        assert_eq!([30, 50, 200].map(|due_ms| fired_by(&refold, timer(due_ms))), [Some(3), None, None]);
+        // What was folded before the first is folded again beside what was before the second.
+        let mut refold = Refold::of(up_to(100), [timer(10)].into_iter());
+        let later = FoldedBefore { rewind: CommitNumber(7), ..up_to(200) };
+        assert!(
+            refold.reaches(later, [timer(150)].into_iter()) && !refold.reaches(up_to(100), [timer(160)].into_iter())
+        );
+        assert_eq!(
+            [10, 20, 150, 160, 201].map(|due_ms| fired_by(&refold, timer(due_ms))),
+            [None, Some(7), None, Some(7), None]
+        );
     }
 }

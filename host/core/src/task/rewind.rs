@@ -8,6 +8,7 @@ use bytes::Bytes;
 
 use crate::codec;
 use crate::id::{CommitId, CommitNumber, DeploymentNumber};
+use crate::intake::{gap, head_start_ms};
 use crate::limits::REWIND_BYTES_MAX;
 use crate::task::refold::RefoldedOutputs;
 use crate::write_set::WriteSet;
@@ -61,6 +62,17 @@ pub struct RewindTo {
     pub id: CommitId,
     /// What becomes of outputs.
     pub outputs: RefoldedOutputs,
+    /// The records that are folded again arrived no earlier than this, in milliseconds since 1970.
+    pub unread_from_ms: u64,
+}
+
+impl RewindTo {
+    /// How old the records may be that are folded again, in milliseconds; none where all of them are kept, and for long enough to be read.
+    pub fn age_of_gone_ms(self, now_ms: u64, retention_ms: u64) -> Option<u64> {
+        let read_by_ms = now_ms.saturating_add(head_start_ms(retention_ms));
+        let age_ms = now_ms.saturating_sub(self.unread_from_ms);
+        gap(self.unread_from_ms, read_by_ms, retention_ms).map(|_| age_ms)
+    }
 }
 
 impl Undone {
@@ -95,7 +107,8 @@ impl Pins {
             Some((pin, undone))
         })?;
         let number = CommitNumber(pin.number.0 - 1);
-        Some((pin, RewindTo { number, id: pin.previous_id, outputs: undone.outputs }))
+        let PinnedFrom { previous_id: id, unread_from_ms, .. } = *pin;
+        Some((pin, RewindTo { number, id, outputs: undone.outputs, unread_from_ms }))
     }
 
     /// The pins as they were at a commit.
@@ -205,5 +218,18 @@ mod tests {
         let undone = |since| Undone { since, until: 100, outputs: RefoldedOutputs::Withhold };
         assert_eq!((pins.kept.len(), pins.forgotten), (PINS_KEPT_MAX, 2));
         assert!(pins.has_forgotten(undone(2)) && !pins.has_forgotten(undone(3)));
+    }
+
+    #[test]
+    fn records_are_kept_for_as_long_as_it_takes_to_read_them_again() {
+        const DAY_MS: u64 = 86_400_000;
+        let id = CommitId::default();
+        let gone = |unread_from_ms| {
+            let to = RewindTo { number: CommitNumber(1), id, outputs: RefoldedOutputs::Withhold, unread_from_ms };
+            to.age_of_gone_ms(10 * DAY_MS, DAY_MS)
+        };
+        let too_old_ms = DAY_MS - head_start_ms(DAY_MS);
+        assert_eq!(gone(10 * DAY_MS - too_old_ms), Some(too_old_ms));
+        assert_eq!(gone(10 * DAY_MS - too_old_ms + crate::limits::CLOCK_MARGIN_MS), None);
     }
 }

@@ -156,7 +156,7 @@ pub struct Running {
     /// What it had passed before it was rewound.
     refold: Option<Refold>,
     refold_changed: bool,
-    /// Records that the log has no positions for arrived no earlier than this, in milliseconds since 1970.
+    /// What is open is of records that arrived no earlier than this, in milliseconds since 1970.
     unlogged_from_ms: u64,
     /// Shards that no listing shows and that were asked about.
     orphans: BTreeSet<ShardKey>,
@@ -371,12 +371,18 @@ impl Running {
 }
 
 /// Records that no position passes yet arrived no earlier than this, in milliseconds since 1970: those of the shards that are read,
-/// or all since the job was created.
+/// or all that the job is to read.
 fn unlogged_from_ms(intake: &Intake, meta: &JobMeta) -> u64 {
     // Of one that was never listed nothing is known; a dead letter tells of it.
     let is_open = |entry: &PositionEntry| entry.position != Position::ShardEnd && entry.unread_from_ms > 0;
     let unfinished = intake.positions().filter(|(_, entry)| is_open(entry));
-    unfinished.map(|(_, entry)| entry.unread_from_ms).min().unwrap_or(meta.created_ms)
+    // The bound of a position is no older than the job: what was gone before is none of its gaps.
+    let from_ms = |(shard, entry): (&ShardKey, &PositionEntry)| match entry.unread_from_ms {
+        from_ms if from_ms <= meta.created_ms => from_ms.min(meta.oldest_ms(shard)),
+        from_ms => from_ms,
+    };
+    let oldest_ms = || meta.inputs.iter().map(|input| input.created_ms).min();
+    unfinished.map(from_ms).min().or_else(oldest_ms).unwrap_or(meta.created_ms)
 }
 
 fn intake_rules(task: TaskId, meta: &JobMeta, rules: &RunningRules) -> IntakeRules {

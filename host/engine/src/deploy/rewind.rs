@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use pelton_core::id::{DeploymentNumber, StreamIndex};
+use futures::stream::{StreamExt as _, TryStreamExt as _};
+use pelton_core::id::DeploymentNumber;
 use pelton_core::rollout::Rollout;
 use pelton_core::task::{Reach, RefoldedOutputs, Undone};
 
@@ -15,6 +16,8 @@ use crate::ports::PortError;
 /// How long tasks are waited for to be told of a rewind, and how often it is looked.
 const TOLD_LIMIT: Duration = Duration::from_secs(5);
 const TOLD_POLL: Duration = Duration::from_millis(5);
+/// How many logs are looked at at once for whether they are ours.
+const LOOKED_AT_ONCE: usize = 32;
 
 impl Job {
     /// Takes back all that was committed since a deployment was left: the one given, or the one that was left last. Its tasks go
@@ -39,6 +42,10 @@ impl Job {
         };
         let (target, undone) = undoing(&shared.fleet.standing().await?)?;
         shared.fleet.prepare(target, &shared.spec).await?;
+        // What a host knows of tasks that another took may be long past, and nobody has told it.
+        let all_ours = futures::stream::iter(shared.cells())
+            .map(|cell| async move { cell.is_ours().await?.then_some(()).ok_or(DeployError::TaskAway(cell.id)) });
+        all_ours.buffer_unordered(LOOKED_AT_ONCE).try_collect::<()>().await?;
         let cells = shared.clone();
         // A turn under way is waited for.
         let reach = tokio::task::spawn_blocking(move || cells.cells().iter().try_for_each(|cell| cell.reaches(undone)));
@@ -80,13 +87,8 @@ impl Job {
 impl TaskCell {
     /// Whether what was committed under some revisions can be undone here.
     fn reaches(&self, undone: Undone) -> Result<(), DeployError> {
-        let streams = self.spec().meta.inputs.len() as u16;
-        let kept_ms = (0..streams).map(|stream| self.job.hub.retention_ms(StreamIndex(stream)));
-        let reach = Reach {
-            now_ms: self.now_ms(),
-            window_ms: self.spec().settings.rewind_window_ms,
-            retention_ms: kept_ms.min().unwrap_or(u64::MAX),
-        };
+        let window_ms = self.spec().settings.rewind_window_ms;
+        let reach = Reach { now_ms: self.now_ms(), window_ms, retention_ms: self.retention_ms() };
         let task = self.id;
         let reaches = lock(&self.work).machine.reaches(undone, reach).ok_or(DeployError::TaskAway(task))?;
         reaches.map_err(|why| DeployError::OutOfReach { task, why })

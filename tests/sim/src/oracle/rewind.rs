@@ -109,12 +109,17 @@ impl Oracle {
         self.current.insert(rollout.current);
         self.brought.insert((rollout.since, rollout.current));
         self.brought.extend(rollout.canary.iter().map(|canary| (canary.since, canary.deployment)));
-        self.undone = rollout.undone.to_vec();
+        let undone = rollout.undone.to_vec();
+        match self.undone.last_mut() {
+            Some(told) if undone.starts_with(told) => *told = undone,
+            // It was withdrawn.
+            _ => self.undone.push(undone),
+        }
     }
 
     /// Where what was undone leads a task, and whether outputs are emitted again; none where it has nothing of it.
     pub(super) fn undoes(&self, task: TaskId) -> Option<(CommitNumber, RefoldedOutputs)> {
-        self.undoes_by(task, &self.undone)
+        self.undoes_by(task, self.undone.last()?)
     }
 
     fn undoes_by(&self, task: TaskId, undone: &[Undone]) -> Option<(CommitNumber, RefoldedOutputs)> {
@@ -159,8 +164,8 @@ impl Oracle {
     pub(super) fn rewinds(&mut self, task: TaskId, commit: &Commit, to: CommitNumber) -> Verdict {
         let at = usize::from(task.0);
         // A task may not have heard yet of what was undone last.
-        let known = (1..=self.undone.len()).map(|known| self.undoes_by(task, &self.undone[..known]));
-        let due: BTreeSet<_> = known.flatten().collect();
+        let told = self.undone.iter().flat_map(|told| (1..=told.len()).map(|known| &told[..known]));
+        let due: BTreeSet<_> = told.filter_map(|told| self.undoes_by(task, told)).collect();
         let leads = due.iter().any(|(due, _)| *due == to);
         ensure!(4, leads, "a rewind leads to before what was undone: {to}, not {due:?}");
         ensure!(4, commit.invocations.is_empty(), "a rewind calls nothing: {}", commit.number);
@@ -244,6 +249,11 @@ impl Oracle {
         history.deeds.push((CommitNumber(history.commits.len() as u64), deed));
     }
 
+    /// Whether something was folded, whatever was undone since.
+    pub(super) fn was_ever_folded(&self, task: TaskId, item: &Item) -> bool {
+        self.accounts[usize::from(task.0)].folded.contains(item)
+    }
+
     /// Whether something was folded before the task was rewound, of what it had come to then.
     pub(super) fn folded_before(&self, task: TaskId, item: &Item) -> Option<FoldedBefore> {
         let refold = self.tasks[usize::from(task.0)].refold.as_ref()?;
@@ -292,18 +302,23 @@ impl Oracle {
     /// A call sets timers, that was given what was folded before or what was not.
     pub(super) fn sets(&mut self, task: TaskId, before: Option<FoldedBefore>, set: &[Timer]) {
         let (history, account) = (&mut self.tasks[usize::from(task.0)], &mut self.accounts[usize::from(task.0)]);
-        match (&history.refold, before) {
-            (Some(refold), None) => {
-                account.unfired.extend(set.iter().filter(|timer| timer.due_ms <= refold.clock_ms).cloned());
-            }
-            // Of what all else is folded again since.
-            (None, Some(FoldedBefore { rewind, outputs, clock_ms }))
-                if set.iter().any(|timer| timer.due_ms <= clock_ms) =>
-            {
-                account.unfired.extend(timers_due(history, clock_ms));
-                history.refold = Some(Refold { rewind, outputs, clock_ms, positions: BTreeMap::new() });
-            }
-            _ => {}
+        let reached_ms = before.map(|before| before.clock_ms);
+        let known_ms = history.refold.as_ref().map(|refold| refold.clock_ms);
+        // Of a letter, when all else is folded again that was before the rewind it knows of.
+        if let Some(FoldedBefore { rewind, outputs, clock_ms }) = before
+            && known_ms.is_none_or(|known_ms| known_ms < clock_ms)
+            && set.iter().any(|timer| timer.due_ms <= clock_ms)
+        {
+            let unknown =
+                timers_due(history, clock_ms).filter(|timer| known_ms.is_none_or(|known_ms| timer.due_ms > known_ms));
+            account.unfired.extend(unknown);
+            let positions = history.refold.take().map(|refold| refold.positions).unwrap_or_default();
+            history.refold = Some(Refold { rewind, outputs, clock_ms, positions });
+        }
+        if let Some(refold) = &history.refold {
+            let behind = set.iter().filter(|timer| timer.due_ms <= refold.clock_ms);
+            let unfired = behind.filter(|timer| reached_ms.is_none_or(|reached_ms| timer.due_ms > reached_ms));
+            account.unfired.extend(unfired.cloned());
         }
     }
 

@@ -9,7 +9,7 @@ use pelton_core::id::{DeploymentNumber, ShardKey, TaskId};
 use pelton_core::policy::{Fate, Oddity};
 use pelton_core::position::{Position, PositionEntry, RecordPlace};
 use pelton_core::record::Record;
-use pelton_core::task::{LastStraw, OnGap};
+use pelton_core::task::{Item, LastStraw, OnGap};
 use pelton_core::write_set::USER_SPACE;
 
 use super::rewind::Deed;
@@ -331,11 +331,12 @@ impl Oracle {
         gone.into_iter().for_each(|(task, (key, count))| self.lost(task, &key, count));
     }
 
-    /// Whether a dead letter says that a record may be gone. One from before the job began may go without a word: the job begins
-    /// with the oldest that is kept.
+    /// Whether a dead letter says that a record may be gone. One from before the job began may go without a word, unless it was folded
+    /// once: the job begins with the oldest that is kept.
     pub(super) fn is_excused(&self, task: TaskId, shard: &ShardKey, record: &Record, kinesis: &Kinesis) -> bool {
         let before_creation = record.arrived_ms < self.meta.created_ms;
-        before_creation
+        let was_folded = || self.was_ever_folded(task, &Item::Record(shard.clone(), record.place));
+        (before_creation && !was_folded())
             || self.tasks[usize::from(task.0)].gaps.iter().any(|gap| match gap {
                 Content::Gap { shard: of, from, to } if of == shard && !is_passed(*from, record.place) => match to {
                     Position::AtTimestamp(until_ms) => record.arrived_ms < *until_ms,

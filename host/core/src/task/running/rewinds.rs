@@ -10,7 +10,6 @@ use crate::codec::{self, SystemEntry};
 use crate::commit::{Commit, CommitKind};
 use crate::dead_letter::{Content, DeadLetter};
 use crate::id::CommitNumber;
-use crate::intake::gap;
 use crate::limits::REWIND_BYTES_MAX;
 use crate::mutant::{Mutant, wrong};
 use crate::position::Position;
@@ -72,10 +71,14 @@ pub enum OutOfReach {
     #[error("it changed more than {PINS_KEPT_MAX} times since what would be undone began")]
     Forgotten,
     /// The records since may be gone.
-    #[error("records that it would fold again are older than its streams keep them, by {gone_ms} ms")]
+    #[error(
+        "records that it would fold again may be {age_ms} ms old, and its streams keep them for {retention_ms} ms, which leaves no time to read them"
+    )]
     Records {
-        /// By how much, in milliseconds.
-        gone_ms: u64,
+        /// How old, in milliseconds.
+        age_ms: u64,
+        /// How long they are kept, in milliseconds.
+        retention_ms: u64,
     },
 }
 
@@ -112,11 +115,8 @@ impl Reach {
         if to.number < floor {
             return Err(OutOfReach::Log { to: to.number, floor });
         }
-        if gap(pin.unread_from_ms, self.now_ms, self.retention_ms).is_some() {
-            let kept_from_ms = self.now_ms.saturating_sub(self.retention_ms);
-            return Err(OutOfReach::Records { gone_ms: kept_from_ms.saturating_sub(pin.unread_from_ms) });
-        }
-        Ok(())
+        let gone = to.age_of_gone_ms(self.now_ms, self.retention_ms);
+        gone.map_or(Ok(()), |age_ms| Err(OutOfReach::Records { age_ms, retention_ms: self.retention_ms }))
     }
 }
 
@@ -135,7 +135,13 @@ impl Running {
 
     /// Sets out to be rewound where a commit is to be undone.
     fn undo(&mut self) {
-        if self.undone().is_some() && self.draining.is_none() && !wrong(Mutant::RewindSkipped) {
+        // Also one that is to stop for what it ran: what it is to run now is another state's.
+        let may_begin = match &self.draining {
+            Some(Draining::Stop(cause)) => cause.is_of_assignment(),
+            Some(Draining::StopMidway(_) | Draining::Rewind(_)) => false,
+            None => true,
+        };
+        if may_begin && self.undone().is_some() && !wrong(Mutant::RewindSkipped) {
             self.draining = Some(Draining::Rewind(Rewinding::Drained));
         }
     }
@@ -260,18 +266,20 @@ impl Running {
         }
     }
 
-    /// Whether timers fired before a rewind goes by what sets them: by whether that was folded before.
+    /// Whether timers fired before a rewind goes by what sets them: by whether that was folded before it. Called before they are set.
     pub(super) fn note_timers(&mut self, before: Option<FoldedBefore>, set: &[TimerChange]) {
-        match (&mut self.refold, before) {
-            (Some(refold), None) if !wrong(Mutant::UnfoldedTimerIsFired) => self.refold_changed |= refold.sets(set),
-            (None, Some(before)) => {
-                let was_due = |due_ms: Option<u64>| due_ms.is_some_and(|due_ms| due_ms <= before.clock_ms);
-                if set.iter().any(|(_, due_ms)| was_due(*due_ms)) {
-                    self.refold = Some(Refold::of(before, self.timers.all_due(before.clock_ms).cloned()));
-                    self.refold_changed = true;
-                }
-            }
-            _ => {}
+        let was_due = |before: &FoldedBefore| {
+            set.iter().any(|(_, due_ms)| due_ms.is_some_and(|due_ms| due_ms <= before.clock_ms))
+        };
+        if let Some(before) = before.filter(was_due) {
+            let due = self.timers.all_due(before.clock_ms).cloned();
+            self.refold_changed |= match &mut self.refold {
+                Some(refold) => refold.reaches(before, due),
+                none => none.replace(Refold::of(before, due)).is_none(),
+            };
+        }
+        if let Some(refold) = self.refold.as_mut().filter(|_| !wrong(Mutant::UnfoldedTimerIsFired)) {
+            self.refold_changed |= refold.sets(before, set);
         }
     }
 

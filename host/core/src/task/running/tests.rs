@@ -162,3 +162,30 @@ fn a_timer_set_by_what_was_folded_before_had_fired_too_however_late_that_is_redr
     step(&mut running, 6_000, Event::Tick);
     assert!(running.refold.is_none(), "{:?}", running.refold);
 }
+
+#[test]
+fn what_was_undone_is_taken_back_also_by_a_task_that_is_about_to_stop_for_what_it_ran() {
+    let undone = Undone { since: 2, until: 3, outputs: RefoldedOutputs::Withhold };
+    let back = Assignment { revision: 3, undone: [undone].into_iter().collect(), ..DeploymentNumber(1).into() };
+    let told = |cause: StopCause| {
+        let mut running = running([]);
+        running.draining = Some(Draining::Stop(cause));
+        step(&mut running, 20, Event::Assign(back.clone()))
+    };
+    let (effects, cause) = told(StopCause::Logic("it cannot go on".into()));
+    assert!(matches!(effects[..], [Effect::Rewind(_)]) && cause.is_none(), "{effects:?} {cause:?}");
+    assert_eq!(told(StopCause::Asked).1, Some(StopCause::Asked));
+}
+
+#[test]
+fn what_may_be_unread_is_older_than_a_job_that_is_not_past_what_came_before_it() {
+    let mut meta = JobMeta::of_one_task(shard().id, [(shard().id, HashRange::ALL)]);
+    (meta.created_ms, meta.inputs[0].created_ms) = (1_000, 10);
+    let unlogged_from = |unread_from_ms: Option<u64>| {
+        let rules = IntakeRules { slice: HashRange::ALL, reads: HashRange::ALL, from_job: vec![false] };
+        let entry = |unread_from_ms| PositionEntry { position: after(9), unread_from_ms, range: HashRange::ALL };
+        let begun = unread_from_ms.map(|unread_from_ms| (key(), entry(unread_from_ms)));
+        unlogged_from_ms(&Intake::new(rules, begun, []), &meta)
+    };
+    assert_eq!([None, Some(1_000), Some(1_001)].map(unlogged_from), [10, 10, 1_001]);
+}

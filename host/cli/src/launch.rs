@@ -254,7 +254,7 @@ impl Running {
             Arc::new(DynamoComponents::new(self.table.clone(), self.connections.clock.clone()));
         let watched = self.jobs.iter().filter_map(|job| {
             let config = self.config.jobs.get(&job.spec().meta.name)?.clone();
-            Some(Watched::new(job.clone(), config, components.clone()).keep())
+            Some(Watched::new(job.clone(), config, self.guests.clone(), components.clone()).keep())
         });
         let watched: Vec<_> = watched.collect();
         async move { drop(join_all(watched).await) }

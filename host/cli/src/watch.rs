@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 use anyhow::Context as _;
 use bytes::Bytes;
 use pelton_engine::ports::{ComponentStore, PortError};
-use pelton_engine::{Audience, DeployError, DeploymentContent, Job, digest_of};
+use pelton_engine::{Audience, DeployError, DeploymentContent, GuestRuntime, Job, digest_of};
 
 use crate::config::JobConfig;
 
@@ -21,6 +21,7 @@ pub struct Watched {
     job: Arc<Job>,
     file: PathBuf,
     config: JobConfig,
+    guests: Arc<GuestRuntime>,
     components: Arc<dyn ComponentStore>,
 }
 
@@ -34,8 +35,13 @@ fn look(file: &Path) -> Look {
 
 impl Watched {
     /// A job with the configuration that it was started with.
-    pub fn new(job: Arc<Job>, config: JobConfig, components: Arc<dyn ComponentStore>) -> Self {
-        Self { job, file: config.component.clone(), config, components }
+    pub fn new(
+        job: Arc<Job>,
+        config: JobConfig,
+        guests: Arc<GuestRuntime>,
+        components: Arc<dyn ComponentStore>,
+    ) -> Self {
+        Self { job, file: config.component.clone(), config, guests, components }
     }
 
     /// Looks after it until dropped. What was built before it began, or while it did, is deployed as what is built later.
@@ -87,6 +93,8 @@ impl Watched {
         if self.job.rollout().component == component {
             return Ok(None);
         }
+        let (guests, checked) = (self.guests.clone(), bytes.clone());
+        tokio::task::spawn_blocking(move || guests.load(component, &checked)).await??;
         self.components.put(component, bytes).await?;
         let JobConfig { config, limits, grants, .. } = self.config.clone();
         let content = DeploymentContent { component, config, limits, grants };

@@ -10,11 +10,11 @@ pub const AGGREGATE_KEY_BYTES_MAX: usize = 64 * 1024 * 1024;
 pub const ITEM_PAYLOAD_BYTES_MAX: usize = 380_000;
 /// Largest commit before compression: what one batch may write and emit on top of a commit about to be sealed.
 pub const COMMIT_BYTES_MAX: usize = 256 * 1024 * 1024;
-/// What a rewind may write, with room for how it is written.
+/// What a rewind may write, in bytes as a write set weighs them.
 pub const REWIND_BYTES_MAX: usize = COMMIT_BYTES_MAX / 2;
 /// Most parts of one commit, its body compressed as badly as can be: incompressible data grow by less than a 128th.
 pub const COMMIT_PARTS_MAX: usize = (COMMIT_BYTES_MAX + COMMIT_BYTES_MAX / 128).div_ceil(ITEM_PAYLOAD_BYTES_MAX);
-/// Open writes of this size are sealed without waiting for their age.
+/// Open writes and outputs that take so much are sealed without waiting for their age.
 pub const SEAL_BYTES: usize = 4 * 1024 * 1024;
 /// So many invocations are sealed without waiting for their age.
 pub const SEAL_INVOCATIONS: usize = 4_096;
@@ -66,7 +66,7 @@ pub struct Bounds {
     pub batch_records_max: usize,
     /// A batch takes no further record past this many bytes.
     pub batch_bytes: usize,
-    /// Open writes of this size are sealed without waiting for their age.
+    /// Open writes and outputs that take so much are sealed without waiting for their age.
     pub seal_bytes: usize,
     /// So many invocations are sealed without waiting for their age.
     pub seal_invocations: usize,

@@ -168,7 +168,7 @@ impl Package {
 }
 
 fn weigh(outputs: &[Output]) -> usize {
-    outputs.iter().map(|output| output.data.len() + output.partition_key.len() + output.output.len()).sum()
+    outputs.iter().map(Output::weight).sum()
 }
 
 #[cfg(test)]

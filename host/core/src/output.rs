@@ -9,6 +9,9 @@ pub const OUTPUT_BYTES_MAX: usize = 1_000_000;
 /// Longest partition key, in characters, as Kinesis limits it.
 pub const PARTITION_KEY_CHARS_MAX: usize = 256;
 
+/// What an output takes while it waits, beside its texts and its data, in bytes.
+const KEPT_BYTES: usize = 128;
+
 /// One record to publish.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Output {
@@ -20,6 +23,13 @@ pub struct Output {
     pub data: Bytes,
     /// Of a record that was folded before: the rewind after which it was folded again.
     pub rewind: Option<CommitNumber>,
+}
+
+impl Output {
+    /// What it takes while it waits, in bytes: however small outputs are, so many of them take no more.
+    pub fn weight(&self) -> usize {
+        self.output.len() + self.partition_key.len() + self.data.len() + KEPT_BYTES
+    }
 }
 
 /// Names an output for ever: it is the same whenever the output is sent again.

@@ -28,6 +28,9 @@ pub fn user_key(key: &[u8]) -> StateKey {
     stored.into()
 }
 
+/// What a write takes beside its key and value, in bytes: in a map, and as it is written.
+pub const WRITE_BYTES: usize = 64;
+
 /// Writes by key, in key order; none deletes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct WriteSet {
@@ -98,6 +101,11 @@ impl WriteSet {
     /// Bytes of all keys and values.
     pub fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// What it takes, in bytes, with [`WRITE_BYTES`] for each write: however small they are, so many of them take no more.
+    pub fn weight(&self) -> usize {
+        self.bytes + self.writes.len() * WRITE_BYTES
     }
 }
 

@@ -34,7 +34,9 @@ impl TaskCell {
                 effects.into()
             }
             Err(error) => {
-                tracing::warn!("task {} of job {}: {error}", self.id, self.spec().meta.name);
+                if let Some(deployed) = &work.deployed {
+                    deployed.identity(self.id).log.failed(&error.to_string());
+                }
                 CallOutcome::Failed(failure(&error))
             }
         }

@@ -134,7 +134,7 @@ impl Shape {
             bounds: Bounds {
                 batch_records_max: rng.between(1, 20) as usize,
                 batch_bytes: rng.between(100, 4_000) as usize,
-                seal_bytes: if big { 1 << 20 } else { rng.between(200, 8_000) as usize },
+                seal_bytes: if big { 1 << 20 } else { rng.between(600, 24_000) as usize },
                 seal_invocations: rng.between(1, 20) as usize,
                 snapshot_log_bytes_min: if big { 2 << 20 } else { rng.between(500, 10_000) },
                 snapshot_commits_max: rng.between(2, 60),

@@ -147,7 +147,7 @@ pub fn difference<E>(
         if was != is && !codec::outlives_rewind(&key) {
             writes.insert(key, was);
         }
-        if writes.bytes() > REWIND_BYTES_MAX {
+        if writes.weight() > REWIND_BYTES_MAX {
             return Ok(None);
         }
     }

@@ -22,7 +22,7 @@ use crate::write_set::{StateKey, WriteSet};
 pub(super) struct Open {
     writes: Arc<WriteSet>,
     outputs: Vec<Output>,
-    output_bytes: usize,
+    output_weight: usize,
     invocations: Vec<Invocation>,
     /// When the first of it came.
     since_ms: Option<u64>,
@@ -79,8 +79,9 @@ impl Open {
         self.writes.clone()
     }
 
-    pub fn bytes(&self) -> usize {
-        self.writes.bytes() + self.output_bytes
+    /// What it takes, in bytes.
+    pub fn weight(&self) -> usize {
+        self.writes.weight() + self.output_weight
     }
 
     /// Seeds the next call from what its commit will record of it: the commit's number, the call's place in it, and how
@@ -110,7 +111,7 @@ impl Open {
     }
 
     pub fn is_due(&self, now_ms: u64, commit_interval_ms: u64, bounds: &Bounds) -> bool {
-        let by_size = self.bytes() >= bounds.seal_bytes || self.invocations.len() >= bounds.seal_invocations;
+        let by_size = self.weight() >= bounds.seal_bytes || self.invocations.len() >= bounds.seal_invocations;
         by_size || self.urgent || self.due_at_ms(commit_interval_ms).is_some_and(|at_ms| now_ms >= at_ms)
     }
 
@@ -118,7 +119,7 @@ impl Open {
     pub fn fold(&mut self, now_ms: u64, invocation: Invocation, writes: WriteSet, outputs: Vec<Output>) {
         self.since_ms.get_or_insert(now_ms);
         Arc::make_mut(&mut self.writes).merge(writes);
-        self.output_bytes += outputs.iter().map(|output| output.data.len() + output.partition_key.len()).sum::<usize>();
+        self.output_weight += outputs.iter().map(Output::weight).sum::<usize>();
         self.outputs.extend(outputs);
         self.invocations.push(invocation);
     }

@@ -85,7 +85,7 @@ impl HostState {
             if message.data.len() > OUTPUT_BYTES_MAX {
                 return Err(output::Error::DataSize(message.data.len() as u64));
             }
-            bytes += message.data.len() + message.partition_key.len() + OUTPUT_BYTES;
+            bytes += output.len() + message.data.len() + message.partition_key.len() + OUTPUT_BYTES;
         }
         if self.read_only {
             return Err(output::Error::BatchFull(0));

@@ -2,17 +2,17 @@
 
 use std::fmt;
 
-use pelton_core::limits::{COMMIT_BYTES_MAX, SEAL_BYTES};
+use pelton_core::limits::{BATCH_BYTES, COMMIT_BYTES_MAX, SEAL_BYTES};
+use pelton_core::timers::{TIMER_NAME_BYTES_MAX, TIMERS_MAX};
+use pelton_core::write_set::WRITE_BYTES;
 
 /// Keys and values that one batch may write, at most.
 pub const BATCH_WRITE_BYTES_MAX: usize = 64 * 1024 * 1024;
-/// Partition keys and data that one batch may emit, at most.
+/// Names, partition keys and data of outputs that one batch may emit, at most.
 pub const BATCH_OUTPUT_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Values that one `get-many` may answer with, at most.
 pub const ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
-/// What a write counts for beside its key and value: the host keeps it in a map.
-pub const WRITE_BYTES: usize = 64;
-/// What an output counts for beside its partition key and data.
+/// What an output counts for beside its name, its partition key and its data.
 pub const OUTPUT_BYTES: usize = 32;
 /// What a key counts for in an answer beside its value: however small the values, looking them up ends.
 pub const ANSWER_KEY_BYTES: usize = 128;
@@ -80,7 +80,12 @@ pub const COMPILING_MAX: usize = 2;
 /// Threads that compile a component. Each has memory of its own, so that more of them would need more of it.
 pub const COMPILE_THREADS_MAX: usize = 8;
 
-const _: () = assert!(BATCH_WRITE_BYTES_MAX + BATCH_OUTPUT_BYTES_MAX + SEAL_BYTES < COMMIT_BYTES_MAX);
+/// What timers that one batch may set take in a commit.
+const BATCH_TIMER_BYTES_MAX: usize = TIMERS_MAX * (TIMER_NAME_BYTES_MAX + WRITE_BYTES);
+const _: () = assert!(
+    BATCH_WRITE_BYTES_MAX + BATCH_OUTPUT_BYTES_MAX + BATCH_TIMER_BYTES_MAX + SEAL_BYTES + BATCH_BYTES
+        < COMMIT_BYTES_MAX
+);
 const _: () = assert!((CODE_BYTES_MAX as u64) < COMPILE_MEMORY_BYTES_MAX);
 
 /// What a deployment allows each instance of its component.
@@ -96,7 +101,7 @@ pub struct GuestLimits {
     pub core_parts_max: u32,
     /// Keys and values that a batch may write, in bytes, with 64 for each write. Default and most 64 MiB.
     pub batch_write_bytes_max: usize,
-    /// Partition keys and data that a batch may emit, in bytes, with 32 for each output. Default and most 16 MiB.
+    /// Names, partition keys and data of outputs that a batch may emit, in bytes, with 32 for each output. Default and most 16 MiB.
     pub batch_output_bytes_max: usize,
     /// Values that one answer may have, in bytes, with 128 for each key. Default and most 16 MiB.
     pub answer_bytes_max: usize,

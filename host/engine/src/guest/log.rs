@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use pelton_core::id::{DeploymentNumber, TaskId};
@@ -15,6 +15,9 @@ use crate::recent::Recent;
 
 /// What the limit on lines counts by.
 const WINDOW: Duration = Duration::from_secs(1);
+
+/// Failed calls that a task tells of in a second.
+const FAILURES_MAX: u32 = 10;
 
 /// Bytes that the lines kept of a job may take; the oldest make room.
 pub const LINES_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -114,6 +117,8 @@ pub struct GuestLog {
     lines_max: u32,
     lines: Arc<GuestLines>,
     window: Mutex<Window>,
+    /// Calls that failed, told beside the lines of the guest's own.
+    failures: Mutex<Window>,
 }
 
 #[derive(Debug, Default)]
@@ -148,10 +153,20 @@ impl Window {
     }
 }
 
+fn open(window: &Mutex<Window>) -> MutexGuard<'_, Window> {
+    window.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// How many lines were dropped in the window before, and whether one more is taken.
+fn admit(window: &Mutex<Window>, lines_max: u32) -> (u64, bool) {
+    let mut window = open(window);
+    (window.roll(Instant::now()), window.admit(lines_max))
+}
+
 impl GuestLog {
     /// The log of a task with so many lines a second, which are kept among those of its job.
     pub fn new(origin: LogOrigin, lines_max: u32, lines: Arc<GuestLines>) -> Self {
-        Self { origin, lines_max, lines, window: Mutex::default() }
+        Self { origin, lines_max, lines, window: Mutex::default(), failures: Mutex::default() }
     }
 
     /// The log of the same task and deployment where it is a shadow, with an allowance of its own.
@@ -162,13 +177,19 @@ impl GuestLog {
 
     /// Logs a line, or counts it as dropped.
     pub(super) fn line(&self, level: LineLevel, source: LineSource, text: &str) {
-        let (dropped, taken) = {
-            let mut window = self.window.lock().unwrap_or_else(PoisonError::into_inner);
-            (window.roll(Instant::now()), window.admit(self.lines_max))
-        };
+        let (dropped, taken) = admit(&self.window, self.lines_max);
         self.tell(dropped);
         if taken {
             self.keep(level, source, cut(text));
+        }
+    }
+
+    /// Logs that a call failed, in words that may be the guest's, or counts it as not told.
+    pub(crate) fn failed(&self, why: &str) {
+        let (untold, taken) = admit(&self.failures, FAILURES_MAX);
+        self.tell_failures(untold);
+        if taken {
+            self.keep(LineLevel::Warn, LineSource::Host, cut(why));
         }
     }
 
@@ -179,8 +200,16 @@ impl GuestLog {
 
     /// Says how many lines were dropped since it was last said.
     pub(crate) fn settle(&self) {
-        let dropped = std::mem::take(&mut self.window.lock().unwrap_or_else(PoisonError::into_inner).dropped);
-        self.tell(dropped);
+        let dropped = |window: &Mutex<Window>| std::mem::take(&mut open(window).dropped);
+        self.tell(dropped(&self.window));
+        self.tell_failures(dropped(&self.failures));
+    }
+
+    fn tell_failures(&self, untold: u64) {
+        if untold > 0 {
+            let text = format!("{untold} more calls failed than are told: {FAILURES_MAX} in a second");
+            self.keep(LineLevel::Warn, LineSource::Host, &text);
+        }
     }
 
     fn tell(&self, dropped: u64) {
@@ -206,6 +235,12 @@ impl GuestLog {
         let (at_ms, text) = ((self.lines.now_ms)(), text.as_ref().into());
         let line = GuestLine { at_ms, task, deployment, shadow, level, source, text };
         self.lines.recent.add(LINE_BYTES + line.text.len(), line);
+    }
+}
+
+impl Drop for GuestLog {
+    fn drop(&mut self) {
+        self.settle();
     }
 }
 
@@ -280,5 +315,18 @@ mod tests {
         assert_eq!(window.roll(began + WINDOW), 8);
         assert!(window.admit(3));
         assert_eq!(window.roll(began + WINDOW * 9), 0);
+    }
+
+    #[test]
+    fn calls_that_fail_are_told_so_often_and_what_is_untold_when_the_log_is_over() {
+        let lines = GuestLines::new(|| 7);
+        let origin = LogOrigin { job: "job".into(), task: TaskId(3), deployment: DeploymentNumber(2), shadow: false };
+        let log = GuestLog::new(origin, 1, lines.clone());
+        (0..100).for_each(|_| log.failed("it failed\nERROR it did not"));
+        drop(log);
+        let told: Vec<_> = lines.recent().after(0, 1_000).items.into_iter().map(|(_, line)| line.text).collect();
+        assert!(told.len() <= 2 * FAILURES_MAX as usize + 2, "{told:?}");
+        assert_eq!(told[0].as_ref(), r"it failed\nERROR it did not");
+        assert!(told.last().is_some_and(|text| text.contains("more calls failed")), "{told:?}");
     }
 }

@@ -5,11 +5,11 @@ use std::cell::Cell;
 use std::ops::Bound;
 
 use bytes::Bytes;
-use pelton_core::write_set::{KEY_BYTES_MAX, USER_SPACE, VALUE_BYTES_MAX, WriteSet, user_key};
+use pelton_core::write_set::{KEY_BYTES_MAX, USER_SPACE, VALUE_BYTES_MAX, WRITE_BYTES, WriteSet, user_key};
 
 use super::bindings::list::pelton::task::state::{Direction, Error, Page, Write};
 use super::instance::View;
-use super::limits::{ANSWER_KEY_BYTES, GuestLimits, SCAN_BYTES, SCAN_ENTRIES_MAX, WRITE_BYTES};
+use super::limits::{ANSWER_KEY_BYTES, GuestLimits, SCAN_BYTES, SCAN_ENTRIES_MAX};
 use crate::store::StoreError;
 
 /// The layers of one call.
@@ -141,7 +141,7 @@ impl LayeredState {
 
     /// Takes writes, all or none.
     pub fn write(&mut self, writes: Vec<Write>) -> Result<(), Error> {
-        let mut bytes = self.layer.bytes() + (self.layer.len() + writes.len()) * WRITE_BYTES;
+        let mut bytes = self.layer.weight() + writes.len() * WRITE_BYTES;
         for write in &writes {
             check_key(&write.key)?;
             let value = write.value.as_ref().map_or(0, Vec::len);

@@ -49,7 +49,7 @@ impl Running {
     /// What is next for the logic: timers that are due, then dead letters asked for, then records. What is not for it is
     /// passed on the way.
     fn next_work(&mut self, now_ms: u64, effects: &mut Vec<Effect>) -> Option<Work> {
-        if self.open.bytes() >= self.bounds.seal_bytes || self.outbox.is_full() {
+        if self.open.weight() >= self.bounds.seal_bytes || self.outbox.is_full() {
             return None;
         }
         let mut due = self.timers.due(self.clock_ms.max(now_ms));
@@ -80,7 +80,7 @@ impl Running {
             } else {
                 self.pass(now_ms, &batch);
             }
-            if self.draining.is_some() || self.open.bytes() >= self.bounds.seal_bytes {
+            if self.draining.is_some() || self.open.weight() >= self.bounds.seal_bytes {
                 return None;
             }
         }

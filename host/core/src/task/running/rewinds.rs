@@ -217,7 +217,7 @@ impl Running {
         self.mark_brought_back(refold.undid(), &mut writes);
         writes.insert(codec::pins_key(), Some(codec::encode_pins(&self.pins.at(to))));
         writes.insert(codec::refold_key(), Some(codec::encode_refold(&refold)));
-        if writes.bytes() > REWIND_BYTES_MAX {
+        if writes.weight() > REWIND_BYTES_MAX {
             return Some(StopCause::RewindTooLarge { to, bytes_max: REWIND_BYTES_MAX });
         }
         let commit = Commit {

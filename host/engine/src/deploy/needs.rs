@@ -102,9 +102,7 @@ impl Fleet {
         // Before the rollout: a use that was begun anew since is another one, and does not end.
         let said = self.said().await?;
         let standing = self.standing().await?;
-        // This host may have refused what is current, and go on with what it runs.
-        let needed = &needed(&standing) | &needed(&self.rollout());
-        let account = Account::new(&self.components_of(needed).await?, &said);
+        let account = Account::new(&self.components_of(needed(&standing)).await?, &said);
         for component in account.unsaid {
             if !self.components.keep(component, self.job).await? {
                 tracing::warn!("a job needs component sha256:{component}, which is not kept; push it again");

@@ -52,6 +52,7 @@ impl From<DeployError> for Refusal {
             | DeployError::NothingLeft
             | DeployError::NothingUndone
             | DeployError::OutOfReach { .. }
+            | DeployError::TaskElsewhere(_)
             | DeployError::Contended => Kind::Conflict,
         };
         Self::new(kind, error.to_string())

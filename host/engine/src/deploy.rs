@@ -101,6 +101,9 @@ pub enum DeployError {
     /// A task is not there to be asked whether it can be rewound.
     #[error("task {0} does not run on this host, so that nobody knows whether it can be rewound; nothing is changed")]
     TaskAway(TaskId),
+    /// Another host has a task.
+    #[error("task {0} runs on another host, which alone knows whether it can be rewound: ask that; nothing is changed")]
+    TaskElsewhere(TaskId),
     /// There is no rewind to withdraw.
     #[error("the job has no rewind that could be withdrawn")]
     NothingUndone,

@@ -172,6 +172,11 @@ fn a_task_that_another_host_took_is_left_to_it() -> Result<()> {
         Ok(said.contains("runs on another host, and is left to it").then_some(said))
     })?;
     ensure!(!told.contains("begins anew"), "{told}");
+    // Nor does it say how far back a task can go that it has not.
+    let (status, problem) = job.host.api()?.ask_of(JOB, "POST", "rollback?rewind=true", &json!(null))?;
+    let detail = problem["detail"].as_str().unwrap_or_default();
+    ensure!(status == 409 && detail.contains("runs on another host"), "{status} {problem}");
+    ensure!(job.wait("running", cured)? == epochs, "something was undone");
     Ok(())
 }
 

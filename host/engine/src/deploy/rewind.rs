@@ -42,14 +42,14 @@ impl Job {
         };
         let (target, undone) = undoing(&shared.fleet.standing().await?)?;
         shared.fleet.prepare(target, &shared.spec).await?;
-        // What a host knows of tasks that another took may be long past, and nobody has told it.
-        let all_ours = futures::stream::iter(shared.cells())
-            .map(|cell| async move { cell.is_ours().await?.then_some(()).ok_or(DeployError::TaskAway(cell.id)) });
-        all_ours.buffer_unordered(LOOKED_AT_ONCE).try_collect::<()>().await?;
         let cells = shared.clone();
         // A turn under way is waited for.
         let reach = tokio::task::spawn_blocking(move || cells.cells().iter().try_for_each(|cell| cell.reaches(undone)));
         reach.await.map_err(|error| PortError::Stop(format!("asking the tasks failed: {error}")))??;
+        // What a host knows of tasks that another took may be long past, and nobody has told it.
+        let all_ours = futures::stream::iter(shared.cells())
+            .map(|cell| async move { cell.is_ours().await?.then_some(()).ok_or(DeployError::TaskElsewhere(cell.id)) });
+        all_ours.buffer_unordered(LOOKED_AT_ONCE).try_collect::<()>().await?;
         let change = |rollout: &Rollout| {
             let standing = undoing(rollout)?;
             // Whoever came between has changed what there is to undo.

@@ -75,14 +75,20 @@ impl JobMeta {
         }
     }
 
-    /// The first record of a shard that the job is to read may have arrived this early, in milliseconds since 1970: where it begins with
-    /// the oldest that is kept, that may be older than the job.
-    pub fn oldest_ms(&self, shard: &ShardKey) -> u64 {
-        let input = self.input(shard.stream);
+    /// From when on a record may have arrived that the job is to read, as gaps are judged, in milliseconds since 1970.
+    pub fn start_ms(&self) -> u64 {
         match self.start {
-            Start::TrimHorizon if shard.shard <= input.newest_shard => input.created_ms,
-            Start::At(_) | Start::TrimHorizon => self.opening(shard).1,
+            Start::At(ms) => self.inputs.iter().map(|input| ms.max(input.created_ms)).min().unwrap_or(ms),
+            Start::TrimHorizon => self.created_ms,
         }
+    }
+
+    /// What is unread of a shard may be older than the job, of which this is as much as is known: since its stream was made, in
+    /// milliseconds since 1970. None where it is not.
+    pub fn backlog_from_ms(&self, shard: &ShardKey, unread_from_ms: u64) -> Option<u64> {
+        let input = self.input(shard.stream);
+        let begins_before = self.start == Start::TrimHorizon && shard.shard <= input.newest_shard;
+        (begins_before && unread_from_ms <= self.created_ms).then_some(input.created_ms)
     }
 
     /// Whether a shard that no listing shows any more ended before the job began, so that nothing of it is missed.

@@ -27,6 +27,8 @@ mutants! {
 
     /// What was undone is not taken back.
     RewindSkipped = "rewind-skipped",
+    /// A task goes back to where records that it would fold again are gone.
+    RewindToGone = "rewind-to-gone",
     /// Outputs of what is folded again are emitted though they were to be withheld.
     NothingWithheld = "nothing-withheld",
     /// One call is given records from both sides of where a rewound task had come.

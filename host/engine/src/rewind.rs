@@ -38,7 +38,7 @@ impl TaskCell {
         let _turn = cell.snapshot_turn().await;
         // It may have been away for long since it was asked.
         let retention_ms = cell.retention_ms();
-        if let Some(age_ms) = to.age_of_gone_ms(cell.now_ms(), retention_ms) {
+        if let Some(age_ms) = to.too_old_to_go_back_ms(cell.now_ms(), retention_ms) {
             return cell.tell(Event::Broken(StopCause::RewindRecordsGone { to: to.number, age_ms, retention_ms }));
         }
         let read = tokio::task::spawn_blocking(move || self.read_to_rewind(&runtime, now, to, epoch));

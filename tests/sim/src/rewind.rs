@@ -19,7 +19,10 @@ impl World {
     /// A host has read what the state of a task was.
     pub fn rewind(&mut self, who: Who, to: RewindTo) {
         let (now_ms, retention_ms) = (self.host_now(who.host), self.shape.retention_ms.unwrap_or(u64::MAX));
-        if let Some(age_ms) = to.age_of_gone_ms(now_ms, retention_ms) {
+        let too_old_ms = to.too_old_to_go_back_ms(now_ms, retention_ms);
+        let verdict = self.oracle.goes_back(who.task, to.number, now_ms, too_old_ms.is_none());
+        self.check(verdict);
+        if let Some(age_ms) = too_old_ms {
             let cause = StopCause::RewindRecordsGone { to: to.number, age_ms, retention_ms };
             return self.step(who, Event::Broken(cause));
         }

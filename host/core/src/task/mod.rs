@@ -175,7 +175,14 @@ impl Task {
             return;
         }
         match event {
-            Event::Broken(cause) => return self.stop(cause, effects),
+            Event::Broken(cause) => {
+                if let Phase::Running(running) = &mut self.phase
+                    && running.is_withdrawn(&cause)
+                {
+                    return running.load_again(effects);
+                }
+                return self.stop(cause, effects);
+            }
             Event::Stop if !matches!(self.phase, Phase::Running(_)) => {
                 self.stop_asked = true;
                 return self.stop(StopCause::Asked, effects);

@@ -10,6 +10,7 @@ use crate::codec;
 use crate::id::{CommitId, CommitNumber, DeploymentNumber};
 use crate::intake::{gap, head_start_ms};
 use crate::limits::REWIND_BYTES_MAX;
+use crate::mutant::{Mutant, wrong};
 use crate::task::refold::RefoldedOutputs;
 use crate::write_set::WriteSet;
 
@@ -29,7 +30,7 @@ pub struct PinnedFrom {
     pub sealed_ms: u64,
     /// Id of the commit before.
     pub previous_id: CommitId,
-    /// The records unread by the commit before arrived no earlier than this, in milliseconds since 1970.
+    /// The records unread by the commit before, and those folded since, arrived no earlier than this, in milliseconds since 1970.
     pub unread_from_ms: u64,
 }
 
@@ -67,11 +68,21 @@ pub struct RewindTo {
 }
 
 impl RewindTo {
-    /// How old the records may be that are folded again, in milliseconds; none where all of them are kept, and for long enough to be read.
-    pub fn age_of_gone_ms(self, now_ms: u64, retention_ms: u64) -> Option<u64> {
-        let read_by_ms = now_ms.saturating_add(head_start_ms(retention_ms));
+    /// How old the records may be that are folded again, in milliseconds, where that is too old for a rewind to be asked for; none where
+    /// all are kept, and for long enough until they are read.
+    pub fn too_old_to_begin_ms(self, now_ms: u64, retention_ms: u64) -> Option<u64> {
+        self.too_old_ms(now_ms, retention_ms, head_start_ms(retention_ms))
+    }
+
+    /// The same for one that was asked for and is about to be done.
+    pub fn too_old_to_go_back_ms(self, now_ms: u64, retention_ms: u64) -> Option<u64> {
+        self.too_old_ms(now_ms, retention_ms, head_start_ms(retention_ms) / 2)
+    }
+
+    fn too_old_ms(self, now_ms: u64, retention_ms: u64, ahead_ms: u64) -> Option<u64> {
         let age_ms = now_ms.saturating_sub(self.unread_from_ms);
-        gap(self.unread_from_ms, read_by_ms, retention_ms).map(|_| age_ms)
+        let gone = gap(self.unread_from_ms, now_ms.saturating_add(ahead_ms), retention_ms);
+        gone.map(|_| age_ms).filter(|_| !wrong(Mutant::RewindToGone))
     }
 }
 
@@ -226,10 +237,11 @@ mod tests {
         let id = CommitId::default();
         let gone = |unread_from_ms| {
             let to = RewindTo { number: CommitNumber(1), id, outputs: RefoldedOutputs::Withhold, unread_from_ms };
-            to.age_of_gone_ms(10 * DAY_MS, DAY_MS)
+            [to.too_old_to_begin_ms(10 * DAY_MS, DAY_MS), to.too_old_to_go_back_ms(10 * DAY_MS, DAY_MS)]
         };
         let too_old_ms = DAY_MS - head_start_ms(DAY_MS);
-        assert_eq!(gone(10 * DAY_MS - too_old_ms), Some(too_old_ms));
-        assert_eq!(gone(10 * DAY_MS - too_old_ms + crate::limits::CLOCK_MARGIN_MS), None);
+        assert_eq!(gone(10 * DAY_MS - too_old_ms), [Some(too_old_ms), None]);
+        assert_eq!(gone(10 * DAY_MS - too_old_ms + crate::limits::CLOCK_MARGIN_MS), [None, None]);
+        assert_eq!(gone(9 * DAY_MS), [Some(DAY_MS); 2]);
     }
 }

@@ -156,8 +156,10 @@ pub struct Running {
     /// What it had passed before it was rewound.
     refold: Option<Refold>,
     refold_changed: bool,
-    /// What is open is of records that arrived no earlier than this, in milliseconds since 1970.
+    /// Records that the log has no positions for arrived no earlier than this, in milliseconds since 1970,
     unlogged_from_ms: u64,
+    /// but for those that are older than the job, as far as there may be some.
+    backlog_from_ms: Option<u64>,
     /// Shards that no listing shows and that were asked about.
     orphans: BTreeSet<ShardKey>,
     records_folded: u64,
@@ -183,7 +185,8 @@ impl Running {
         if let Some(Attempts { suspect: Item::Record(shard, place), .. }) = &attempts {
             intake.suspect(shard, *place);
         }
-        let unlogged_from_ms = unlogged_from_ms(&intake, &meta);
+        let unlogged_from_ms = unread_from_ms(&intake, &meta);
+        let backlog_from_ms = backlog_from_ms(&intake, &meta);
         let undone = pins.rewind_to(&rules.assignment.undone).is_some();
         Self {
             task,
@@ -217,6 +220,7 @@ impl Running {
             refold,
             refold_changed: false,
             unlogged_from_ms,
+            backlog_from_ms,
             orphans: BTreeSet::new(),
             records_folded: 0,
             failed_batches: 0,
@@ -370,19 +374,21 @@ impl Running {
     }
 }
 
-/// Records that no position passes yet arrived no earlier than this, in milliseconds since 1970: those of the shards that are read,
-/// or all that the job is to read.
-fn unlogged_from_ms(intake: &Intake, meta: &JobMeta) -> u64 {
-    // Of one that was never listed nothing is known; a dead letter tells of it.
+/// Positions that are short of their shard's end. Of one that was never listed nothing is known; a dead letter tells of it.
+fn unfinished(intake: &Intake) -> impl Iterator<Item = (&ShardKey, u64)> {
     let is_open = |entry: &PositionEntry| entry.position != Position::ShardEnd && entry.unread_from_ms > 0;
-    let unfinished = intake.positions().filter(|(_, entry)| is_open(entry));
-    // The bound of a position is no older than the job: what was gone before is none of its gaps.
-    let from_ms = |(shard, entry): (&ShardKey, &PositionEntry)| match entry.unread_from_ms {
-        from_ms if from_ms <= meta.created_ms => from_ms.min(meta.oldest_ms(shard)),
-        from_ms => from_ms,
-    };
-    let oldest_ms = || meta.inputs.iter().map(|input| input.created_ms).min();
-    unfinished.map(from_ms).min().or_else(oldest_ms).unwrap_or(meta.created_ms)
+    intake.positions().filter(move |(_, entry)| is_open(entry)).map(|(shard, entry)| (shard, entry.unread_from_ms))
+}
+
+/// Records that no position passes yet arrived no earlier than this, in milliseconds since 1970: those of the shards that are read,
+/// or all since the job's start. By this a gap is found.
+fn unread_from_ms(intake: &Intake, meta: &JobMeta) -> u64 {
+    unfinished(intake).map(|(_, from_ms)| from_ms).min().unwrap_or_else(|| meta.start_ms())
+}
+
+/// Where a task is among records that are older than the job, of which no gap is told: how old they may be, in milliseconds since 1970.
+fn backlog_from_ms(intake: &Intake, meta: &JobMeta) -> Option<u64> {
+    unfinished(intake).filter_map(|(shard, from_ms)| meta.backlog_from_ms(shard, from_ms)).min()
 }
 
 fn intake_rules(task: TaskId, meta: &JobMeta, rules: &RunningRules) -> IntakeRules {

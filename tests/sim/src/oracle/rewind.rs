@@ -249,6 +249,32 @@ impl Oracle {
         history.deeds.push((CommitNumber(history.commits.len() as u64), deed));
     }
 
+    /// A task goes back, or does not because of this, by what the log says of unread records at the commit that it would go back to.
+    pub fn goes_back(&self, task: TaskId, to: CommitNumber, now_ms: u64, goes: bool) -> Verdict {
+        let Some(retention_ms) = self.retention_ms else {
+            ensure!(4, goes, "where nothing is ever gone a rewind is possible: to {to} of task {task}");
+            return Ok(());
+        };
+        let positions = self.befores[usize::from(task.0)][&to].positions.values();
+        let open = positions.filter(|entry| entry.position != Position::ShardEnd && entry.unread_from_ms > 0);
+        let unread_ms = open.map(|entry| entry.unread_from_ms).min().unwrap_or(self.meta.created_ms);
+        let kept_from_ms = now_ms.saturating_sub(retention_ms);
+        if goes {
+            let kept = unread_ms >= kept_from_ms;
+            ensure!(7, kept, "a rewind leads to no gap: to {to} of task {task}, unread from {unread_ms}");
+        } else {
+            let ahead_ms = (retention_ms / 64).max(60_000) + 10_000;
+            // What is unread may be older than the job.
+            let may_be_gone = unread_ms < kept_from_ms + ahead_ms || unread_ms <= self.meta.created_ms;
+            ensure!(
+                4,
+                may_be_gone,
+                "a rewind is refused for a reason: to {to} of task {task}, unread from {unread_ms}"
+            );
+        }
+        Ok(())
+    }
+
     /// Whether something was folded, whatever was undone since.
     pub(super) fn was_ever_folded(&self, task: TaskId, item: &Item) -> bool {
         self.accounts[usize::from(task.0)].folded.contains(item)

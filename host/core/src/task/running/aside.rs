@@ -1,6 +1,6 @@
 //! What is not folded: dead letters written, folded after all or forgotten, drops counted, gaps passed.
 
-use super::{OnGap, Running, unlogged_from_ms};
+use super::{OnGap, Running};
 use crate::cause::StopCause;
 use crate::codec;
 use crate::dead_letter::{Content, DeadLetter, LetterCause};
@@ -15,10 +15,7 @@ use crate::write_set::WriteSet;
 impl Running {
     /// Moves the positions past a batch, and accounts for what of it was not for the logic.
     pub(super) fn pass(&mut self, now_ms: u64, batch: &Batch) {
-        if self.open.is_empty() {
-            // What was passed since the last commit and changed nothing, a rewind to it does not miss.
-            self.unlogged_from_ms = unlogged_from_ms(&self.intake, &self.meta);
-        }
+        self.note_backlog();
         for run in &batch.runs {
             for (record, fate) in run.set_aside() {
                 match fate {

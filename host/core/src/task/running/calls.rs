@@ -130,6 +130,7 @@ impl Running {
         outputs: Vec<Output>,
         changes: Vec<TimerChange>,
     ) {
+        self.note_backlog();
         let kind = match work {
             Work::Records(_) => InvocationKind::Records,
             Work::Timers(timers) => InvocationKind::Timers(timers.clone()),

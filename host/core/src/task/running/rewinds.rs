@@ -4,7 +4,7 @@
 use std::ops::Bound;
 use std::sync::Arc;
 
-use super::{Origin, Running, unlogged_from_ms};
+use super::{Origin, Running, backlog_from_ms, unread_from_ms};
 use crate::cause::StopCause;
 use crate::codec::{self, SystemEntry};
 use crate::commit::{Commit, CommitKind};
@@ -115,7 +115,7 @@ impl Reach {
         if to.number < floor {
             return Err(OutOfReach::Log { to: to.number, floor });
         }
-        let gone = to.age_of_gone_ms(self.now_ms, self.retention_ms);
+        let gone = to.too_old_to_begin_ms(self.now_ms, self.retention_ms);
         gone.map_or(Ok(()), |age_ms| Err(OutOfReach::Records { age_ms, retention_ms: self.retention_ms }))
     }
 }
@@ -181,10 +181,10 @@ impl Running {
                     effects.push(Effect::Rewind(to));
                     Rewinding::Asked(to)
                 }
-                // It was withdrawn. What came meanwhile was not taken, so the task begins anew with what it has.
+                // It was withdrawn.
                 None => {
-                    effects.push(Effect::LoadSystem(self.mark));
-                    Rewinding::Loading
+                    self.load_again(effects);
+                    return None;
                 }
             },
             begun => begun,
@@ -285,9 +285,8 @@ impl Running {
 
     /// A commit is durable: if it is the rewind, the task begins anew.
     pub(super) fn rewound(&mut self, effects: &mut Vec<Effect>) {
-        if let Some(Draining::Rewind(rewinding @ Rewinding::Sealed)) = &mut self.draining {
-            *rewinding = Rewinding::Loading;
-            effects.push(Effect::LoadSystem(self.mark));
+        if matches!(self.draining, Some(Draining::Rewind(Rewinding::Sealed))) {
+            self.load_again(effects);
         }
     }
 
@@ -304,22 +303,43 @@ impl Running {
         effects.extend([Effect::Swap(self.rules.assignment.clone()), Effect::Ready]);
     }
 
+    /// Notes, before the first that is done for a commit, whether it may be of records that are older than the job.
+    pub(super) fn note_backlog(&mut self) {
+        if !self.open.has_folds() {
+            self.backlog_from_ms = backlog_from_ms(&self.intake, &self.meta);
+        }
+    }
+
+    /// Whether a cause is that of a rewind which was withdrawn meanwhile.
+    pub(in crate::task) fn is_withdrawn(&self, cause: &StopCause) -> bool {
+        let of_rewind = matches!(cause, StopCause::RewindRecordsGone { .. } | StopCause::RewindTooLarge { .. });
+        of_rewind && matches!(self.draining, Some(Draining::Rewind(Rewinding::Asked(_)))) && self.undone().is_none()
+    }
+
+    /// The task begins anew with what it has. What came while it was to be rewound was not taken.
+    pub(in crate::task) fn load_again(&mut self, effects: &mut Vec<Effect>) {
+        effects.push(Effect::LoadSystem(self.mark));
+        self.draining = Some(Draining::Rewind(Rewinding::Loading));
+    }
+
     /// Notes in a commit that it is the first of a deployment.
     pub(super) fn note_pin(&mut self, now_ms: u64, header: &Header, system: &mut WriteSet) {
+        self.note_backlog();
         let pin = PinnedFrom {
             revision: self.pin.revision(),
             deployment: header.deployment,
             number: header.number,
             sealed_ms: now_ms,
             previous_id: header.before.id,
-            unread_from_ms: self.unlogged_from_ms,
+            unread_from_ms: self.unlogged_from_ms.min(self.backlog_from_ms.unwrap_or(u64::MAX)),
         };
         if self.pins.note(pin) {
             system.insert(codec::pins_key(), Some(codec::encode_pins(&self.pins)));
             // What was begun before it was undone is committed after.
             self.undo();
         }
-        self.unlogged_from_ms = unlogged_from_ms(&self.intake, &self.meta);
+        self.unlogged_from_ms = unread_from_ms(&self.intake, &self.meta);
+        self.backlog_from_ms = backlog_from_ms(&self.intake, &self.meta);
     }
 
     /// Forgets with a commit what was passed before a rewind, if with it all of that is passed again.

@@ -178,14 +178,26 @@ fn what_was_undone_is_taken_back_also_by_a_task_that_is_about_to_stop_for_what_i
 }
 
 #[test]
-fn what_may_be_unread_is_older_than_a_job_that_is_not_past_what_came_before_it() {
-    let mut meta = JobMeta::of_one_task(shard().id, [(shard().id, HashRange::ALL)]);
-    (meta.created_ms, meta.inputs[0].created_ms) = (1_000, 10);
-    let unlogged_from = |unread_from_ms: Option<u64>| {
-        let rules = IntakeRules { slice: HashRange::ALL, reads: HashRange::ALL, from_job: vec![false] };
-        let entry = |unread_from_ms| PositionEntry { position: after(9), unread_from_ms, range: HashRange::ALL };
-        let begun = unread_from_ms.map(|unread_from_ms| (key(), entry(unread_from_ms)));
-        unlogged_from_ms(&Intake::new(rules, begun, []), &meta)
+fn what_a_rewind_reads_again_is_as_old_as_the_log_says_and_older_than_the_job_where_that_is_not_past_its_backlog() {
+    let pinned_from = |logged_ms: u64, unread_ms: u64| {
+        let mut running = running([]);
+        let mut meta = JobMeta::of_one_task(shard().id, [(shard().id, HashRange::ALL)]);
+        (meta.created_ms, meta.inputs[0].created_ms) = (1_000, 10);
+        running.meta = meta.into();
+        running.unlogged_from_ms = logged_ms;
+        let entry = PositionEntry { position: after(9), unread_from_ms: unread_ms, range: HashRange::ALL };
+        running.intake = Intake::new(intake_rules(TaskId(0), &running.meta, &running.rules), [(key(), entry)], []);
+        running.assign(Assignment { revision: 3, ..DeploymentNumber(3).into() });
+        step(&mut running, 5_000, Event::Tick);
+        let due = SystemEntry::Timer(Timer { due_ms: 1, name: "t".into() });
+        running.timers = Found::of(Outbox::new(running.meta.incarnation, TaskId(0)), vec![due]).timers;
+        step(&mut running, 5_001, Event::Tick);
+        let folded = CallOutcome::Folded { writes: WriteSet::default(), outputs: Vec::new(), timers: Vec::new() };
+        step(&mut running, 5_002, Event::Called(folded));
+        step(&mut running, 6_000, Event::Tick);
+        running.pins.kept.last().map(|pin| (pin.revision, pin.unread_from_ms))
     };
-    assert_eq!([None, Some(1_000), Some(1_001)].map(unlogged_from), [10, 10, 1_001]);
+    assert_eq!(pinned_from(1_000, 1_000), Some((3, 10)));
+    assert_eq!(pinned_from(1_000, 1_001), Some((3, 1_000)));
+    assert_eq!(pinned_from(2_000, 3_000), Some((3, 2_000)));
 }

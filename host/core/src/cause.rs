@@ -126,7 +126,7 @@ pub enum StopCause {
     },
     /// The state it was to be brought back to differs in more than a commit holds.
     #[error(
-        "the state after commit {to}, that it is to be brought back to, differs from the one now in more than {bytes_max} bytes, which is more than a rewind can write; `pelton rollback --withdraw` has it keep what it has"
+        "the state after commit {to}, that it is to be brought back to, differs from the one now in more than {bytes_max} bytes, or in more dead letters than can be remembered, which is more than a rewind can write; `pelton rollback --withdraw` has it keep what it has"
     )]
     RewindTooLarge {
         /// Which commit.

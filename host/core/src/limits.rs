@@ -12,6 +12,8 @@ pub const ITEM_PAYLOAD_BYTES_MAX: usize = 380_000;
 pub const COMMIT_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// What a rewind may write, in bytes as a write set weighs them.
 pub const REWIND_BYTES_MAX: usize = COMMIT_BYTES_MAX / 2;
+/// What a task that was rewound may remember of what was folded before, in bytes: it is in each commit that changes it.
+pub const REFOLD_BYTES_MAX: usize = 48 * 1024 * 1024;
 /// Most parts of one commit, its body compressed as badly as can be: incompressible data grow by less than a 128th.
 pub const COMMIT_PARTS_MAX: usize = (COMMIT_BYTES_MAX + COMMIT_BYTES_MAX / 128).div_ceil(ITEM_PAYLOAD_BYTES_MAX);
 /// Open writes and outputs that take so much are sealed without waiting for their age.

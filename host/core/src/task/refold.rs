@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::dead_letter::{Content, Timer};
 use crate::id::{CommitNumber, ShardKey};
+use crate::limits::REFOLD_BYTES_MAX;
 use crate::mutant::{Mutant, wrong};
 use crate::output::Output;
 use crate::position::{Position, RecordPlace};
@@ -36,6 +37,9 @@ pub struct Refold {
     /// due and had not fired.
     pub unfolded: BTreeSet<Item>,
 }
+
+/// What a position, a record or a timer takes in a commit beside the name of its shard or its own, in bytes, at most.
+const ITEM_BYTES: usize = 96;
 
 /// Something was folded, and a rewind took that back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,6 +87,23 @@ impl Refold {
             unfolded.extend(before.unfolded.iter().cloned());
         }
         Self { rewind, outputs, clock_ms, positions, unfolded }
+    }
+
+    /// What it takes in a commit, in bytes, at most.
+    pub fn weight(&self) -> usize {
+        let positions = self.positions.keys().map(|shard| shard.shard.0.len() + ITEM_BYTES);
+        let unfolded = self.unfolded.iter().map(|item| match item {
+            Item::Record(shard, _) => shard.shard.0.len() + ITEM_BYTES,
+            Item::Timer(timer) => timer.name.len() + ITEM_BYTES,
+        });
+        positions.chain(unfolded).sum()
+    }
+
+    /// Whether there is room for what is to be remembered of these timers.
+    pub fn has_room_for(&self, timers: &[TimerChange]) -> bool {
+        let due = timers.iter().filter(|(_, due_ms)| due_ms.is_some_and(|due_ms| due_ms <= self.clock_ms));
+        let more: usize = due.map(|(name, _)| name.len() + ITEM_BYTES).sum();
+        more == 0 || self.weight() + more <= REFOLD_BYTES_MAX
     }
 
     fn has_passed(&self, shard: &ShardKey, place: RecordPlace) -> bool {
@@ -204,6 +225,7 @@ impl Refold {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::codec;
     use crate::dead_letter::{DeadLetter, LetterCause};
     use crate::id::{ShardId, StreamIndex};
     use crate::sequence::SequenceNumber;
@@ -277,5 +299,21 @@ mod tests {
             [10, 20, 150, 160, 201].map(|due_ms| fired_by(&refold, timer(due_ms))),
             [None, Some(7), None, Some(7), None]
         );
+    }
+
+    #[test]
+    fn so_many_timers_are_remembered_and_no_more() {
+        let name = "n".repeat(1024);
+        let timers = |due_ms, count: usize| -> Vec<TimerChange> {
+            (0..count).map(|at| (format!("{at}{name}"), Some(due_ms))).collect()
+        };
+        let most = REFOLD_BYTES_MAX / (name.len() + ITEM_BYTES + 5);
+        let mut refold = refold(3, &[], None);
+        assert!(refold.has_room_for(&timers(100, most / 2)) && !refold.has_room_for(&timers(100, most * 2)));
+        assert!(refold.has_room_for(&timers(101, most * 2)), "they are due later");
+        refold.sets(None, &timers(100, most - 1));
+        assert!(refold.weight() <= REFOLD_BYTES_MAX && !refold.has_room_for(&timers(99, most / 2)));
+        assert!(codec::encode_refold(&refold).len() <= refold.weight());
+        assert!(refold.has_room_for(&[("gone".into(), None)]));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use pelton_core::limits::{BATCH_BYTES, COMMIT_BYTES_MAX, SEAL_BYTES};
+use pelton_core::limits::{BATCH_BYTES, COMMIT_BYTES_MAX, REFOLD_BYTES_MAX, SEAL_BYTES};
 use pelton_core::timers::{TIMER_NAME_BYTES_MAX, TIMERS_MAX};
 use pelton_core::write_set::WRITE_BYTES;
 
@@ -83,7 +83,12 @@ pub const COMPILE_THREADS_MAX: usize = 8;
 /// What timers that one batch may set take in a commit.
 const BATCH_TIMER_BYTES_MAX: usize = TIMERS_MAX * (TIMER_NAME_BYTES_MAX + WRITE_BYTES);
 const _: () = assert!(
-    BATCH_WRITE_BYTES_MAX + BATCH_OUTPUT_BYTES_MAX + BATCH_TIMER_BYTES_MAX + SEAL_BYTES + BATCH_BYTES
+    BATCH_WRITE_BYTES_MAX
+        + BATCH_OUTPUT_BYTES_MAX
+        + BATCH_TIMER_BYTES_MAX
+        + REFOLD_BYTES_MAX
+        + SEAL_BYTES
+        + BATCH_BYTES
         < COMMIT_BYTES_MAX
 );
 const _: () = assert!((CODE_BYTES_MAX as u64) < COMPILE_MEMORY_BYTES_MAX);

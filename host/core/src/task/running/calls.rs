@@ -90,7 +90,7 @@ impl Running {
         let Calling::Under(work, invoked) = std::mem::replace(&mut self.calling, Calling::Idle) else {
             panic!("a call is answered while one is under way");
         };
-        match outcome {
+        match self.remembered(outcome) {
             CallOutcome::Folded { writes, outputs, timers } => {
                 self.folded(now_ms, &work, invoked, writes, outputs, timers);
             }

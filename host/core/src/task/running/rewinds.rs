@@ -10,10 +10,10 @@ use crate::codec::{self, SystemEntry};
 use crate::commit::{Commit, CommitKind};
 use crate::dead_letter::{Content, DeadLetter};
 use crate::id::CommitNumber;
-use crate::limits::REWIND_BYTES_MAX;
+use crate::limits::{REFOLD_BYTES_MAX, REWIND_BYTES_MAX};
 use crate::mutant::{Mutant, wrong};
 use crate::position::Position;
-use crate::task::effect::{Effect, Work};
+use crate::task::effect::{CallOutcome, Effect, Failure, FailureKind, Work};
 use crate::task::refold::{FoldedBefore, Refold};
 use crate::task::rewind::{PINS_KEPT_MAX, PinnedFrom, Pins, RewindTo, Undone};
 use crate::task::seal::{Header, Sealed, Snapshots};
@@ -217,7 +217,7 @@ impl Running {
         self.mark_brought_back(refold.undid(), &mut writes);
         writes.insert(codec::pins_key(), Some(codec::encode_pins(&self.pins.at(to))));
         writes.insert(codec::refold_key(), Some(codec::encode_refold(&refold)));
-        if writes.weight() > REWIND_BYTES_MAX {
+        if writes.weight() > REWIND_BYTES_MAX || refold.weight() > REFOLD_BYTES_MAX {
             return Some(StopCause::RewindTooLarge { to, bytes_max: REWIND_BYTES_MAX });
         }
         let commit = Commit {
@@ -281,6 +281,18 @@ impl Running {
         if let Some(refold) = self.refold.as_mut().filter(|_| !wrong(Mutant::UnfoldedTimerIsFired)) {
             self.refold_changed |= refold.sets(before, set);
         }
+    }
+
+    /// What a call did counts as a failure where more timers are to be remembered for it than there is room for.
+    pub(super) fn remembered(&self, outcome: CallOutcome) -> CallOutcome {
+        let (Some(refold), CallOutcome::Folded { timers, .. }) = (&self.refold, &outcome) else { return outcome };
+        if refold.has_room_for(timers) {
+            return outcome;
+        }
+        let message =
+            "the task folds again what was undone, and cannot remember of so many timers that they have not fired yet"
+                .into();
+        CallOutcome::Failed(Failure { kind: FailureKind::Retry, index: None, message })
     }
 
     /// A commit is durable: if it is the rewind, the task begins anew.

@@ -8,7 +8,7 @@ use pelton_core::commit::Commit;
 use pelton_core::dead_letter::{Content, DeadLetter, Timer};
 use pelton_core::id::{CommitNumber, ShardKey, TaskId};
 use pelton_core::output::Output;
-use pelton_core::position::Position;
+use pelton_core::position::{Position, PositionEntry};
 use pelton_core::rollout::Rollout;
 use pelton_core::task::{FoldedBefore, Item, PINS_KEPT_MAX, RefoldedOutputs, Undone};
 use pelton_core::write_set::SYSTEM_SPACE;
@@ -255,12 +255,14 @@ impl Oracle {
             ensure!(4, goes, "where nothing is ever gone a rewind is possible: to {to} of task {task}");
             return Ok(());
         };
-        let positions = self.befores[usize::from(task.0)][&to].positions.values();
-        let open = positions.filter(|entry| entry.position != Position::ShardEnd && entry.unread_from_ms > 0);
-        let unread_ms = open.map(|entry| entry.unread_from_ms).min().unwrap_or(self.meta.created_ms);
+        let positions = &self.befores[usize::from(task.0)][&to].positions;
+        let open = |entry: &&PositionEntry| entry.position != Position::ShardEnd && entry.unread_from_ms > 0;
+        let open = positions.values().filter(open).map(|entry| entry.unread_from_ms).min();
+        let unread_ms = open.unwrap_or(self.meta.created_ms);
         let kept_from_ms = now_ms.saturating_sub(retention_ms);
         if goes {
-            let kept = unread_ms >= kept_from_ms;
+            // Of what comes behind shards that are all at their end, nothing is said there.
+            let kept = unread_ms >= kept_from_ms || (open.is_none() && !positions.is_empty());
             ensure!(7, kept, "a rewind leads to no gap: to {to} of task {task}, unread from {unread_ms}");
         } else {
             let ahead_ms = (retention_ms / 64).max(60_000) + 10_000;

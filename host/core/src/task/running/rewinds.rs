@@ -201,6 +201,11 @@ impl Running {
         ids: &mut IdSeed,
         effects: &mut Vec<Effect>,
     ) -> Option<StopCause> {
+        if self.undone().is_none() {
+            // It was withdrawn while the state was read.
+            self.load_again(effects);
+            return None;
+        }
         // More may have been undone since: that is taken back with a rewind of its own.
         let Some(Draining::Rewind(Rewinding::Asked(RewindTo { number: to, outputs, .. }))) = self.draining else {
             panic!("a state is read while it is asked for");

@@ -3,6 +3,7 @@
 
 mod lineage;
 mod queue;
+mod unread;
 
 use std::collections::{BTreeMap, VecDeque};
 

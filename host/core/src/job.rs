@@ -75,20 +75,29 @@ impl JobMeta {
         }
     }
 
-    /// From when on a record may have arrived that the job is to read, as gaps are judged, in milliseconds since 1970.
-    pub fn start_ms(&self) -> u64 {
+    /// Its input streams.
+    pub fn streams(&self) -> impl Iterator<Item = StreamIndex> + use<> {
+        (0..self.inputs.len()).map(|at| StreamIndex(at as u16))
+    }
+
+    /// From when on a record of a stream may have arrived that the job is to read, as gaps are judged, in milliseconds since 1970.
+    pub fn start_ms(&self, stream: StreamIndex) -> u64 {
         match self.start {
-            Start::At(ms) => self.inputs.iter().map(|input| ms.max(input.created_ms)).min().unwrap_or(ms),
+            Start::At(ms) => ms.max(self.input(stream).created_ms),
             Start::TrimHorizon => self.created_ms,
         }
     }
 
-    /// What is unread of a shard may be older than the job, of which this is as much as is known: since its stream was made, in
-    /// milliseconds since 1970. None where it is not.
-    pub fn backlog_from_ms(&self, shard: &ShardKey, unread_from_ms: u64) -> Option<u64> {
-        let input = self.input(shard.stream);
-        let begins_before = self.start == Start::TrimHorizon && shard.shard <= input.newest_shard;
-        (begins_before && unread_from_ms <= self.created_ms).then_some(input.created_ms)
+    /// What is unread of a stream of which nothing is begun may be older than the job, of which this is as much as is known: since the
+    /// stream was made, in milliseconds since 1970. None where it is not.
+    pub fn backlog_from_ms(&self, stream: StreamIndex) -> Option<u64> {
+        (self.start == Start::TrimHorizon).then_some(self.input(stream).created_ms)
+    }
+
+    /// The same of what is unread of a shard, and of what comes of it.
+    pub fn backlog_of_shard_from_ms(&self, shard: &ShardKey, unread_from_ms: u64) -> Option<u64> {
+        let begins_before = shard.shard <= self.input(shard.stream).newest_shard;
+        self.backlog_from_ms(shard.stream).filter(|_| begins_before && unread_from_ms <= self.created_ms)
     }
 
     /// Whether a shard that no listing shows any more ended before the job began, so that nothing of it is missed.

@@ -25,10 +25,14 @@ mutants! {
     /// A canary is called again and again, however often it fails.
     CanaryStays = "canary-stays",
 
+    /// A rollback is a deployment like any other: a second one leads forth again.
+    RollbackForth = "rollback-forth",
     /// What was undone is not taken back.
     RewindSkipped = "rewind-skipped",
     /// A task goes back to where records that it would fold again are gone.
     RewindToGone = "rewind-to-gone",
+    /// Where a shard is at its end and what comes of it is not begun, nothing is unread.
+    ChildrenUnmissed = "children-unmissed",
     /// Outputs of what is folded again are emitted though they were to be withheld.
     NothingWithheld = "nothing-withheld",
     /// One call is given records from both sides of where a rewound task had come.

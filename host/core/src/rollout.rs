@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::id::{DeploymentNumber, TaskId};
+use crate::mutant::{Mutant, wrong};
 use crate::slice::TaskCount;
 use crate::task::{Assignment, RefoldedOutputs, Trial, Undone, UndoneRevisions};
 
@@ -124,6 +125,9 @@ impl Rollout {
     #[must_use]
     pub fn roll_back(&self, to: DeploymentNumber) -> Self {
         let next = self.deploy(to);
+        if wrong(Mutant::RollbackForth) {
+            return next;
+        }
         let previous = next.previous.filter(|_| to == self.current);
         Self { previous, went_back: next.revision, ..next }
     }

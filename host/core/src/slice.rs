@@ -42,6 +42,14 @@ impl HashRange {
         (common.start <= common.end).then_some(common)
     }
 
+    /// What is left of the range without another: up to two ranges, in order.
+    pub fn without(&self, other: &Self) -> impl Iterator<Item = Self> + use<> {
+        let below = other.start.0.checked_sub(1).map(|end| Self { start: self.start, end: self.end.min(HashKey(end)) });
+        let above =
+            other.end.0.checked_add(1).map(|start| Self { start: self.start.max(HashKey(start)), end: self.end });
+        [below, above].into_iter().flatten().filter(|left| left.start <= left.end)
+    }
+
     /// Whether two ranges share a hash key.
     pub fn touches(&self, other: &Self) -> bool {
         self.start <= other.end && other.start <= self.end
@@ -113,6 +121,18 @@ impl TaskCount {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_left_of_a_range_lies_on_both_sides_of_another() {
+        let range = |start, end| HashRange { start: HashKey(start), end: HashKey(end) };
+        let left = |other| range(10, 19).without(&other).map(|left| (left.start.0, left.end.0)).collect::<Vec<_>>();
+        assert_eq!(left(range(12, 14)), [(10, 11), (15, 19)]);
+        assert_eq!(left(range(0, 14)), [(15, 19)]);
+        assert_eq!(left(range(19, u128::MAX)), [(10, 18)]);
+        assert_eq!(left(range(30, 40)), [(10, 19)]);
+        assert_eq!(left(range(0, 9)), [(10, 19)]);
+        assert!(left(HashRange::ALL).is_empty());
+    }
 
     #[test]
     fn slices_tile_the_space_and_agree_with_task_of() {

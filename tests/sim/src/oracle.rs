@@ -123,6 +123,8 @@ pub struct Oracle {
     on_gap: OnGap,
     /// Deployments that were for all tasks: any other was only ever tried.
     current: BTreeSet<DeploymentNumber>,
+    /// Deployments that were gone back from.
+    left_behind: BTreeSet<DeploymentNumber>,
     /// Which change brought which deployment.
     brought: BTreeSet<(u64, DeploymentNumber)>,
     /// What was undone, as tasks were told before and are told now.
@@ -143,6 +145,7 @@ pub struct Oracle {
 mod end;
 mod folds;
 mod judge;
+mod reach;
 mod rewind;
 mod space;
 mod stored;
@@ -187,6 +190,7 @@ impl Oracle {
             letter_bytes_max,
             on_gap,
             current: BTreeSet::from([DeploymentNumber(1)]),
+            left_behind: BTreeSet::new(),
             brought: BTreeSet::from([(1, DeploymentNumber(1))]),
             undone: vec![Vec::new()],
             accounts,
@@ -290,7 +294,7 @@ impl Oracle {
             "item and commit agree: {number} of task {task}"
         );
         if commit.kind == CommitKind::Step {
-            self.pinned(task, &commit)?;
+            self.pinned(task, &commit, kinesis)?;
         }
         self.follows(task, &commit)?;
         if let CommitKind::Rewind(to) = commit.kind {

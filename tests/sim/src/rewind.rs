@@ -20,7 +20,7 @@ impl World {
     pub fn rewind(&mut self, who: Who, to: RewindTo) {
         let (now_ms, retention_ms) = (self.host_now(who.host), self.shape.retention_ms.unwrap_or(u64::MAX));
         let too_old_ms = to.too_old_to_go_back_ms(now_ms, retention_ms);
-        let verdict = self.oracle.goes_back(who.task, to.number, now_ms, too_old_ms.is_none());
+        let verdict = self.oracle.goes_back(&self.kinesis, who.task, to.number, now_ms, too_old_ms.is_none());
         self.check(verdict);
         if let Some(age_ms) = too_old_ms {
             let cause = StopCause::RewindRecordsGone { to: to.number, age_ms, retention_ms };

@@ -2,7 +2,7 @@
 
 use pelton_core::id::{DeploymentNumber, TaskId};
 use pelton_core::rollout::{Canary, Rollout};
-use pelton_core::task::{Assignment, Event, Reach, RefoldedOutputs, Undone};
+use pelton_core::task::{Assignment, Event, OutOfReach, Reach, RefoldedOutputs, Undone};
 
 use crate::mutants::Slip;
 use crate::oracle::Who;
@@ -55,8 +55,25 @@ impl World {
             }
             6..=8 => self.undo(),
             4 => self.rollout.promote().filter(|promoted| !is_flawed(promoted.current)),
-            _ => Some(self.rollout.deploy(self.rollout.previous?)),
+            // One that ran before is for all again, as any other is,
+            _ if self.rollout.revision.is_multiple_of(2) => {
+                let previous = self.rollout.previous?;
+                self.oracle.deploys_again(previous);
+                Some(self.rollout.deploy(previous))
+            }
+            // or is gone back to.
+            _ => self.roll_back(),
         }
+    }
+
+    /// What ran before is run again, going forward.
+    fn roll_back(&mut self) -> Option<Rollout> {
+        let to = self.rollout.back()?;
+        self.cover.rollbacks += 1;
+        let back = self.rollout.roll_back(to);
+        let verdict = self.oracle.rolls_back(&self.rollout, &back);
+        self.check(verdict);
+        Some(back)
     }
 
     /// What was committed since a change is undone, if the change is young enough.
@@ -68,17 +85,26 @@ impl World {
             return None;
         }
         self.cover.rewinds += 1;
-        Some(self.rollout.rewind((to, undone)))
+        let back = self.rollout.rewind((to, undone));
+        let verdict = self.oracle.rolls_back(&self.rollout, &back);
+        self.check(verdict);
+        Some(back)
     }
 
     /// Whether a task runs on some host that says that it can be brought back.
-    fn reaches(&self, task: TaskId, undone: Undone) -> bool {
+    fn reaches(&mut self, task: TaskId, undone: Undone) -> bool {
         let Shape { rewind_window_ms: window_ms, retention_ms, .. } = self.shape;
         (0..self.hosts.len()).any(|host| {
-            let instance = self.hosts[host].tasks.get(&task);
-            let reach =
-                Reach { now_ms: self.host_now(host), window_ms, retention_ms: retention_ms.unwrap_or(u64::MAX) };
-            instance.and_then(|instance| instance.task.reaches(undone, reach)).is_some_and(|reaches| reaches.is_ok())
+            let now_ms = self.host_now(host);
+            let reach = Reach { now_ms, window_ms, retention_ms: retention_ms.unwrap_or(u64::MAX) };
+            let Some(instance) = self.hosts[host].tasks.get(&task) else { return false };
+            let reaches = instance.task.reaches(undone, reach);
+            if let Some(Err(OutOfReach::Records { .. })) = reaches {
+                let knows = (task, instance.task.epoch());
+                let verdict = self.oracle.refuses(&self.kinesis, knows, undone, now_ms);
+                self.check(verdict);
+            }
+            reaches.is_some_and(|reaches| reaches.is_ok())
         })
     }
 

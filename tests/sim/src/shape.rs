@@ -367,6 +367,8 @@ coverage! {
     swaps,
     /// Canaries that failed for good.
     canaries_failed,
+    /// Rollbacks that go forward.
+    rollbacks,
     /// Changes undone,
     rewinds,
     /// tasks rewound for it,

@@ -30,7 +30,7 @@ use crate::job::JobMeta;
 use crate::limits::Bounds;
 use crate::mutant::{Mutant, wrong};
 use crate::outbox::{Outbox, Round};
-use crate::position::{Position, PositionEntry};
+use crate::position::PositionEntry;
 use crate::record::Run;
 use crate::shard::ShardMap;
 use crate::snapshot::StateMark;
@@ -177,16 +177,12 @@ impl Running {
     ) -> Self {
         let found = Found::of(Outbox::new(meta.incarnation, task), system);
         let Found { positions, seen, outbox, timers, letters, counts, attempts, clock_ms, pins, refold } = found;
-        // Positions are as old as the oldest that is still short of its shard's end; a start makes them no younger.
-        let unfinished =
-            positions.iter().filter(|(_, entry): &&(_, PositionEntry)| entry.position != Position::ShardEnd);
-        let positions_logged_ms = unfinished.map(|(_, entry)| entry.unread_from_ms).min().unwrap_or(now_ms).min(now_ms);
         let mut intake = Intake::new(intake_rules(task, &meta, &rules), positions, seen);
         if let Some(Attempts { suspect: Item::Record(shard, place), .. }) = &attempts {
             intake.suspect(shard, *place);
         }
-        let unlogged_from_ms = unread_from_ms(&intake, &meta);
-        let backlog_from_ms = backlog_from_ms(&intake, &meta);
+        let unlogged_from_ms = intake.unread_from_ms(&meta);
+        let backlog_from_ms = intake.backlog_from_ms(&meta);
         let undone = pins.rewind_to(&rules.assignment.undone).is_some();
         Self {
             task,
@@ -214,7 +210,8 @@ impl Running {
             snapshots: origin.snapshots,
             born: None,
             clock_ms,
-            positions_logged_ms,
+            // A start makes positions no younger.
+            positions_logged_ms: unlogged_from_ms.min(now_ms),
             draining: undone.then_some(Draining::Rewind(Rewinding::Drained)),
             pins,
             refold,
@@ -372,23 +369,6 @@ impl Running {
     pub fn epoch(&self) -> Epoch {
         self.epoch
     }
-}
-
-/// Positions that are short of their shard's end. Of one that was never listed nothing is known; a dead letter tells of it.
-fn unfinished(intake: &Intake) -> impl Iterator<Item = (&ShardKey, u64)> {
-    let is_open = |entry: &PositionEntry| entry.position != Position::ShardEnd && entry.unread_from_ms > 0;
-    intake.positions().filter(move |(_, entry)| is_open(entry)).map(|(shard, entry)| (shard, entry.unread_from_ms))
-}
-
-/// Records that no position passes yet arrived no earlier than this, in milliseconds since 1970: those of the shards that are read,
-/// or all since the job's start. By this a gap is found.
-fn unread_from_ms(intake: &Intake, meta: &JobMeta) -> u64 {
-    unfinished(intake).map(|(_, from_ms)| from_ms).min().unwrap_or_else(|| meta.start_ms())
-}
-
-/// Where a task is among records that are older than the job, of which no gap is told: how old they may be, in milliseconds since 1970.
-fn backlog_from_ms(intake: &Intake, meta: &JobMeta) -> Option<u64> {
-    unfinished(intake).filter_map(|(shard, from_ms)| meta.backlog_from_ms(shard, from_ms)).min()
 }
 
 fn intake_rules(task: TaskId, meta: &JobMeta, rules: &RunningRules) -> IntakeRules {

@@ -6,15 +6,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use pelton_core::commit::Commit;
 use pelton_core::dead_letter::{Content, DeadLetter, Timer};
-use pelton_core::id::{CommitNumber, ShardKey, TaskId};
+use pelton_core::id::{CommitNumber, DeploymentNumber, ShardKey, TaskId};
 use pelton_core::output::Output;
-use pelton_core::position::{Position, PositionEntry};
+use pelton_core::position::Position;
 use pelton_core::rollout::Rollout;
 use pelton_core::task::{FoldedBefore, Item, PINS_KEPT_MAX, RefoldedOutputs, Undone};
 use pelton_core::write_set::SYSTEM_SPACE;
 
-use super::stored::Entry;
+use super::stored::{Entry, Pinned};
 use super::{History, Oracle, read};
+use crate::kinesis::Kinesis;
 use crate::promise::{Verdict, Wrong, ensure};
 use crate::store::{State, write};
 
@@ -117,20 +118,35 @@ impl Oracle {
         }
     }
 
+    /// Somebody deploys what ran before.
+    pub fn deploys_again(&mut self, deployment: DeploymentNumber) {
+        self.left_behind.remove(&deployment);
+    }
+
+    /// Somebody goes back from what the job runs, with its state or without: never forth again, however often.
+    pub fn rolls_back(&mut self, from: &Rollout, to: &Rollout) -> Verdict {
+        ensure!(10, to.canary.is_none(), "whoever goes back tries nothing any more: {to:?}");
+        let is_back = !self.left_behind.contains(&to.current);
+        ensure!(10, is_back, "nobody goes back to what was gone back from: from {from:?} to {to:?}");
+        let left = [from.current].into_iter().chain(from.canary.iter().map(|canary| canary.deployment));
+        self.left_behind.extend(left.filter(|left| *left != to.current));
+        Ok(())
+    }
+
     /// Where what was undone leads a task, and whether outputs are emitted again; none where it has nothing of it.
     pub(super) fn undoes(&self, task: TaskId) -> Option<(CommitNumber, RefoldedOutputs)> {
         self.undoes_by(task, self.undone.last()?)
     }
 
-    fn undoes_by(&self, task: TaskId, undone: &[Undone]) -> Option<(CommitNumber, RefoldedOutputs)> {
-        self.tasks[usize::from(task.0)].pins.iter().find_map(|(revision, _, number, _)| {
-            let undone = undone.iter().rev().find(|undone| undone.since <= *revision && *revision < undone.until)?;
-            Some((CommitNumber(number.0 - 1), undone.outputs))
+    pub(super) fn undoes_by(&self, task: TaskId, undone: &[Undone]) -> Option<(CommitNumber, RefoldedOutputs)> {
+        self.tasks[usize::from(task.0)].pins.iter().find_map(|pin| {
+            let undone = undone.iter().rev().find(|undone| (undone.since..undone.until).contains(&pin.revision))?;
+            Some((CommitNumber(pin.number.0 - 1), undone.outputs))
         })
     }
 
     /// The first commit of a deployment says so, and no other does.
-    pub(super) fn pinned(&mut self, task: TaskId, commit: &Commit) -> Verdict {
+    pub(super) fn pinned(&mut self, task: TaskId, commit: &Commit, kinesis: &Kinesis) -> Verdict {
         let at = usize::from(task.0);
         let key = Bytes::from_static(PINS);
         let written = match commit.writes.get(&key) {
@@ -141,23 +157,25 @@ impl Oracle {
             _ => None,
         };
         let history = &self.tasks[at];
-        let last = history.pins.last().map(|(revision, deployment, ..)| (*revision, *deployment));
+        let last = history.pins.last().map(|pin| (pin.revision, pin.deployment));
         let Some(pins) = written else {
             let changes = last.is_none_or(|(_, deployment)| deployment != commit.deployment);
             ensure!(10, !changes, "a pin is noted where it changes: commit {} of task {task}", commit.number);
             return Ok(());
         };
         let mut expected = history.pins.clone();
-        let revision = pins.last().map_or(0, |(revision, ..)| *revision);
-        expected.push((revision, commit.deployment, commit.number, commit.previous_id));
+        let (revision, unread_from_ms) = pins.last().map_or((0, 0), |pin| (pin.revision, pin.unread_from_ms));
+        let Commit { deployment, number, previous_id, .. } = *commit;
+        expected.push(Pinned { revision, deployment, number, previous_id, unread_from_ms });
         expected.drain(..expected.len().saturating_sub(PINS_KEPT_MAX));
         let changes = last != Some((revision, commit.deployment));
         ensure!(10, changes && pins == expected, "pins are noted as they change: {pins:?}, not {expected:?}");
         let brought = self.brought.contains(&(revision, commit.deployment));
         ensure!(10, brought, "a pin is of a change that brought it: {revision} {}", commit.deployment.0);
-        self.befores[at].insert(CommitNumber(commit.number.0 - 1), history.clone());
+        let before = CommitNumber(commit.number.0 - 1);
+        self.befores[at].insert(before, history.clone());
         self.tasks[at].pins = pins;
-        Ok(())
+        self.knows_reach(kinesis, task, before, unread_from_ms)
     }
 
     /// A commit brings back an earlier one: all of its state, but for what tells of the task's own past.
@@ -247,34 +265,6 @@ impl Oracle {
     pub(super) fn does(&mut self, task: TaskId, deed: Deed) {
         let history = &mut self.tasks[usize::from(task.0)];
         history.deeds.push((CommitNumber(history.commits.len() as u64), deed));
-    }
-
-    /// A task goes back, or does not because of this, by what the log says of unread records at the commit that it would go back to.
-    pub fn goes_back(&self, task: TaskId, to: CommitNumber, now_ms: u64, goes: bool) -> Verdict {
-        let Some(retention_ms) = self.retention_ms else {
-            ensure!(4, goes, "where nothing is ever gone a rewind is possible: to {to} of task {task}");
-            return Ok(());
-        };
-        let positions = &self.befores[usize::from(task.0)][&to].positions;
-        let open = |entry: &&PositionEntry| entry.position != Position::ShardEnd && entry.unread_from_ms > 0;
-        let open = positions.values().filter(open).map(|entry| entry.unread_from_ms).min();
-        let unread_ms = open.unwrap_or(self.meta.created_ms);
-        let kept_from_ms = now_ms.saturating_sub(retention_ms);
-        if goes {
-            // Of what comes behind shards that are all at their end, nothing is said there.
-            let kept = unread_ms >= kept_from_ms || (open.is_none() && !positions.is_empty());
-            ensure!(7, kept, "a rewind leads to no gap: to {to} of task {task}, unread from {unread_ms}");
-        } else {
-            let ahead_ms = (retention_ms / 64).max(60_000) + 10_000;
-            // What is unread may be older than the job.
-            let may_be_gone = unread_ms < kept_from_ms + ahead_ms || unread_ms <= self.meta.created_ms;
-            ensure!(
-                4,
-                may_be_gone,
-                "a rewind is refused for a reason: to {to} of task {task}, unread from {unread_ms}"
-            );
-        }
-        Ok(())
     }
 
     /// Whether something was folded, whatever was undone since.

@@ -34,7 +34,7 @@ pub enum Entry {
     Attempts(Attempts),
     /// A timer.
     Timer(Timer),
-    /// The deployments of the task's commits: revision, deployment, first commit, id of the one before.
+    /// The deployments of the task's commits.
     Pins(Vec<Pinned>),
     /// Of a task that was rewound: the rewind, whether outputs are emitted again, and the time up to which timers were due before.
     Refold(CommitNumber, bool, u64),
@@ -42,8 +42,18 @@ pub enum Entry {
     Other,
 }
 
-/// A deployment of commits from one on: revision, deployment, number of the first, id of the commit before.
-pub type Pinned = (u64, DeploymentNumber, CommitNumber, CommitId);
+/// A deployment of commits from one on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pinned {
+    pub revision: u64,
+    pub deployment: DeploymentNumber,
+    /// The first of them.
+    pub number: CommitNumber,
+    /// Id of the commit before.
+    pub previous_id: CommitId,
+    /// What was unread at the commit before arrived no earlier, in milliseconds since 1970.
+    pub unread_from_ms: u64,
+}
 
 /// What cannot be read, and why.
 type Read<T> = Result<T, &'static str>;
@@ -266,7 +276,13 @@ pub fn entry(key: &[u8], value: &Bytes) -> Read<Entry> {
         }
         (b'h', _) => {
             let pin = |pin: Message| {
-                Ok((pin.number(1), DeploymentNumber(pin.number(2)), CommitNumber(pin.number(3)), pin.id(4)?))
+                Ok(Pinned {
+                    revision: pin.number(1),
+                    deployment: DeploymentNumber(pin.number(2)),
+                    number: CommitNumber(pin.number(3)),
+                    previous_id: pin.id(4)?,
+                    unread_from_ms: pin.number(5),
+                })
             };
             Ok(Entry::Pins(message()?.messages(1).map(|message| pin(message?)).collect::<Read<_>>()?))
         }

@@ -4,7 +4,7 @@
 use std::ops::Bound;
 use std::sync::Arc;
 
-use super::{Origin, Running, backlog_from_ms, unread_from_ms};
+use super::{Origin, Running};
 use crate::cause::StopCause;
 use crate::codec::{self, SystemEntry};
 use crate::commit::{Commit, CommitKind};
@@ -323,7 +323,7 @@ impl Running {
     /// Notes, before the first that is done for a commit, whether it may be of records that are older than the job.
     pub(super) fn note_backlog(&mut self) {
         if !self.open.has_folds() {
-            self.backlog_from_ms = backlog_from_ms(&self.intake, &self.meta);
+            self.backlog_from_ms = self.intake.backlog_from_ms(&self.meta);
         }
     }
 
@@ -355,8 +355,8 @@ impl Running {
             // What was begun before it was undone is committed after.
             self.undo();
         }
-        self.unlogged_from_ms = unread_from_ms(&self.intake, &self.meta);
-        self.backlog_from_ms = backlog_from_ms(&self.intake, &self.meta);
+        self.unlogged_from_ms = self.intake.unread_from_ms(&self.meta);
+        self.backlog_from_ms = self.intake.backlog_from_ms(&self.meta);
     }
 
     /// Forgets with a commit what was passed before a rewind, if with it all of that is passed again.

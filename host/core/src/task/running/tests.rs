@@ -4,6 +4,7 @@ use super::*;
 use crate::counts::Counts;
 use crate::dead_letter::{Content, LetterCause, Timer};
 use crate::id::{DeploymentNumber, ShardId, StreamIndex};
+use crate::position::Position;
 use crate::sequence::SequenceNumber;
 use crate::shard::Shard;
 use crate::slice::HashRange;

@@ -201,15 +201,15 @@ impl Running {
         ids: &mut IdSeed,
         effects: &mut Vec<Effect>,
     ) -> Option<StopCause> {
-        if self.undone().is_none() {
-            // It was withdrawn while the state was read.
+        let Some(Draining::Rewind(Rewinding::Asked(asked))) = self.draining else {
+            panic!("a state is read while it is asked for");
+        };
+        if self.undone() != Some(asked) {
+            // It was withdrawn while the state was read, or something else was undone.
             self.load_again(effects);
             return None;
         }
-        // More may have been undone since: that is taken back with a rewind of its own.
-        let Some(Draining::Rewind(Rewinding::Asked(RewindTo { number: to, outputs, .. }))) = self.draining else {
-            panic!("a state is read while it is asked for");
-        };
+        let RewindTo { number: to, outputs, .. } = asked;
         let number = self.next_number();
         let passed = self.intake.positions().map(|(shard, entry)| (shard.clone(), entry.position));
         // The task does not come again to what letters tell of that it goes back to as they are.
@@ -327,10 +327,11 @@ impl Running {
         }
     }
 
-    /// Whether a cause is that of a rewind which was withdrawn meanwhile.
+    /// Whether a cause is that of a rewind which was withdrawn meanwhile, or of which something else came.
     pub(in crate::task) fn is_withdrawn(&self, cause: &StopCause) -> bool {
         let of_rewind = matches!(cause, StopCause::RewindRecordsGone { .. } | StopCause::RewindTooLarge { .. });
-        of_rewind && matches!(self.draining, Some(Draining::Rewind(Rewinding::Asked(_)))) && self.undone().is_none()
+        let Some(Draining::Rewind(Rewinding::Asked(asked))) = self.draining else { return false };
+        of_rewind && self.undone() != Some(asked)
     }
 
     /// The task begins anew with what it has. What came while it was to be rewound was not taken.

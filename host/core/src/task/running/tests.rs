@@ -100,6 +100,32 @@ fn what_was_passed_before_a_rewind_is_never_committed_behind_it() {
 }
 
 #[test]
+fn a_rewind_that_is_no_longer_asked_for_when_its_state_is_read_is_not_done() {
+    let undone = |since, until| Undone { since, until, outputs: RefoldedOutputs::Withhold };
+    let told = |revision, undone: &[Undone]| {
+        let undone = undone.iter().copied().collect();
+        Event::Assign(Assignment { revision, undone, ..DeploymentNumber(1).into() })
+    };
+    let (once, more) = (undone(2, 3), undone(1, 4));
+    for now in [told(4, &[]), told(4, &[once, more]), told(4, &[more])] {
+        let mut running = running([]);
+        let (asked, _) = step(&mut running, 20, told(3, &[once]));
+        assert!(matches!(asked[..], [Effect::Rewind(RewindTo { number: CommitNumber(2), .. })]), "{asked:?}");
+        step(&mut running, 25, now);
+        let gone = StopCause::RewindRecordsGone { to: CommitNumber(2), age_ms: 1, retention_ms: 1 };
+        assert!(running.is_withdrawn(&gone));
+        let (read, cause) = step(&mut running, 30, Event::Rewound(WriteSet::default()));
+        assert!(matches!(read[..], [Effect::LoadSystem(_)]) && cause.is_none(), "{read:?} {cause:?}");
+    }
+    let mut running = running([]);
+    step(&mut running, 20, told(3, &[once]));
+    // What is undone besides, and came before it, changes nothing of it.
+    step(&mut running, 25, told(4, &[undone(5, 6), once]));
+    let (read, _) = step(&mut running, 30, Event::Rewound(WriteSet::default()));
+    assert!(matches!(read[..], [Effect::Put { .. }]), "{read:?}");
+}
+
+#[test]
 fn a_call_for_which_there_is_no_room_is_made_again_as_if_for_the_first_time() {
     let mut running = running([SystemEntry::Timer(Timer { due_ms: 1, name: "t".into() })]);
     let call = |effects: &[Effect]| {

@@ -18,6 +18,7 @@ pub mod text;
 
 pub mod account;
 pub mod later;
+pub mod swapping;
 
 pub mod kinesis_local;
 pub mod load;

@@ -6,11 +6,16 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
+use pelton_e2e::api::Api;
 use pelton_e2e::instance::{Instance, SOME};
 use pelton_e2e::process::{component, pelton_says, wait_for};
 use pelton_e2e::stage::{Stage, entry};
 use pelton_engine::GuestLimits;
 use pelton_engine::guest::Invocation;
+use serde_json::{Value, json};
+
+const JOB: &str = "job";
+const LIMIT: Duration = Duration::from_secs(40);
 
 /// Has a component process a record, and expects it to fail with these words.
 fn check(component: &str, limits: GuestLimits, text: &str, expected: &[&str]) -> Result<()> {
@@ -114,7 +119,6 @@ fn a_call_made_again_observes_the_same() -> Result<()> {
 
 #[test]
 fn a_component_whose_compiler_is_killed_is_refused_and_the_host_goes_on() -> Result<()> {
-    const LIMIT: Duration = Duration::from_secs(40);
     let stage = Stage::set(&[("in", 1)])?;
     let job = format!("[jobs.good]\ninputs = [\"in\"]\ntasks = 2\ncomponent = {:?}\n", component("misbehaving")?);
     let host = stage.host("host", &job)?;
@@ -129,7 +133,7 @@ fn a_component_whose_compiler_is_killed_is_refused_and_the_host_goes_on() -> Res
         wait_for("a compiler", LIMIT, || Ok((process.kill_children()? > 0).then_some(())))?;
         push.join().expect("asking does not panic")
     })?;
-    let problem: serde_json::Value = serde_json::from_slice(&answer.body)?;
+    let problem: Value = serde_json::from_slice(&answer.body)?;
     ensure!(answer.status == 422 && problem["type"] == "urn:pelton:problem:invalid-component", "{problem}");
     let detail = problem["detail"].as_str().context("a problem has a detail")?;
     ensure!(detail.contains("crashed the compiler (signal: 9 (SIGKILL))"), "{detail}");
@@ -148,5 +152,128 @@ fn a_component_that_takes_gigabytes_to_compile() -> Result<()> {
     std::fs::write(&file, bomb(1_000, 20_000)?)?;
     let (code, _, said) = pelton_says(&["check", &file.to_string_lossy()])?;
     ensure!(code == 1 && said.contains("needs more than 2048 MiB of memory"), "exit code {code}: {said}");
+    Ok(())
+}
+
+/// A job that does what its records say, and whose deployments differ in a limit.
+struct Deployed {
+    stage: Stage,
+    api: Api,
+    component: Value,
+}
+
+impl Deployed {
+    /// Puts a record, and waits until it is folded or set aside; what it was set aside for, if it was.
+    fn came(&self, text: &str) -> Result<Option<String>> {
+        let stands = || -> Result<(u64, Vec<Value>)> {
+            let folded = self.api.fates(JOB)?.get("folded").copied().unwrap_or_default();
+            Ok((folded, self.api.dead_letters(JOB)?))
+        };
+        let (folded, letters) = stands()?;
+        self.stage.put("in", &[entry("key", text)])?;
+        wait_for(text, LIMIT, || {
+            let (folded_now, letters_now) = stands()?;
+            let letter = letters_now.get(letters.len()).map(Value::to_string);
+            Ok((letter.is_some() || folded_now > folded).then_some(letter))
+        })
+    }
+
+    fn passes(&self, text: &str) -> Result<()> {
+        let letter = self.came(text)?;
+        ensure!(letter.is_none(), "{text} is set aside: {letter:?}");
+        Ok(())
+    }
+
+    fn ask_for(&self, limits: &Value) -> Result<(u16, Value)> {
+        self.api.ask_of(JOB, "POST", "deployments", &json!({ "component": self.component, "limits": limits }))
+    }
+
+    /// Has the job run a deployment with these limits.
+    fn deploy(&self, limits: &Value) -> Result<u64> {
+        let (status, made) = self.ask_for(limits)?;
+        ensure!(status == 201, "{limits}: {made}");
+        let number = made["deployment"].as_u64().context("a deployment has a number")?;
+        self.runs(number)?;
+        Ok(number)
+    }
+
+    fn goes_back(&self) -> Result<()> {
+        let (status, rollout) = self.api.ask_of(JOB, "POST", "deployments/1/rollback", &Value::Null)?;
+        ensure!(status == 200, "{rollout}");
+        self.runs(1)
+    }
+
+    fn runs(&self, number: u64) -> Result<()> {
+        wait_for("the task to change", LIMIT, || Ok((self.api.tasks(JOB)?[0]["deployment"] == number).then_some(())))
+    }
+
+    /// What a deployment's guests printed, and what of it was dropped.
+    fn printed(&self, number: u64) -> Result<(usize, Vec<Value>)> {
+        let (base, number) = (&self.api.base, number.to_string());
+        let (code, out, said) =
+            pelton_says(&["--json", "logs", "--url", base, JOB, "--deployment", &number, "-n", "1000"])?;
+        ensure!(code == 0, "{said}");
+        let lines = out.lines().map(serde_json::from_str).collect::<Result<Vec<Value>, _>>()?;
+        let printed = lines.iter().filter(|line| line["source"] == "stdout").count();
+        let is_dropped = |line: &Value| line["text"].as_str().unwrap_or_default().contains("`log-lines`");
+        Ok((printed, lines.into_iter().filter(is_dropped).collect()))
+    }
+}
+
+#[test]
+fn each_limit_is_that_of_the_deployment_that_runs() -> Result<()> {
+    let stage = Stage::set(&[("in", 1), ("out", 1)])?;
+    let text = format!(
+        "[jobs.{JOB}]\ninputs = [\"in\"]\ntasks = 1\ncomponent = {:?}\ncommit-interval = \"50ms\"\n\
+         [jobs.{JOB}.outputs.out]\nstream = \"out\"\n[jobs.{JOB}.limits]\nbatch-timeout = \"30s\"\n\
+         [jobs.{JOB}.on-error]\nretries = 0\n",
+        component("misbehaving")?
+    );
+    let host = stage.host("host", &text)?;
+    let (_process, api) = (host.start(&[])?, host.api()?);
+    api.wait_caught_up(JOB, LIMIT)?;
+    let component = api.get(&format!("/v1/jobs/{JOB}"))?.1["component"].clone();
+    let deployed = Deployed { stage, api, component };
+
+    // What is read is what was written before.
+    for (limits, text, said) in [
+        (json!({ "memory_bytes": 8 << 20 }), "hold", "more memory than its limit of 8388608 bytes, `memory`"),
+        (json!({ "batch_timeout_ms": 1_000 }), "toil", "cut off after 1000 ms, the `batch-timeout`"),
+        (json!({ "batch_write_bytes": 1 << 20 }), "write", "than its limit of 1048576 bytes, `batch-writes`"),
+        (json!({ "answer_bytes": 64 << 10 }), "recall", "in one answer than its limit of 65536 bytes, `answer`"),
+        (json!({ "batch_output_bytes": 1 << 20 }), "emit", "than its limit of 1048576 bytes, `batch-outputs`"),
+    ] {
+        deployed.passes(text)?;
+        deployed.deploy(&limits)?;
+        let letter = deployed.came(text)?.with_context(|| format!("{text} passes with {limits}"))?;
+        ensure!(letter.contains(said), "{text} with {limits} is set aside for {letter}, not {said:?}");
+        deployed.goes_back()?;
+        deployed.passes(text)?;
+    }
+    // Lines that are too many are dropped, and no call fails for them.
+    for (limits, lines, dropped) in
+        [(json!({ "log_lines": 10 }), 10, Some("30 lines were dropped")), (json!({ "log_lines": 40 }), 40, None)]
+    {
+        let number = deployed.deploy(&limits)?;
+        deployed.passes("mutter")?;
+        deployed.goes_back()?;
+        let (printed, told) = wait_for("what is dropped to be told", LIMIT, || {
+            let (printed, told) = deployed.printed(number)?;
+            Ok((told.is_empty() == dropped.is_none()).then_some((printed, told)))
+        })?;
+        let is_told = told.iter().all(|line| line.to_string().contains(dropped.unwrap_or_default()));
+        ensure!(printed == lines && is_told, "{printed} lines with {limits}, {told:?}");
+    }
+    // What cannot begin is refused, and the job goes on with what it runs.
+    for (limits, said) in [
+        (json!({ "table_elements": 2 }), "elements of tables than its limit of 2, `table-elements`"),
+        (json!({ "core_parts": 1 }), "limit of 1 of each, `core-parts`"),
+    ] {
+        let (status, problem) = deployed.ask_for(&limits)?;
+        let detail = problem["detail"].as_str().unwrap_or_default();
+        ensure!(status == 422 && detail.contains(said), "{limits}: {status} {problem}");
+        deployed.runs(1)?;
+        deployed.passes("begins")?;
+    }
     Ok(())
 }

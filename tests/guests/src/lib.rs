@@ -1,5 +1,6 @@
 //! A task that does what its records say, however bad: `loop`, `grow`, `trap`, `fatal`, `poison`, `cured`, `long-key`,
-//! `big-value`, `write`, `emit`, `chatter`, or else count them.
+//! `big-value`, `write`, `recall` (what `write` wrote), `emit`, `chatter`, `hold` (some memory), `toil` (for some time), `mutter` (a few
+//! lines), or else count them.
 
 use pelton_task::{Call, Context, Failure, Map, Record, Task, Value};
 
@@ -10,17 +11,27 @@ const SEEN: Map<str, u64> = Map::new("");
 const BIG: Value<[u8]> = Value::new("big");
 const VALUE_BYTES: usize = 8 * 1024 * 1024;
 
-/// Bytes of a xorshift generator that begins with 1.
+/// Values that are written, and read again, one after another.
+const WRITES: u32 = 30;
+
+/// Memory that is taken at once.
+const HELD_BYTES: usize = 16 * 1024 * 1024;
+
+/// Steps of a generator, each of which has to wait for the one before: some seconds of a core.
+const TOIL_STEPS: usize = 1_500_000_000;
+
+/// States of a xorshift generator that begins with 1.
+fn states() -> impl Iterator<Item = u64> {
+    std::iter::successors(Some(1u64), |state| {
+        let state = state ^ (state << 13);
+        let state = state ^ (state >> 7);
+        Some(state ^ (state << 17))
+    })
+}
+
+/// Bytes of the generator.
 fn noise(bytes: usize) -> Vec<u8> {
-    let mut state = 1u64;
-    let mut noise = Vec::with_capacity(bytes);
-    while noise.len() < bytes {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        noise.push((state >> 32) as u8);
-    }
-    noise
+    states().skip(1).take(bytes).map(|state| (state >> 32) as u8).collect()
 }
 
 /// A task that does as it is told.
@@ -47,10 +58,23 @@ impl Task for Misbehaving {
             b"poison" => Err(Failure::poison("told to")),
             b"cured" if call.context().config("cure").is_none() => Err(Failure::retry("there is no cure yet")),
             b"big-value" => BIG.put(call, &noise(VALUE_BYTES)),
-            b"write" => (0..30u32).try_for_each(|at| call.put(&at.to_be_bytes(), &[0; 100_000])),
+            b"write" => (0..WRITES).try_for_each(|at| call.put(&at.to_be_bytes(), &[0; 100_000])),
+            b"recall" => call.prefetch((0..WRITES).map(u32::to_be_bytes)),
             b"emit" => (0..30).try_for_each(|_| call.emit("out", "key", &[0; 100_000])),
             b"chatter" => {
                 (0..20_000).for_each(|line| println!("chatter {line}"));
+                SEEN.add(call, record.partition_key(), 1)
+            }
+            b"hold" => {
+                std::hint::black_box(vec![1u8; HELD_BYTES]);
+                SEEN.add(call, record.partition_key(), 1)
+            }
+            b"toil" => {
+                std::hint::black_box(states().nth(TOIL_STEPS));
+                SEEN.add(call, record.partition_key(), 1)
+            }
+            b"mutter" => {
+                (0..40).for_each(|line| println!("mutter {line}"));
                 SEEN.add(call, record.partition_key(), 1)
             }
             b"long-key" => SEEN.add(call, &"k".repeat(2_000), 1),

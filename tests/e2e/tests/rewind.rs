@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use pelton_core::slice::{HashKey, TaskCount};
 use pelton_e2e::api::Api;
 use pelton_e2e::host::HostFiles;
-use pelton_e2e::process::{Process, component, wait_for};
+use pelton_e2e::process::{Process, component, pelton_says, wait_for};
 use pelton_e2e::stage::{Stage, entry};
 use pelton_e2e::streams;
 use serde_json::{Value, json};
@@ -53,6 +54,21 @@ impl World {
         let host = stage.host("host", &format!("{upstream}{downstream}"))?;
         let (process, api) = (host.start(&[])?, host.api()?);
         Ok(Self { stage, host, process, api, put: BTreeMap::new(), next: 0, emits: true })
+    }
+
+    /// A job without outputs, and none downstream.
+    fn alone(tasks: u16, job: &str, config: &str) -> Result<Self> {
+        let stage = Stage::set(&[("in", 1)])?;
+        let ledger = component("ledger")?;
+        let host = stage.host(
+            "host",
+            &format!(
+                "[jobs.{JOB}]\ninputs = [\"in\"]\ntasks = {tasks}\ncomponent = {ledger:?}\ncommit-interval = \"50ms\"\n{job}\n\
+                 [jobs.{JOB}.config]\nversion = 1\n{config}\n"
+            ),
+        )?;
+        let (process, api) = (host.start(&[])?, host.api()?);
+        Ok(Self { stage, host, process, api, put: BTreeMap::new(), next: 0, emits: false })
     }
 
     fn put(&mut self, records: u64) -> Result<()> {
@@ -112,6 +128,21 @@ impl World {
             Ok((versions(&state) == BTreeMap::from([(1, self.total())])).then_some(state))
         })?;
         check(self, &state)
+    }
+
+    fn caught_up(&self) -> Result<()> {
+        wait_for("the records to be folded", LIMIT, || {
+            let fates = self.api.fates(JOB).unwrap_or_default();
+            Ok((fates.get("folded") == Some(&self.total())).then_some(()))
+        })?;
+        self.api.wait_caught_up(JOB, LIMIT)
+    }
+
+    /// `pelton rollback` with this, which ends with a code and says so.
+    fn roll_back(&self, how: &str, code: i32, says: &str) -> Result<()> {
+        let (ended, _, said) = pelton_says(&["rollback", "--url", &self.api.base, JOB, how])?;
+        ensure!(ended == code && said.contains(says), "rollback {how} ends with {ended}: {said}");
+        Ok(())
     }
 
     fn run_by(&self, deployment: u64, tasks: usize) -> Result<()> {
@@ -270,25 +301,78 @@ fn what_a_canary_did_is_undone_in_its_tasks_alone() -> Result<()> {
 
 #[test]
 fn a_rewind_past_its_window_is_refused_and_changes_nothing() -> Result<()> {
-    let stage = Stage::set(&[("in", 1)])?;
-    let ledger = component("ledger")?;
-    let host = stage.host(
-        "host",
-        &format!(
-            "[jobs.{JOB}]\ninputs = [\"in\"]\ntasks = 2\ncomponent = {ledger:?}\ncommit-interval = \"50ms\"\n\
-             rewind-window = \"1ms\"\n[jobs.{JOB}.config]\nversion = 1\n"
-        ),
-    )?;
-    let (process, api) = (host.start(&[])?, host.api()?);
-    let mut world = World { stage, host, process, api, put: BTreeMap::new(), next: 0, emits: false };
+    let mut world = World::alone(2, "rewind-window = \"1ms\"", "")?;
     world.put(100)?;
     world.folded(JOB, 100)?;
     let second = world.deploy(2, &Value::Null)?;
     world.put(100)?;
-    world.folded(JOB, 200)?;
+    let state = world.folded(JOB, 200)?;
+    let (_, rollout) = world.api.get(&format!("/v1/jobs/{JOB}/rollout"))?;
     let (status, problem) = world.ask("POST", "rollback?rewind=true", &Value::Null)?;
     let detail = problem["detail"].as_str().unwrap_or_default();
     ensure!(status == 409 && detail.contains("rewind-window") && detail.contains("nothing is changed"), "{problem}");
+    world.roll_back("--rewind", 1, "and its changelog is kept for rewind-window = 1 ms; nothing is changed")?;
+    world.roll_back("--withdraw", 1, "the job has no rewind that could be withdrawn")?;
     world.run_by(second, 2)?;
+    ensure!(world.api.get(&format!("/v1/jobs/{JOB}/rollout"))?.1 == rollout, "what was refused changed what runs");
+    ensure!(world.api.counts(JOB)? == state, "what was refused changed the state");
+    world.end()
+}
+
+#[test]
+fn a_task_that_cannot_be_brought_back_keeps_what_it_has_once_the_rewind_is_withdrawn() -> Result<()> {
+    // Of 8 MiB each: more than a rewind can write.
+    const ROUNDS: u64 = 18;
+    let mut world = World::alone(4, "", "hoards = \"key7\"")?;
+    let task_of = |key: &str| TaskCount::new(4).map(|tasks| u64::from(tasks.task_of(HashKey::of(key)).0));
+    let stuck = task_of("key7").context("4 is a number of tasks")?;
+    for _ in 0..ROUNDS {
+        world.put(KEYS)?;
+        world.caught_up()?;
+    }
+    let second = world.deploy_with(json!({ "version": "2", "squanders": "key7" }), &Value::Null)?;
+    world.run_by(second, 4)?;
+    world.put(2 * KEYS)?;
+    world.folded(JOB, world.total())?;
+
+    world.roll_back("--rewind", 0, "1 of 4 tasks are stopped")?;
+    let stops = |world: &World| {
+        world.run_by(1, 3)?;
+        wait_for("a task to stop", LIMIT, || {
+            let task = world.api.tasks(JOB)?.swap_remove(stuck as usize);
+            let cause = task["cause"].as_str().unwrap_or_default();
+            let says = cause.contains("more than 134217728 bytes") && cause.contains("`pelton rollback --withdraw`");
+            Ok((task["phase"] == "stopped" && says).then_some(()))
+        })
+    };
+    stops(&world)?;
+    // However often it is begun.
+    world.process.kill()?;
+    world.process = world.host.start(&[])?;
+    wait_for("the host to answer", LIMIT, || Ok(world.api.tasks(JOB).ok().filter(|tasks| tasks.len() == 4)))?;
+    stops(&world)?;
+    world.roll_back("--withdraw", 0, "")?;
+    world.run_by(1, 4)?;
+    world.roll_back("--withdraw", 1, "the job has no rewind that could be withdrawn")?;
+
+    // What it has is what the second version made of it; the first goes on with that, and has the others' records for itself.
+    world.put(KEYS)?;
+    world.caught_up()?;
+    let state = world.api.state(JOB)?;
+    let (hoard, state): (Vec<_>, Vec<_>) = state.into_iter().partition(|(_, key, _)| key.starts_with(b"b/"));
+    let hoard: Vec<_> = hoard.iter().map(|(task, key, _)| (*task, String::from_utf8_lossy(key))).collect();
+    ensure!(hoard == [(stuck, format!("b/{}", ROUNDS + 3).into())], "of the hoard there is {hoard:?}");
+    let number = |value: Vec<u8>| value.as_slice().try_into().map(u64::from_be_bytes).context("a number has 8 bytes");
+    let state = state.into_iter().map(|(_, key, value)| Ok((key, number(value)?)));
+    let state = state.collect::<Result<BTreeMap<_, _>>>()?;
+    check(&world, &state)?;
+    for (key, numbers) in &world.put {
+        for at in 1..=*numbers {
+            let kept = task_of(key) == Some(stuck) && (ROUNDS + 1..ROUNDS + 3).contains(&at);
+            let (by, expected) = (state.get(format!("v/{key}#{at}").as_bytes()), if kept { second } else { 1 });
+            ensure!(by == Some(&expected), "{key}#{at} is folded by {by:?}, not {expected}");
+        }
+    }
+    ensure!(world.api.dead_letters(JOB)?.is_empty(), "dead letters");
     world.end()
 }

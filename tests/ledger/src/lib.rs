@@ -6,7 +6,8 @@
 //! goes on to it, and with `timers` each sets one. With `version`, a number, `v/KEY#NUMBER` says by which version a record was
 //! folded. With `flawed` it traps at every third number, with `stuck` it loops there, with `slow`, a
 //! number, it loops so often at each, and with `patient` it sleeps a millisecond. With `broken` it cannot begin, with `broken-in`, a
-//! number, not in that task. `timer-ms` says when a timer is due. With `chance`
+//! number, not in that task. With `hoards`, a partition key, each of its records leaves 8 MiB under `b/NUMBER`, and with `squanders` each
+//! removes what those before it left. `timer-ms` says when a timer is due. With `chance`
 //! `c/KEY` holds what it makes of clocks, random numbers, a hash map and its memory; with `doubled` each record counts twice, and goes
 //! on as another.
 
@@ -22,6 +23,9 @@ const FIRED: Map<str, u64> = Map::new("f/");
 const RAW: Map<str, u64> = Map::new("r/");
 const CHANCE: Map<str, u64> = Map::new("c/");
 const VERSION: Map<str, u64> = Map::new("v/");
+const HOARD: Map<str, [u8]> = Map::new("b/");
+/// What a record leaves in the hoard.
+const HOARDED_BYTES: usize = 8 * 1024 * 1024;
 /// How far ahead a timer is set, in milliseconds, unless it is said.
 const TIMER_MS: u64 = 40;
 
@@ -35,6 +39,8 @@ pub struct Ledger {
     slow: u64,
     patient: bool,
     doubled: bool,
+    hoards: Option<String>,
+    squanders: Option<String>,
     chance: Option<Chance>,
 }
 
@@ -76,6 +82,8 @@ impl Task for Ledger {
             slow: number("slow").unwrap_or_default(),
             patient: context.config("patient").is_some(),
             doubled: context.config("doubled").is_some(),
+            hoards: context.config("hoards").map(str::to_owned),
+            squanders: context.config("squanders").map(str::to_owned),
             chance: context.config("chance").map(|_| Chance { since: Instant::now(), calls: 0, words: HashMap::new() }),
         })
     }
@@ -107,6 +115,12 @@ impl Task for Ledger {
         }
         if let Some(version) = self.version {
             VERSION.put(call, &format!("{key}#{number}"), &version)?;
+        }
+        if self.hoards.as_deref() == Some(key) {
+            HOARD.put(call, &number.to_string(), &vec![0; HOARDED_BYTES])?;
+        }
+        if self.squanders.as_deref() == Some(key) {
+            (1..number).try_for_each(|before| HOARD.delete(call, &before.to_string()))?;
         }
         LAST.put(call, key, &number)?;
         COUNT.add(call, key, if self.doubled { 2 } else { 1 })?;

@@ -84,6 +84,9 @@ fn main() -> Result<()> {
     wait_for("the canary to take itself back", LIMIT, || Ok(rollout(&api)?["canary"].is_null().then_some(())))?;
     let versions = by_version(&api, feed.total())?;
     let left = versions.get(&2).copied().unwrap_or_default();
+    // Else there would be nothing to rewind, and all that follows would hold of itself.
+    ensure!(left > 0, "version 2 folded nothing before it took itself back: {versions:?}");
+    ensure!(api.dead_letters(JOB)?.is_empty(), "a canary sets no dead letters");
     eprintln!("at its third failure it took itself back; no record is lost, and {left} are folded by version 2");
 
     let asked = Instant::now();

@@ -18,6 +18,7 @@ use crate::repeats::{Mark, Repeats, Upstream};
 use crate::slice::{HashKey, HashRange};
 
 pub use queue::Batch;
+pub use unread::Unread;
 
 /// A shard that the task needs read, and from where.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -101,6 +102,8 @@ struct Progress {
     passed: PositionEntry,
     /// Whether `passed` is further than what was last sealed.
     unsealed: bool,
+    /// Whether anything of it was sealed.
+    logged: bool,
     /// Whether a reader was asked for.
     wanted: bool,
     /// Dead letters say that unread records that arrived before this may be gone.
@@ -114,6 +117,7 @@ impl Progress {
             untaken_from_ms: entry.unread_from_ms,
             passed: entry,
             unsealed: false,
+            logged: false,
             wanted: false,
             excused_ms: 0,
         }
@@ -144,7 +148,8 @@ impl Intake {
         positions: impl IntoIterator<Item = (ShardKey, PositionEntry)>,
         seen: impl IntoIterator<Item = (Upstream, HashKey, Mark)>,
     ) -> Self {
-        let progress = |(shard, entry): (ShardKey, PositionEntry)| (shard, Progress::at(entry));
+        let progress =
+            |(shard, entry): (ShardKey, PositionEntry)| (shard, Progress { logged: true, ..Progress::at(entry) });
         let mut repeats = Repeats::default();
         seen.into_iter().for_each(|(upstream, start, mark)| repeats.restore(upstream, start, mark));
         Self {
@@ -223,7 +228,7 @@ impl Intake {
         let unsealed = self.shards.iter_mut().filter(|(_, progress)| progress.unsealed);
         unsealed
             .map(|(shard, progress)| {
-                progress.unsealed = false;
+                (progress.unsealed, progress.logged) = (false, true);
                 if wrong(Mutant::PositionBeforeWrites) {
                     return (shard.clone(), PositionEntry { position: progress.taken, ..progress.passed });
                 }

@@ -80,7 +80,7 @@ impl JobMeta {
         (0..self.inputs.len()).map(|at| StreamIndex(at as u16))
     }
 
-    /// From when on a record of a stream may have arrived that the job is to read, as gaps are judged, in milliseconds since 1970.
+    /// From when on a record of a stream may have arrived that the job is to read, in milliseconds since 1970, but for a backlog.
     pub fn start_ms(&self, stream: StreamIndex) -> u64 {
         match self.start {
             Start::At(ms) => ms.max(self.input(stream).created_ms),

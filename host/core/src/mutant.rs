@@ -33,6 +33,8 @@ mutants! {
     RewindToGone = "rewind-to-gone",
     /// Where a shard is at its end and what comes of it is not begun, nothing is unread.
     ChildrenUnmissed = "children-unmissed",
+    /// Records that are older than the job count as none, where a rewind leads to them.
+    BacklogForgotten = "backlog-forgotten",
     /// Outputs of what is folded again are emitted though they were to be withheld.
     NothingWithheld = "nothing-withheld",
     /// One call is given records from both sides of where a rewound task had come.

@@ -179,8 +179,7 @@ impl Hub {
 
     /// Lists the shards of every stream, again and again, and tells the tasks what is new.
     pub async fn keep_listing(job: Arc<JobShared>) {
-        let streams = (0..job.spec.meta.inputs.len()).map(|index| StreamIndex(index as u16));
-        let streams: Vec<StreamIndex> = streams.collect();
+        let streams: Vec<StreamIndex> = job.spec.meta.streams().collect();
         let mut failures = 0;
         let mut retentions_asked = Instant::now();
         while !job.is_closed() {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use pelton_core::cause::StopCause;
-use pelton_core::id::{Epoch, StreamIndex};
+use pelton_core::id::Epoch;
 use pelton_core::limits::REWIND_BYTES_MAX;
 use pelton_core::restore::{AfterApply, Restore, RestoreNext};
 use pelton_core::snapshot::{Manifest, StateMark};
@@ -49,8 +49,7 @@ impl TaskCell {
 
     /// How long the streams of the job keep records, the one that keeps them shortest, in milliseconds.
     pub(crate) fn retention_ms(&self) -> u64 {
-        let streams = self.spec().meta.inputs.len() as u16;
-        let kept_ms = (0..streams).map(|stream| self.job.hub.retention_ms(StreamIndex(stream)));
+        let kept_ms = self.spec().meta.streams().map(|stream| self.job.hub.retention_ms(stream));
         kept_ms.min().unwrap_or(u64::MAX)
     }
 

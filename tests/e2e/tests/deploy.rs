@@ -6,12 +6,13 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use aws_sdk_dynamodb::types::AttributeValue;
 use pelton_e2e::api::Api;
+use pelton_e2e::host::HostFiles;
 use pelton_e2e::process::{Process, component, wait_for};
 use pelton_e2e::servers::free_port;
 use pelton_e2e::stage::{Stage, entry};
 use pelton_e2e::swapping::{JOB, LIMIT, Started, ask, current, digest, logs, pins, start};
 use pelton_e2e::{streams, table};
-use serde_json::json;
+use serde_json::{Value, json};
 
 const COMMIT: Duration = Duration::from_millis(50);
 const TASKS: u64 = 64;
@@ -35,6 +36,10 @@ fn each_commit_is_folded_by_the_deployment_it_names() -> Result<()> {
         let runs = swap as u64 % 2 + 1;
         let (status, rollout) = ask(&api, "POST", &format!("deployments/{runs}/rollback"), &json!(null))?;
         ensure!(status == 200 && rollout["current"] == runs, "{rollout}");
+        if swap % 8 == 2 {
+            // Amid the swap.
+            process = killed_and_started(process, &host, &api, &rollout)?;
+        }
         wait_for("every task to change", LIMIT, || Ok(pins(&api)?.keys().eq([&runs]).then_some(())))?;
         match swap % 5 {
             1 => stage.run(streams::split(&stage.kinesis, "in", swap))?,
@@ -42,12 +47,8 @@ fn each_commit_is_folded_by_the_deployment_it_names() -> Result<()> {
             _ => {}
         }
         feed.put(&stage, RECORDS / 2)?;
-        if swap % 4 == 2 {
-            process.kill()?;
-            process = host.start(&[])?;
-            wait_for("the host to answer", LIMIT, || Ok(current(&api).ok()))?;
-            let standing = current(&api)?;
-            ensure!(standing == rollout, "a restart changes what runs: {standing} after {rollout}");
+        if swap % 8 == 6 {
+            process = killed_and_started(process, &host, &api, &rollout)?;
         }
     }
     let state = feed.check(&api).with_context(|| process.said().unwrap_or_default())?;
@@ -60,6 +61,16 @@ fn each_commit_is_folded_by_the_deployment_it_names() -> Result<()> {
     process.terminate()?;
     ensure!(process.wait(LIMIT)?.success(), "{}", process.said()?);
     Ok(())
+}
+
+/// The host killed and started anew, with what the tasks are to run as it was.
+fn killed_and_started(mut process: Process, host: &HostFiles, api: &Api, rollout: &Value) -> Result<Process> {
+    process.kill()?;
+    let process = host.start(&[])?;
+    wait_for("the host to answer", LIMIT, || Ok(current(api).ok()))?;
+    let standing = current(api)?;
+    ensure!(standing == *rollout, "a restart changes what runs: {standing} after {rollout}");
+    Ok(process)
 }
 
 /// Every commit's records are marked with the version of the deployment that it names. The log of so few commits is whole.

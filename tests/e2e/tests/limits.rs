@@ -238,7 +238,7 @@ fn each_limit_is_that_of_the_deployment_that_runs() -> Result<()> {
     // What is read is what was written before.
     for (limits, text, said) in [
         (json!({ "memory_bytes": 8 << 20 }), "hold", "more memory than its limit of 8388608 bytes, `memory`"),
-        (json!({ "batch_timeout_ms": 1_000 }), "toil", "cut off after 1000 ms, the `batch-timeout`"),
+        (json!({ "batch_timeout_ms": 100 }), "toil", "cut off after 100 ms, the `batch-timeout`"),
         (json!({ "batch_write_bytes": 1 << 20 }), "write", "than its limit of 1048576 bytes, `batch-writes`"),
         (json!({ "answer_bytes": 64 << 10 }), "recall", "in one answer than its limit of 65536 bytes, `answer`"),
         (json!({ "batch_output_bytes": 1 << 20 }), "emit", "than its limit of 1048576 bytes, `batch-outputs`"),

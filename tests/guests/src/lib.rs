@@ -17,8 +17,8 @@ const WRITES: u32 = 30;
 /// Memory that is taken at once.
 const HELD_BYTES: usize = 16 * 1024 * 1024;
 
-/// Steps of a generator, each of which has to wait for the one before: some seconds of a core.
-const TOIL_STEPS: usize = 1_500_000_000;
+/// Steps of a generator, each of which has to wait for the one before: about a second of a core.
+const TOIL_STEPS: usize = 300_000_000;
 
 /// States of a xorshift generator that begins with 1.
 fn states() -> impl Iterator<Item = u64> {

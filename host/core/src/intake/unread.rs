@@ -1,68 +1,63 @@
-//! How old what a task has not read may be, as far as its positions tell: by this a gap is found, and whether a rewind may lead there.
+//! How old what a task has not read may be by what its log says, so that whoever goes back to that knows whether it can be read again.
 
 use super::Intake;
-use crate::id::{ShardKey, StreamIndex};
+use crate::id::ShardKey;
 use crate::job::JobMeta;
 use crate::mutant::{Mutant, wrong};
 use crate::position::{Position, PositionEntry};
 
-/// Where the task has not read on.
-enum Frontier<'a> {
-    /// In a shard, or where that is at its end, in what comes of it.
-    Shard(&'a ShardKey, u64),
-    /// In a stream of which nothing is begun for some of its hash keys.
-    Stream(StreamIndex),
+/// When unread records arrived at the earliest, in milliseconds since 1970.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unread {
+    /// Those of the job's time.
+    pub from_ms: u64,
+    /// Those that are older than the job, of which no gap is told; none where the task is past them.
+    pub backlog_from_ms: Option<u64>,
+}
+
+impl Unread {
+    fn also(&mut self, from_ms: u64, backlog_from_ms: Option<u64>) {
+        self.from_ms = self.from_ms.min(from_ms);
+        self.backlog_from_ms = self.backlog_from_ms.into_iter().chain(backlog_from_ms).min();
+    }
 }
 
 impl Intake {
-    /// Records that no position passes yet arrived no earlier than this, in milliseconds since 1970.
-    pub fn unread_from_ms(&self, meta: &JobMeta) -> u64 {
-        let from_ms = |frontier| match frontier {
-            Frontier::Shard(_, from_ms) => from_ms,
-            Frontier::Stream(stream) => meta.start_ms(stream),
-        };
-        let from_ms = self.frontiers(meta).into_iter().map(from_ms).min();
-        from_ms.or_else(|| meta.streams().map(|stream| meta.start_ms(stream)).min()).unwrap_or(meta.created_ms)
-    }
-
-    /// Where the task is among records that are older than the job, of which no gap is told: how old they may be, in milliseconds
-    /// since 1970.
-    pub fn backlog_from_ms(&self, meta: &JobMeta) -> Option<u64> {
-        let from_ms = |frontier| match frontier {
-            Frontier::Shard(shard, from_ms) => meta.backlog_of_shard_from_ms(shard, from_ms),
-            Frontier::Stream(stream) => meta.backlog_from_ms(stream),
-        };
-        self.frontiers(meta).into_iter().filter_map(from_ms).min()
-    }
-
-    fn frontiers(&self, meta: &JobMeta) -> Vec<Frontier<'_>> {
-        let mut frontiers = Vec::new();
+    /// What no position passes that is in the log, or is about to be sealed.
+    pub fn unread(&self, meta: &JobMeta) -> Unread {
+        let mut unread = Unread { from_ms: u64::MAX, backlog_from_ms: None };
         for stream in meta.streams() {
             // Children come behind their parents, so that what is begun of the younger ones is no more to be read of the older.
             let mut not_begun = vec![self.rules.reads];
-            let of_stream = self.shards.iter().rev().filter(|(shard, _)| shard.stream == stream);
-            for (shard, progress) in of_stream {
-                let PositionEntry { position, unread_from_ms, range } = progress.passed;
-                let is_at_end = position == Position::ShardEnd;
-                let leads_on = not_begun.iter().any(|left| left.touches(&range)) && !wrong(Mutant::ChildrenUnmissed);
+            for (shard, PositionEntry { position, unread_from_ms, range }) in self.logged() {
                 // Of one that was never listed nothing is known; a dead letter tells of it.
-                if unread_from_ms > 0 && (!is_at_end || leads_on) {
-                    frontiers.push(Frontier::Shard(shard, unread_from_ms));
+                if shard.stream != stream || *unread_from_ms == 0 {
+                    continue;
                 }
-                not_begun = not_begun.iter().flat_map(|left| left.without(&range)).collect();
+                let leads_on = not_begun.iter().any(|left| left.touches(range)) && !wrong(Mutant::ChildrenUnmissed);
+                if *position != Position::ShardEnd || leads_on {
+                    unread.also(*unread_from_ms, meta.backlog_of_shard_from_ms(shard, *unread_from_ms));
+                }
+                not_begun = not_begun.iter().flat_map(|left| left.without(range)).collect();
             }
-            if !not_begun.is_empty() && !wrong(Mutant::ChildrenUnmissed) {
-                frontiers.push(Frontier::Stream(stream));
+            if !not_begun.is_empty() {
+                unread.also(meta.start_ms(stream), meta.backlog_from_ms(stream));
             }
         }
-        frontiers
+        unread
+    }
+
+    /// The positions that are in the log, or about to be, the youngest shard first.
+    fn logged(&self) -> impl Iterator<Item = (&ShardKey, &PositionEntry)> {
+        let logged = self.shards.iter().rev().filter(|(_, progress)| progress.logged || progress.unsealed);
+        logged.map(|(shard, progress)| (shard, &progress.passed))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::id::ShardId;
+    use crate::id::{ShardId, StreamIndex};
     use crate::intake::IntakeRules;
     use crate::slice::{HashKey, HashRange};
 
@@ -81,7 +76,8 @@ mod tests {
         (meta.created_ms, meta.inputs[0].created_ms) = (100, 1);
         let rules = IntakeRules { slice: range(10, 19), reads: range(10, 19), from_job: vec![false] };
         let intake = Intake::new(rules, begun.iter().map(entry), []);
-        (intake.unread_from_ms(&meta), intake.backlog_from_ms(&meta))
+        let Unread { from_ms, backlog_from_ms } = intake.unread(&meta);
+        (from_ms, backlog_from_ms)
     }
 
     #[test]
@@ -106,6 +102,6 @@ mod tests {
         assert_eq!(unread(&[("a", (0, 30), 100, false)]), (100, Some(1)));
         assert_eq!(unread(&[("a", (0, 30), 101, false)]), (101, None));
         assert_eq!(unread(&[("a", (0, 30), 100, true), ("c", (0, 30), 100, false)]), (100, None));
-        assert_eq!(unread(&[("c", (0, 30), 0, false)]), (100, None), "of one that was never listed nothing is known");
+        assert_eq!(unread(&[("c", (0, 30), 0, true)]), (100, Some(1)), "of one that was never listed nothing is known");
     }
 }

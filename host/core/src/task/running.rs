@@ -25,7 +25,7 @@ use crate::codec::SystemEntry;
 use crate::counts::Counts;
 use crate::dead_letter::{DeadLetter, DeadLetters, LetterBounds};
 use crate::id::{CommitId, CommitNumber, Epoch, ShardKey, TaskId};
-use crate::intake::{Admission, Intake, IntakeRules, Want};
+use crate::intake::{Admission, Intake, IntakeRules, Unread, Want};
 use crate::job::JobMeta;
 use crate::limits::Bounds;
 use crate::mutant::{Mutant, wrong};
@@ -156,10 +156,8 @@ pub struct Running {
     /// What it had passed before it was rewound.
     refold: Option<Refold>,
     refold_changed: bool,
-    /// Records that the log has no positions for arrived no earlier than this, in milliseconds since 1970,
-    unlogged_from_ms: u64,
-    /// but for those that are older than the job, as far as there may be some.
-    backlog_from_ms: Option<u64>,
+    /// What the newest sealed commit leaves unread; of what is older than the job, as it was before the first call since.
+    unread: Unread,
     /// Shards that no listing shows and that were asked about.
     orphans: BTreeSet<ShardKey>,
     records_folded: u64,
@@ -181,8 +179,7 @@ impl Running {
         if let Some(Attempts { suspect: Item::Record(shard, place), .. }) = &attempts {
             intake.suspect(shard, *place);
         }
-        let unlogged_from_ms = intake.unread_from_ms(&meta);
-        let backlog_from_ms = intake.backlog_from_ms(&meta);
+        let unread = intake.unread(&meta);
         let undone = pins.rewind_to(&rules.assignment.undone).is_some();
         Self {
             task,
@@ -211,13 +208,12 @@ impl Running {
             born: None,
             clock_ms,
             // A start makes positions no younger.
-            positions_logged_ms: unlogged_from_ms.min(now_ms),
+            positions_logged_ms: unread.from_ms.min(now_ms),
             draining: undone.then_some(Draining::Rewind(Rewinding::Drained)),
             pins,
             refold,
             refold_changed: false,
-            unlogged_from_ms,
-            backlog_from_ms,
+            unread,
             orphans: BTreeSet::new(),
             records_folded: 0,
             failed_batches: 0,

@@ -2,13 +2,14 @@
 //! by what truly came of which shard.
 
 use pelton_core::id::{CommitNumber, Epoch, ShardKey, TaskId};
-use pelton_core::job::{JobMeta, Start};
+use pelton_core::job::Start;
 use pelton_core::position::{Position, PositionEntry};
-use pelton_core::task::Undone;
+use pelton_core::task::{Item, Undone};
 
-use super::Oracle;
+use super::{Oracle, space};
 use crate::kinesis::Kinesis;
 use crate::promise::{Verdict, ensure};
+use crate::world::ARRIVAL_OFF_MS_MAX;
 
 /// When unread records may have arrived at the earliest, in milliseconds since 1970.
 #[derive(Clone, Copy, Debug)]
@@ -34,13 +35,10 @@ fn parents<'a>(kinesis: &'a Kinesis, shard: &'a ShardKey) -> impl Iterator<Item 
     parents.map(|parent| ShardKey { stream: shard.stream, shard: parent.clone() })
 }
 
-/// From when on a shard may hold records of the job, by the job alone.
-fn opened_ms(meta: &JobMeta, shard: &ShardKey) -> u64 {
-    let input = &meta.inputs[usize::from(shard.stream.0)];
-    match meta.start {
-        Start::At(ms) if shard.shard <= input.newest_shard => ms.max(input.created_ms),
-        Start::At(_) | Start::TrimHorizon => meta.created_ms,
-    }
+/// What a rewind is to have ahead of the horizon when it is asked for, a 64th of retention and at least a minute, and ten seconds that
+/// clocks may differ. In milliseconds.
+fn ahead_ms(retention_ms: u64) -> u64 {
+    (retention_ms / 64).max(60_000) + 10_000
 }
 
 impl Oracle {
@@ -53,6 +51,16 @@ impl Oracle {
         let Bounds { high_ms, .. } = self.unread_at(kinesis, task, to);
         let kept = high_ms >= now_ms.saturating_sub(retention_ms);
         ensure!(7, kept, "a rewind leads to no gap: to {to} of task {task}, unread from {high_ms}");
+        // Of records that are older than the job no gap would be told.
+        let begun = &self.befores[usize::from(task.0)][&to].positions;
+        let gone = self.accounts[usize::from(task.0)].folded.iter().find(|item| match item {
+            Item::Record(shard, place) => {
+                let is_behind = begun.get(shard).is_some_and(|entry| space::is_passed(entry.position, *place));
+                !is_behind && kinesis.is_gone(shard, *place)
+            }
+            Item::Timer(_) => false,
+        });
+        ensure!(7, gone.is_none(), "what a rewind has folded again is there: to {to} of task {task}, but {gone:?}");
         Ok(())
     }
 
@@ -70,20 +78,45 @@ impl Oracle {
 
     /// With the first commit of a deployment it is noted how old what was unread before it may be.
     pub(super) fn knows_reach(&self, kinesis: &Kinesis, task: TaskId, before: CommitNumber, noted_ms: u64) -> Verdict {
+        let oldest_ms = self.oldest_unread_at(kinesis, task, before);
+        ensure!(
+            7,
+            oldest_ms.is_none_or(|oldest_ms| noted_ms <= oldest_ms + ARRIVAL_OFF_MS_MAX),
+            "no unread record is older than noted: {noted_ms}, but {oldest_ms:?}, at {before} of {task}"
+        );
         let Bounds { low_ms, high_ms } = self.unread_at(kinesis, task, before);
         ensure!(
             7,
             noted_ms <= high_ms,
             "what is unread is no older than noted: {noted_ms}, but {high_ms}, at {before} of {task}"
         );
-        // What is unread may be older than the job.
-        let is_backlog = low_ms <= self.meta.created_ms;
         ensure!(
             4,
-            noted_ms >= low_ms || is_backlog,
+            noted_ms >= low_ms || self.has_backlog(low_ms),
             "what is unread is as old as noted: {noted_ms}, but {low_ms}, at {before} of {task}"
         );
         Ok(())
+    }
+
+    /// When the oldest record arrived that the task was still to read at a commit, in milliseconds since 1970, of those that are there.
+    fn oldest_unread_at(&self, kinesis: &Kinesis, task: TaskId, at: CommitNumber) -> Option<u64> {
+        let begun = &self.befores[usize::from(task.0)][&at].positions;
+        let oldest_of = |(shard, _)| {
+            let position = begun.get(&shard).map(|entry| entry.position);
+            let is_behind = position.is_none() && begun.keys().any(|begun| kinesis.descends(begun, &shard));
+            let position = position.unwrap_or_else(|| space::opening(&self.meta, &shard));
+            let unread = kinesis.between(&shard, position, Position::ShardEnd).map(|meant| &meant.record);
+            let due = unread.filter(|record| {
+                self.judged[&(shard.clone(), record.place)].0 == task && !kinesis.is_gone(&shard, record.place)
+            });
+            due.filter(|_| !is_behind).map(|record| record.arrived_ms).min()
+        };
+        kinesis.shards().filter(|(shard, _)| !self.gone_before_start.contains(shard)).filter_map(oldest_of).min()
+    }
+
+    /// Whether what is unread may be older than the job, and than anything says.
+    fn has_backlog(&self, unread_from_ms: u64) -> bool {
+        self.meta.start == Start::TrimHorizon && unread_from_ms <= self.meta.created_ms
     }
 
     fn may_be_gone(&self, kinesis: &Kinesis, task: TaskId, to: CommitNumber, now_ms: u64) -> Verdict {
@@ -92,9 +125,8 @@ impl Oracle {
             return Ok(());
         };
         let Bounds { low_ms, .. } = self.unread_at(kinesis, task, to);
-        let ahead_ms = (retention_ms / 64).max(60_000) + 10_000;
-        // What is unread may be older than the job.
-        let may_be = low_ms < now_ms.saturating_sub(retention_ms) + ahead_ms || low_ms <= self.meta.created_ms;
+        let kept_from_ms = now_ms.saturating_sub(retention_ms) + ahead_ms(retention_ms);
+        let may_be = low_ms < kept_from_ms || self.has_backlog(low_ms);
         ensure!(4, may_be, "a rewind is refused for a reason: to {to} of task {task}, unread from {low_ms}");
         Ok(())
     }
@@ -102,14 +134,13 @@ impl Oracle {
     /// How old what was unread at a commit may be.
     fn unread_at(&self, kinesis: &Kinesis, task: TaskId, at: CommitNumber) -> Bounds {
         let begun = &self.befores[usize::from(task.0)][&at].positions;
-        let reads = self.meta.reads(task);
-        let of_task = kinesis.shards().filter(|(_, shard)| shard.shard.range.touches(&reads));
+        let of_task = kinesis.shards().filter(|(_, shard)| space::reads(&self.meta, task, shard.shard.range));
         let bounds = of_task.filter_map(|(shard, _)| match begun.get(&shard) {
             Some(PositionEntry { position: Position::ShardEnd, .. }) => None,
             // Of one that was never listed nothing is known.
             Some(entry) => (entry.unread_from_ms > 0).then(|| Bounds::at(entry.unread_from_ms)),
             None => {
-                let is_behind = begun.keys().any(|begun| came_of(kinesis, begun, &shard));
+                let is_behind = begun.keys().any(|begun| kinesis.descends(begun, &shard));
                 (!is_behind && !self.gone_before_start.contains(&shard))
                     .then(|| self.unread_of(kinesis, task, at, &shard))
             }
@@ -120,7 +151,7 @@ impl Oracle {
     /// The same of a shard that was not begun: it came when its parents had ended.
     fn unread_of(&self, kinesis: &Kinesis, task: TaskId, at: CommitNumber, shard: &ShardKey) -> Bounds {
         let begun = &self.befores[usize::from(task.0)][&at].positions;
-        let opened_ms = opened_ms(&self.meta, shard);
+        let opened_ms = space::opened_ms(&self.meta, shard);
         let of_parents = parents(kinesis, shard).map(|parent| match begun.get(&parent) {
             Some(entry) if entry.unread_from_ms > 0 => Bounds::at(entry.unread_from_ms),
             _ => self.unread_of(kinesis, task, at, &parent),
@@ -134,9 +165,4 @@ impl Oracle {
             high_ms: high_ms.max(opened_ms),
         })
     }
-}
-
-/// Whether one shard came of another of its stream.
-fn came_of(kinesis: &Kinesis, shard: &ShardKey, from: &ShardKey) -> bool {
-    shard.stream == from.stream && kinesis.descends(shard, from)
 }

@@ -34,7 +34,7 @@ pub(super) struct Refold {
 /// What of a task's records and timers was folded and what was not, whatever was undone since.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Account {
-    folded: BTreeSet<Item>,
+    pub(super) folded: BTreeSet<Item>,
     /// Timers that were due and did not fire, or were set aside.
     unfired: BTreeSet<Timer>,
 }

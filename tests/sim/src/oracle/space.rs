@@ -41,6 +41,14 @@ pub fn opening(meta: &JobMeta, shard: &ShardKey) -> Position {
     }
 }
 
+/// From when on a shard may hold records of the job, in milliseconds since 1970, by the job alone.
+pub fn opened_ms(meta: &JobMeta, shard: &ShardKey) -> u64 {
+    match opening(meta, shard) {
+        Position::AtTimestamp(ms) => ms.max(meta.inputs[usize::from(shard.stream.0)].created_ms),
+        _ => meta.created_ms,
+    }
+}
+
 /// Whether a record is behind a position.
 pub fn is_passed(position: Position, place: RecordPlace) -> bool {
     match position {

@@ -10,6 +10,7 @@ use crate::codec::{self, SystemEntry};
 use crate::commit::{Commit, CommitKind};
 use crate::dead_letter::{Content, DeadLetter};
 use crate::id::CommitNumber;
+use crate::intake::Unread;
 use crate::limits::{REFOLD_BYTES_MAX, REWIND_BYTES_MAX};
 use crate::mutant::{Mutant, wrong};
 use crate::position::Position;
@@ -322,8 +323,9 @@ impl Running {
 
     /// Notes, before the first that is done for a commit, whether it may be of records that are older than the job.
     pub(super) fn note_backlog(&mut self) {
-        if !self.open.has_folds() {
-            self.backlog_from_ms = self.intake.backlog_from_ms(&self.meta);
+        // A task that is past them stays so.
+        if self.unread.backlog_from_ms.is_some() && !self.open.has_folds() {
+            self.unread.backlog_from_ms = self.intake.unread(&self.meta).backlog_from_ms;
         }
     }
 
@@ -343,21 +345,24 @@ impl Running {
     /// Notes in a commit that it is the first of a deployment.
     pub(super) fn note_pin(&mut self, now_ms: u64, header: &Header, system: &mut WriteSet) {
         self.note_backlog();
+        let Unread { from_ms, backlog_from_ms } = self.unread;
         let pin = PinnedFrom {
             revision: self.pin.revision(),
             deployment: header.deployment,
             number: header.number,
             sealed_ms: now_ms,
             previous_id: header.before.id,
-            unread_from_ms: self.unlogged_from_ms.min(self.backlog_from_ms.unwrap_or(u64::MAX)),
+            unread_from_ms: backlog_from_ms
+                .filter(|_| !wrong(Mutant::BacklogForgotten))
+                .unwrap_or(from_ms)
+                .min(from_ms),
         };
         if self.pins.note(pin) {
             system.insert(codec::pins_key(), Some(codec::encode_pins(&self.pins)));
             // What was begun before it was undone is committed after.
             self.undo();
         }
-        self.unlogged_from_ms = self.intake.unread_from_ms(&self.meta);
-        self.backlog_from_ms = self.intake.backlog_from_ms(&self.meta);
+        self.unread = self.intake.unread(&self.meta);
     }
 
     /// Forgets with a commit what was passed before a rewind, if with it all of that is passed again.

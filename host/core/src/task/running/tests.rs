@@ -211,7 +211,7 @@ fn what_a_rewind_reads_again_is_as_old_as_the_log_says_and_older_than_the_job_wh
         let mut meta = JobMeta::of_one_task(shard().id, [(shard().id, HashRange::ALL)]);
         (meta.created_ms, meta.inputs[0].created_ms) = (1_000, 10);
         running.meta = meta.into();
-        running.unlogged_from_ms = logged_ms;
+        running.unread = Unread { from_ms: logged_ms, backlog_from_ms: Some(0) };
         let entry = PositionEntry { position: after(9), unread_from_ms: unread_ms, range: HashRange::ALL };
         running.intake = Intake::new(intake_rules(TaskId(0), &running.meta, &running.rules), [(key(), entry)], []);
         running.assign(Assignment { revision: 3, ..DeploymentNumber(3).into() });

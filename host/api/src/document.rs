@@ -122,9 +122,9 @@ problems! {
     /// Of listing deployments.
     DeploymentProblems: UnknownJob NotReady ServiceUnavailable;
     /// Of making a deployment.
-    DeployProblems: UnknownJob NotReady InvalidBody BodyTooLarge UnknownComponent InvalidComponent InvalidDeployment Conflict ServiceUnavailable;
+    DeployProblems: UnknownJob NotReady InvalidBody BodyTooLarge UnknownComponent UnknownDeployment InvalidComponent InvalidDeployment Conflict ServiceUnavailable;
     /// Of changing which deployment is run.
-    RolloutProblems: UnknownJob NotReady UnknownDeployment UnknownComponent InvalidComponent Conflict ServiceUnavailable;
+    RolloutProblems: UnknownJob NotReady UnknownDeployment UnknownComponent InvalidComponent InvalidDeployment Conflict ServiceUnavailable;
     /// Of listing components.
     ShelfProblems: ServiceUnavailable;
     /// Of operations on a component.

@@ -55,7 +55,7 @@ impl Filter {
 /// What the guests of a job say on this host.
 ///
 /// Server-sent events, as those of `/v1/events` are: the data of each `line` is a `LineView`. Lines come through `wasi:logging`,
-/// standard output and standard error; the host adds what it refused and what it left out, for a deployment's `log-lines` bounds
+/// standard output and standard error; the host adds what it refused, calls that failed, and what it left out, for a deployment's `log-lines` bounds
 /// the lines of a task in a second. The newest 4 MiB of a job are kept.
 #[utoipa::path(
     get,

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Context as _;
 use bytes::Bytes;
+use pelton_engine::guest::GuestFault;
 use pelton_engine::ports::{ComponentStore, PortError};
 use pelton_engine::{Audience, DeployError, DeploymentContent, GuestRuntime, Job, digest_of};
 
@@ -107,6 +108,7 @@ fn passes(error: &anyhow::Error) -> bool {
     let of_service = |error: &PortError| matches!(error, PortError::Retry(_));
     match error.downcast_ref::<DeployError>() {
         Some(DeployError::NoTask | DeployError::Contended) => true,
+        Some(DeployError::Init { fault: GuestFault::NoRoom(_), .. }) => true,
         Some(DeployError::Port(error)) => of_service(error),
         Some(_) => false,
         None => error.downcast_ref().is_some_and(of_service),

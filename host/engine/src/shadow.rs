@@ -83,7 +83,7 @@ impl Shadowing {
     fn new(cell: &TaskCell, deployed: Arc<Deployed>, shadow: Shadow, purse: Purse) -> Self {
         let of = deployed.identity(cell.id);
         let log = Arc::new(of.log.for_shadow());
-        let identity = Identity { log, granted: Arc::new(of.granted.for_shadow()), ..of.clone() };
+        let identity = Identity { log, granted: deployed.granted_to_shadow.clone(), ..of.clone() };
         let tasks = cell.spec().meta.tasks.get() as usize;
         Self {
             budget: Budget::new(shadow.share_percent, purse),

@@ -66,6 +66,20 @@ pub fn get(url: &str) -> String {
     get_or_fail(url).unwrap_or_else(|error| error)
 }
 
+/// Sends as much as is taken, and says what came of it.
+pub fn upload(url: &str) -> String {
+    let request = request(url);
+    request.set_method(&Method::Post).expect("it can be asked so");
+    let body = request.body().expect("it has one");
+    let stream = body.write().expect("nobody took it");
+    let future = match handle(request, None) {
+        Ok(future) => future,
+        Err(error) => return format!("{error:?}"),
+    };
+    while stream.blocking_write_and_flush(&[b'a'; 4096]).is_ok() {}
+    answer(&future).map_or_else(|error| format!("{error:?}"), |response| response.status().to_string())
+}
+
 /// What comes first: an answer, or five seconds.
 pub fn race(url: &str) -> String {
     let future = match handle(request(url), None) {

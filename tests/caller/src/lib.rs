@@ -31,6 +31,7 @@ impl Task for Caller {
             "get" => calls::get(of),
             "get-or-fail" => calls::get_or_fail(of).map_err(Failure::retry)?,
             "race" => calls::race(of),
+            "upload" => calls::upload(of),
             "crowd" => calls::crowd(of),
             "unsent" => calls::unsent(),
             "spin" => calls::spin(of),

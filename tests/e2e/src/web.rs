@@ -109,6 +109,7 @@ impl Web {
                     say(&part)?;
                 }
             }
+            "/swallow" => drop(std::io::copy(&mut reader, &mut std::io::sink())?),
             "/head" => {
                 say("HTTP/1.1 200 OK\r\n")?;
                 loop {

@@ -129,6 +129,7 @@ fn a_call_is_bounded_in_number_and_in_bytes() -> Result<()> {
     let instance = caller(&[], &[plain(&web)])?;
     check(&instance, &format!("get {}", web.url("/huge")), "HttpResponseBodySize(Some(16777216))")?;
     check(&instance, &format!("get {}", web.url("/head")), "HttpResponseHeaderSectionSize")?;
+    check(&instance, &format!("upload {}", web.url("/swallow")), "HttpRequestBodySize(Some(16777216))")?;
     check(&instance, &format!("crowd {}", web.url("/later")), "8 answered, 4 refused")?;
     check(&instance, "hoard", "method true, authority true, path true")?;
     let said = instance.call(&["fields"], SOME).err().map(|fault| fault.to_string()).unwrap_or_default();
@@ -247,6 +248,44 @@ fn config_limits_and_grants_are_those_of_each_deployment() -> Result<()> {
     ensure!(!said.contains(SECRET), "a value is in the log");
     let refusal = format!("a call to https://localhost:{} is not granted", two.port);
     ensure!(said.matches(&refusal).count() == 1, "{said}");
+    Ok(())
+}
+
+#[test]
+fn a_shadow_calls_nobody_and_says_so_once() -> Result<()> {
+    let web = Web::start()?;
+    let stage = Stage::set(&[("in", 1)])?;
+    let text = format!(
+        "[jobs.job]\ninputs = [\"in\"]\ntasks = 4\ncomponent = {:?}\ncommit-interval = \"50ms\"\n\
+         [jobs.job.grants]\nhttp = [{:?}]\n",
+        component("caller")?,
+        plain(&web)
+    );
+    let host = stage.host("host", &text)?;
+    let process = host.start(&[])?;
+    let asked = Asked { api: host.api()?, stage: &stage, job: "job" };
+    asked.api.wait_caught_up("job", LIMIT)?;
+    let (_, job) = asked.api.get("/v1/jobs/job")?;
+    let (status, made) = asked.deploy(&json!({
+        "component": job["component"], "grants": { "http": [plain(&web)] }, "shadow": { "share_percent": 100 }
+    }))?;
+    ensure!(status == 201, "{made}");
+
+    // Of every task some, until every one has been called beside its shadow.
+    let (mut put, get) = (0, format!("get {}", web.url("/hello")));
+    wait_for("the shadow to differ", LIMIT, || {
+        let entries: Vec<_> = (put..put + 20).map(|key| entry(&format!("key{key}"), &get)).collect();
+        stage.put("in", &entries)?;
+        put += entries.len();
+        asked.api.wait_caught_up("job", LIMIT)?;
+        let (status, found) = asked.api.get("/v1/jobs/job/shadow")?;
+        ensure!(status == 200, "{found}");
+        Ok((found["compared"]["records"].as_u64().unwrap_or_default() >= 40).then_some(()))
+    })?;
+    ensure!(web.asked("/hello") == put, "{} calls for {put} records", web.asked("/hello"));
+    let said = process.said()?;
+    let refusals = said.lines().filter(|line| line.contains("a call to http://127.0.0.1")).count();
+    ensure!(refusals == 1, "{refusals} refusals are told: {said}");
     Ok(())
 }
 

@@ -10,7 +10,7 @@ use crate::client::{HostArgs, HostClient};
 use crate::exit::Outcome;
 use crate::print;
 
-/// Show what the guests of a job log, print to standard output and standard error, and were refused.
+/// Show what the guests of a job log, print to standard output and standard error, were refused and failed with.
 #[derive(Debug, Args)]
 pub struct LogsArgs {
     /// The job.

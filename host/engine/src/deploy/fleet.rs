@@ -25,6 +25,8 @@ pub(crate) struct Deployed {
     pub program: Arc<Program>,
     /// By task.
     pub identities: Vec<Identity>,
+    /// What each is granted where it is a shadow.
+    pub granted_to_shadow: Arc<Granted>,
     /// An instance was seen to need its first call in order to begin.
     pub(super) needs_calls: AtomicBool,
 }
@@ -53,6 +55,7 @@ impl Deployed {
         let (config, outputs) = (Arc::new(content.config.clone()), Arc::new(spec.outputs.clone()));
         let job: Arc<str> = spec.meta.name.as_str().into();
         let (number, granted) = (deployment.number, Arc::new(Granted::new(content.grants.clone())));
+        let granted_to_shadow = Arc::new(granted.for_shadow());
         let identity = |task| Identity {
             job: job.clone(),
             task,
@@ -71,7 +74,7 @@ impl Deployed {
             )),
         };
         let identities = spec.meta.tasks.tasks().map(identity).collect();
-        Self { deployment, program, identities, needs_calls: AtomicBool::new(false) }
+        Self { deployment, program, identities, granted_to_shadow, needs_calls: AtomicBool::new(false) }
     }
 
     pub fn identity(&self, task: TaskId) -> &Identity {

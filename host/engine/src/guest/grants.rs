@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::Semaphore;
 
 use super::limits::{ENV_BYTES_MAX, HTTP_HOSTS_MAX, LOOKUPS_MAX, REFUSALS_TOLD_MAX};
+use super::log::cut;
 
 /// What a deployment grants.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -236,7 +237,7 @@ impl Granted {
     /// Whether a refusal is to be told: once, and of so many different ones only the first.
     pub(super) fn is_news(&self, refusal: &str) -> bool {
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        told.len() < REFUSALS_TOLD_MAX && told.insert(refusal.to_owned())
+        told.len() < REFUSALS_TOLD_MAX && told.insert(cut(refusal).to_owned())
     }
 }
 

@@ -55,8 +55,8 @@ pub const HTTP_CALLS_MAX: usize = 8;
 /// Names that the instances of a deployment have looked up at a time. A look-up that nobody waits for any more goes on until the system
 /// gives up on it, on a thread that others would have.
 pub const LOOKUPS_MAX: usize = 16;
-/// Bytes that the body of one answer may have.
-pub const HTTP_ANSWER_BYTES_MAX: u64 = 16 * 1024 * 1024;
+/// Bytes that the body of a request to others may have, or of its answer.
+pub const HTTP_BODY_BYTES_MAX: u64 = 16 * 1024 * 1024;
 /// Bytes that the head of an answer may have.
 pub const HTTP_HEAD_BYTES_MAX: usize = 16 * 1024;
 /// Bytes that the header fields of a request may have, and its method and its authority, each.

@@ -184,6 +184,17 @@ impl GuestLog {
         }
     }
 
+    /// Logs a message of `wasi:logging`: each of its lines is one, and is cut or counted as dropped by itself.
+    fn message(&self, level: LineLevel, context: &str, message: &str) {
+        let context = cut(context);
+        for line in message.lines().filter(|line| !line.is_empty()) {
+            match context {
+                "" => self.line(level, LineSource::Logging, line),
+                context => self.line(level, LineSource::Logging, &format!("{context}: {}", cut(line))),
+            }
+        }
+    }
+
     /// Logs that a call failed, in words that may be the guest's, or counts it as not told.
     pub(crate) fn failed(&self, why: &str) {
         let (untold, taken) = admit(&self.failures, FAILURES_MAX);
@@ -268,13 +279,7 @@ impl logging::Host for HostState {
         if !self.ambient.is_invoked() {
             return;
         }
-        let (level, message, context) = (level.into(), cut(&message), cut(&context));
-        for line in message.lines().filter(|line| !line.is_empty()) {
-            match context {
-                "" => self.identity.log.line(level, LineSource::Logging, line),
-                context => self.identity.log.line(level, LineSource::Logging, &format!("{context}: {line}")),
-            }
-        }
+        self.identity.log.message(level.into(), &context, &message);
     }
 }
 
@@ -290,7 +295,7 @@ fn printable(text: &str) -> Cow<'_, str> {
 }
 
 /// The beginning of a text, as much as a line may have.
-fn cut(text: &str) -> &str {
+pub(super) fn cut(text: &str) -> &str {
     &text[..text.floor_char_boundary(LOG_LINE_BYTES_MAX)]
 }
 
@@ -315,6 +320,20 @@ mod tests {
         assert_eq!(window.roll(began + WINDOW), 8);
         assert!(window.admit(3));
         assert_eq!(window.roll(began + WINDOW * 9), 0);
+    }
+
+    #[test]
+    fn of_a_long_message_no_line_is_lost_untold() {
+        let lines = GuestLines::new(|| 7);
+        let origin = LogOrigin { job: "job".into(), task: TaskId(3), deployment: DeploymentNumber(2), shadow: false };
+        let log = GuestLog::new(origin, 3, lines.clone());
+        let message = ["a", "b", "c", "d"].map(|letter| letter.repeat(LOG_LINE_BYTES_MAX - 1)).join("\n");
+        log.message(LineLevel::Info, "of", &message);
+        drop(log);
+        let told: Vec<_> = lines.recent().after(0, 1_000).items.into_iter().map(|(_, line)| line.text).collect();
+        assert!(told.len() == 4 && told[2].starts_with("of: ccc"), "{told:?}");
+        assert!(told[..3].iter().all(|line| line.len() == LOG_LINE_BYTES_MAX));
+        assert!(told[3].starts_with("1 lines were dropped"), "{told:?}");
     }
 
     #[test]

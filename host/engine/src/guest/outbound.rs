@@ -26,7 +26,7 @@ use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpCtx, WasiHttpC
 
 use super::grants::{Addresses, Denial, Granted, Protocol};
 use super::instance::HostState;
-use super::limits::{HTTP_ANSWER_BYTES_MAX, HTTP_CHUNK_BYTES, HTTP_FIELDS_BYTES_MAX, HTTP_HEAD_BYTES_MAX};
+use super::limits::{HTTP_BODY_BYTES_MAX, HTTP_CHUNK_BYTES, HTTP_FIELDS_BYTES_MAX, HTTP_HEAD_BYTES_MAX};
 use super::log::GuestLog;
 
 /// The interface by which a component calls others. Its types alone call nobody.
@@ -180,6 +180,7 @@ impl WasiHttpHooks for Outbound {
     fn p2_error_from_hyper(&mut self, error: &hyper::Error) -> ErrorCode {
         match () {
             () if error.is_timeout() => ErrorCode::HttpResponseTimeout,
+            () if error.is_user() => ErrorCode::HttpRequestBodySize(Some(HTTP_BODY_BYTES_MAX)),
             () if error.is_parse_too_large() => ErrorCode::HttpResponseHeaderSectionSize(None),
             () if error.is_incomplete_message() => ErrorCode::HttpResponseIncomplete,
             () => ErrorCode::HttpProtocolError,
@@ -221,12 +222,13 @@ async fn ask(
     // A server is asked for the path alone; where it is, the `Host` field says.
     let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
     *request.uri_mut() = path.parse().map_err(|_| Error::HttpRequestUriInvalid)?;
+    let request = request.map(|body| Asked { body, left: HTTP_BODY_BYTES_MAX });
     let asked = timeout_at(within(options.first_byte_timeout), sender.send_request(request)).await;
     let response = asked.map_err(|_| Error::HttpResponseTimeout)??;
     let pause = options.between_bytes_timeout;
     let answer = response.map(|incoming| {
         let sleep = Box::pin(tokio::time::sleep_until(within(pause)));
-        Answer { incoming, left: HTTP_ANSWER_BYTES_MAX, until, pause, sleep, _place: place }.boxed_unsync()
+        Answer { incoming, left: HTTP_BODY_BYTES_MAX, until, pause, sleep, _place: place }.boxed_unsync()
     });
     // How a connection ends that has served is nobody's concern.
     let connection = async move {
@@ -234,6 +236,37 @@ async fn ask(
         Ok(())
     };
     Ok((answer, Box::new(connection)))
+}
+
+/// The body of a request, within its bound.
+struct Asked {
+    body: WasiBody,
+    left: u64,
+}
+
+impl Body for Asked {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        let polled = Pin::new(&mut self.body).poll_frame(context);
+        if let Poll::Ready(Some(Ok(frame))) = &polled {
+            let bytes = frame.data_ref().map_or(0, |data| data.len() as u64);
+            let Some(left) = self.left.checked_sub(bytes) else {
+                return Poll::Ready(Some(Err(Error::HttpRequestBodySize(Some(HTTP_BODY_BYTES_MAX)))));
+            };
+            self.left = left;
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
 }
 
 /// The body of an answer, within its bounds.
@@ -262,7 +295,7 @@ impl Body for Answer {
         let Some(frame) = frame.transpose()? else { return Poll::Ready(None) };
         let bytes = frame.data_ref().map_or(0, |data| data.len() as u64);
         let Some(left) = self.left.checked_sub(bytes) else {
-            return Poll::Ready(Some(Err(Error::HttpResponseBodySize(Some(HTTP_ANSWER_BYTES_MAX)))));
+            return Poll::Ready(Some(Err(Error::HttpResponseBodySize(Some(HTTP_BODY_BYTES_MAX)))));
         };
         self.left = left;
         if let Some(pause) = self.pause {

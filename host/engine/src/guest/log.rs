@@ -187,12 +187,15 @@ impl GuestLog {
     /// Logs a message of `wasi:logging`: each of its lines is one, and is cut or counted as dropped by itself.
     fn message(&self, level: LineLevel, context: &str, message: &str) {
         let context = cut(context);
-        for line in message.lines().filter(|line| !line.is_empty()) {
+        let mut lines = message.lines().filter(|line| !line.is_empty());
+        for line in lines.by_ref().take(self.lines_max as usize) {
             match context {
                 "" => self.line(level, LineSource::Logging, line),
                 context => self.line(level, LineSource::Logging, &format!("{context}: {}", cut(line))),
             }
         }
+        // More than a second takes: nobody looks at them one by one.
+        open(&self.window).dropped += lines.count() as u64;
     }
 
     /// Logs that a call failed, in words that may be the guest's, or counts it as not told.

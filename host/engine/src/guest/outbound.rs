@@ -180,7 +180,7 @@ impl WasiHttpHooks for Outbound {
     fn p2_error_from_hyper(&mut self, error: &hyper::Error) -> ErrorCode {
         match () {
             () if error.is_timeout() => ErrorCode::HttpResponseTimeout,
-            () if error.is_user() => ErrorCode::HttpRequestBodySize(Some(HTTP_BODY_BYTES_MAX)),
+            () if is_body_too_large(error) => ErrorCode::HttpRequestBodySize(Some(HTTP_BODY_BYTES_MAX)),
             () if error.is_parse_too_large() => ErrorCode::HttpResponseHeaderSectionSize(None),
             () if error.is_incomplete_message() => ErrorCode::HttpResponseIncomplete,
             () => ErrorCode::HttpProtocolError,
@@ -236,6 +236,12 @@ async fn ask(
         Ok(())
     };
     Ok((answer, Box::new(connection)))
+}
+
+/// Whether a request failed for what its own body said of its size.
+fn is_body_too_large(error: &hyper::Error) -> bool {
+    let of_body = std::error::Error::source(error).and_then(|cause| cause.downcast_ref());
+    matches!(of_body, Some(Error::HttpRequestBodySize(_)))
 }
 
 /// The body of a request, within its bound.

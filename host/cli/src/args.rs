@@ -50,7 +50,7 @@ pub enum Command {
     Put(PutArgs),
     /// Show the jobs, tasks and shards of a running host.
     Status(StatusArgs),
-    /// Show what the guests of a job log.
+    /// Show what the guests of a job log, what they were refused, and which of their calls failed.
     Logs(LogsArgs),
     /// Read the committed state of a job.
     State(StateArgs),

@@ -35,8 +35,8 @@ use crate::watch::Watched;
 const INSTANCES_PER_TASK: u32 = 3;
 /// And these, which are tried before anybody runs them.
 const INSTANCES_TRIED: u32 = 4;
-/// Room is address space, of which a process has an end.
-const INSTANCES_MAX: u32 = 4_096;
+/// Room is address space, of which a process has an end: with so many tasks there is none for two of each.
+const TASKS_MAX: u32 = 4_096;
 /// How often a starting host is looked at for news.
 const NEWS_POLL: Duration = Duration::from_millis(10);
 /// How long open requests may go on once everything else has stopped.
@@ -70,9 +70,9 @@ impl Running {
     /// When the folder or the address is taken, or the table cannot be opened.
     pub async fn open(config: Config, began: Instant) -> anyhow::Result<Self> {
         let tasks = config.jobs.values().fold(0u32, |sum, job| sum.saturating_add(job.tasks.get()));
-        if tasks > INSTANCES_MAX {
+        if tasks > TASKS_MAX {
             let file = config.file.display();
-            return Err(usage(format!("the jobs of {file} have {tasks} tasks; a host runs {INSTANCES_MAX} at most")));
+            return Err(usage(format!("the jobs of {file} have {tasks} tasks; a host runs {TASKS_MAX} at most")));
         }
         let lock = DataLock::take(&config.host.data_dir)?;
         let listen = config.host.listen;
@@ -82,7 +82,7 @@ impl Running {
         let url = format!("http://{}", listener.local_addr()?);
         let connections = pelton_aws::connect(&config.aws.settings).await;
         let table = DynamoTable::open(connections.dynamodb.clone(), &config.aws.table).await?;
-        let instances = tasks.saturating_mul(INSTANCES_PER_TASK).saturating_add(INSTANCES_TRIED).min(INSTANCES_MAX);
+        let instances = tasks.saturating_mul(INSTANCES_PER_TASK).min(TASKS_MAX) + INSTANCES_TRIED;
         let guests = GuestRuntime::new(&config.host.data_dir.join("compiled"), instances, compiler()?)?;
         let threads = std::thread::available_parallelism().map_or(1, NonZero::get);
         let host = Host::new(threads, config.host.data_dir.clone()).context("starting the guest threads")?;

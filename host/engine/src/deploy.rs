@@ -134,6 +134,16 @@ pub enum DeployError {
     Port(#[from] PortError),
 }
 
+impl DeployError {
+    /// What it comes to where a job cannot be started for it.
+    fn at_start(self) -> PortError {
+        match self {
+            Self::Port(error) => error,
+            error => PortError::Stop(error.to_string()),
+        }
+    }
+}
+
 /// Who a new deployment is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Audience {

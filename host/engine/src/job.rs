@@ -138,9 +138,9 @@ impl Job {
         std::fs::create_dir_all(&folder)
             .map_err(|error| PortError::Stop(format!("creating the data folder {}: {error}", folder.display())))?;
         let idle = idle::kept(ports.changelog.as_ref()).await?;
-        let (clock, stores) = (ports.clock.clone(), (ports.components.clone(), ports.deployments.clone()));
+        let clock = ports.clock.clone();
         let lines = GuestLines::new(move || clock.now_ms());
-        let fleet = Fleet::open(&spec, guests, stores, lines).await?;
+        let fleet = Fleet::open(&spec, guests, &ports, lines).await?;
         let shared = Arc::new(JobShared {
             name: spec.meta.name.as_str().into(),
             fleet,

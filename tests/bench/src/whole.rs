@@ -205,6 +205,8 @@ fn counted(host: &HostFiles, pair: usize, shadow: bool) -> Result<f64> {
         let (_, found) = api.get(&format!("/v1/jobs/{name}/shadow"))?;
         eprintln!("compared: {}; different: {}", found["compared"], found["differences"]);
         ensure!(found["compared"]["records"].as_u64() > Some(0), "the shadow was never called: {found}");
+        let differences = found["differences"].as_object().context("differences")?;
+        ensure!(differences.values().all(|number| *number == 0), "the same logic differs: {found}");
     }
     Ok(rate)
 }

@@ -3,14 +3,13 @@
 
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Error, Result, ensure};
 use aws_sdk_dynamodb::types::AttributeValue;
 use pelton_e2e::api::Api;
 use pelton_e2e::host::HostFiles;
 use pelton_e2e::process::{Process, component, wait_for};
-use pelton_e2e::servers::free_port;
-use pelton_e2e::stage::{Stage, entry};
-use pelton_e2e::swapping::{JOB, LIMIT, Started, ask, current, digest, logs, pins, start};
+use pelton_e2e::stage::Stage;
+use pelton_e2e::swapping::{Feed, JOB, LIMIT, Started, ask, current, digest, logs, pins, rebuilt, start};
 use pelton_e2e::{streams, table};
 use serde_json::{Value, json};
 
@@ -130,7 +129,7 @@ fn what_cannot_run_is_refused_and_changes_nothing() -> Result<()> {
 #[test]
 fn a_host_that_cannot_load_what_it_is_to_run_begins_with_what_ran_before() -> Result<()> {
     let Started { stage, host, mut process, api, mut feed } = start(1, 4, COMMIT, 100)?;
-    let (status, pushed) = api.put("/v1/components", rebuilt(&std::fs::read(component("ledger")?)?))?;
+    let (status, pushed) = api.put("/v1/components", rebuilt(&std::fs::read(component("ledger")?)?, 1))?;
     ensure!(status == 201, "{pushed}");
     let (status, made) = ask(&api, "POST", "deployments", &json!({ "component": pushed["digest"] }))?;
     ensure!(status == 201 && made["deployment"] == 2, "{made}");
@@ -167,57 +166,56 @@ fn a_host_that_cannot_load_what_it_is_to_run_begins_with_what_ran_before() -> Re
     Ok(())
 }
 
-/// A component with the same logic and another digest: what tools leave out of it changes.
-fn rebuilt(component: &[u8]) -> Vec<u8> {
-    let section = [0, 5, 4, b'n', b'o', b't', b'e'];
-    [component, &section].concat()
+#[test]
+fn a_first_deployment_that_cannot_begin_is_none() -> Result<()> {
+    let stage = Stage::set(&[("in", 1)])?;
+    let job = format!("[jobs.{JOB}]\ninputs = [\"in\"]\ntasks = 2\ncomponent = {:?}\n", component("ledger")?);
+    let broken = "broken = 1\n";
+    let host = stage.host("host", &format!("{job}[jobs.{JOB}.config]\n{broken}"))?;
+    let mut process = host.start(&[])?;
+    let (ended, said) = (process.wait(LIMIT)?, process.said()?);
+    ensure!(!ended.success() && said.contains(JOB) && said.contains("its init failed: told to"), "{ended}: {said}");
+
+    // What is set right is the first, and nothing was passed by meanwhile.
+    let (api, mut feed) = (host.api()?, Feed::default());
+    feed.put(&stage, 100)?;
+    std::fs::write(&host.config, std::fs::read_to_string(&host.config)?.replace(broken, "version = 1\n"))?;
+    let mut process = host.start(&[])?;
+    let state = feed.check(&api)?;
+    ensure!(state == feed.fold(|_, _| 1), "{state:?}");
+    ensure!(current(&api)?["current"] == 1);
+    process.terminate()?;
+    ensure!(process.wait(LIMIT)?.success(), "{}", process.said()?);
+    Ok(())
 }
 
 #[test]
-fn dev_swaps_in_a_component_whose_file_changes() -> Result<()> {
-    let folder = tempfile::tempdir()?;
-    let (file, config, log) =
-        (folder.path().join("task.wasm"), folder.path().join("pelton.toml"), folder.path().join("log"));
-    let bytes = std::fs::read(component("ledger")?)?;
-    std::fs::write(&file, &bytes)?;
-    let (port, kinesis_port, dynamodb_port) = (free_port()?, free_port()?, free_port()?);
-    std::fs::write(
-        &config,
-        format!(
-            "[host]\nlisten = \"127.0.0.1:{port}\"\n[jobs.{JOB}]\ninputs = [\"in\"]\ntasks = 4\ncomponent = {file:?}\n\
-             commit-interval = \"50ms\"\n"
-        ),
-    )?;
-    let (kinesis, dynamodb) = (kinesis_port.to_string(), dynamodb_port.to_string());
-    let config = config.to_string_lossy();
-    let args = ["dev", "-c", &config, "--watch", "--kinesis-port", &kinesis, "--dynamodb-port", &dynamodb];
-    let mut process = Process::start(&args, &[], &log)?;
-    let api = Api::at(port)?;
-    wait_for("the job to run", LIMIT, || Ok(current(&api).ok()))?;
-    let client = streams::client(&format!("http://127.0.0.1:{kinesis_port}"));
-    let runtime = tokio::runtime::Runtime::new()?;
-    let put = |first: u64| {
-        let records: Vec<_> = (first..first + 100).map(|number| entry("key", &number.to_string())).collect();
-        runtime.block_on(streams::put(&client, "in", &records))
-    };
-    let counted = |expected: u64| {
-        wait_for("the records to be folded", LIMIT, || {
-            let state = api.counts(JOB).unwrap_or_default();
-            Ok((state.get(b"n/key".as_slice()) == Some(&expected)).then_some(()))
-        })
-    };
-    put(1)?;
-    counted(100)?;
-    std::fs::write(&file, rebuilt(&bytes))?;
-    wait_for("the rebuilt component to run", LIMIT, || Ok(pins(&api)?.keys().eq([&2]).then_some(())))?;
-    put(101)?;
-    counted(200)?;
-    // What cannot run is told, and changes nothing.
-    std::fs::write(&file, &bytes[..1_000])?;
-    wait_for("the failure to be told", LIMIT, || {
-        Ok(process.said()?.contains("goes on with what it runs").then_some(()))
-    })?;
-    ensure!(pins(&api)?.keys().eq([&2]));
+fn a_restart_with_an_older_configuration_changes_nothing() -> Result<()> {
+    let Started { stage, host, mut process, api, mut feed } = start(1, 4, COMMIT, 100)?;
+    let ledger = component("ledger")?;
+    let (status, pushed) = api.put("/v1/components", rebuilt(&std::fs::read(&ledger)?, 1))?;
+    ensure!(status == 201, "{pushed}");
+    let content = json!({
+        "component": pushed["digest"], "config": { "version": "2" }, "limits": { "batch_timeout_ms": 4_000 },
+    });
+    let (status, made) = ask(&api, "POST", "deployments", &content)?;
+    ensure!(status == 201 && made["deployment"] == 2, "{made}");
+    wait_for("every task to change", LIMIT, || Ok(pins(&api)?.keys().eq([&2]).then_some(())))?;
+    let by_the_first = feed.put.clone();
+    let deployments = || Ok::<_, Error>(ask(&api, "GET", "deployments", &json!(null))?.1);
+    let (rollout, listed) = (current(&api)?, deployments()?);
+
+    // It names a component that never ran here, the configuration of the first deployment, and limits of none.
+    let text = std::fs::read_to_string(&host.config)?;
+    let text = text.replace(&format!("{ledger:?}"), &format!("{:?}", component("word_count")?));
+    std::fs::write(&host.config, format!("{text}[jobs.{JOB}.limits]\nbatch-timeout = \"3s\"\n"))?;
+    process = killed_and_started(process, &host, &api, &rollout)?;
+    feed.put(&stage, 100)?;
+    let state = feed.check(&api)?;
+    let expected =
+        feed.fold(|key, number| if by_the_first.get(key).is_some_and(|first| number <= *first) { 1 } else { 2 });
+    ensure!(state == expected, "{state:?}");
+    ensure!(deployments()? == listed && pins(&api)?.keys().eq([&2]), "{listed} before, and {} now", deployments()?);
     process.terminate()?;
     ensure!(process.wait(LIMIT)?.success(), "{}", process.said()?);
     Ok(())

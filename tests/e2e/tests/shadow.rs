@@ -18,6 +18,8 @@ const JOB: &str = "shadowed";
 const LIMIT: Duration = Duration::from_secs(120);
 const TASKS: u64 = 8;
 const KEYS: u64 = 500;
+/// Of the time of the tasks' own calls that a shadow is given where it is not to be called with all that they are.
+const PART_PERCENT: u32 = 25;
 /// Records put at a time.
 const CHUNK: u64 = 10_000;
 
@@ -147,6 +149,31 @@ fn a_shadow_of_the_same_logic_differs_in_nothing() -> Result<()> {
     let values: BTreeSet<u64> =
         state.iter().filter(|(key, _)| key.starts_with(b"c/")).map(|(_, value)| *value).collect();
     ensure!(values.len() as u64 == KEYS, "{} values by chance for {KEYS} keys", values.len());
+    job.stop()
+}
+
+#[test]
+fn nor_does_one_that_begins_anew_again_and_again() -> Result<()> {
+    const RECORDS: u64 = 100_000;
+    const WINDOWS: u64 = 3 * TASKS;
+    let mut job = Started::new(json!({ "chance": "1", "patient": "1" }), "raw")?;
+    job.shadow(json!({}), PART_PERCENT)?;
+    let mut put = 0;
+    let found = loop {
+        job.put(CHUNK)?;
+        job.check()?;
+        put += CHUNK;
+        let found = job.findings()?;
+        let windows = found["compared"]["windows"].as_u64().unwrap_or_default();
+        if (put >= RECORDS && windows >= WINDOWS) || put >= 10 * RECORDS {
+            break found;
+        }
+    };
+    let compared = |what: &str| found["compared"][what].as_u64().unwrap_or_default();
+    ensure!(compared("windows") >= WINDOWS && compared("records") < put, "{found} of {put} records");
+    let none = json!({ "outputs": 0, "keys": 0, "timers": 0, "failures": 0 });
+    ensure!(found["differences"] == none && found["examples"] == json!([]), "{found}");
+    println!("{} windows, {} of {put} records compared", compared("windows"), compared("records"));
     job.stop()
 }
 

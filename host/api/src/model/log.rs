@@ -53,7 +53,7 @@ pub enum SourceView {
     Stdout,
     /// Standard error.
     Stderr,
-    /// From the host: what it refused or left out.
+    /// From the host: what it refused or left out, and calls that failed.
     Host,
 }
 

@@ -10,11 +10,14 @@ use pelton_core::rollout::Rollout;
 use pelton_core::task::Assignment;
 
 use super::DeployError;
+use super::tryout::try_on;
 use crate::cell::lock;
 use crate::guest::{Granted, GuestLines, GuestLog, GuestRuntime, Identity, LogOrigin, Program};
+use crate::job::Ports;
 use crate::ports::{ComponentStore, Deployments, PortError, PutOutcome};
 use crate::shadow::Purse;
 use crate::spec::{Deployment, DeploymentContent, JobSpec};
+use crate::store::StateReader;
 
 /// How often a change is tried that others get ahead of.
 const CHANGES_TRIED_MAX: usize = 20;
@@ -87,28 +90,42 @@ impl Fleet {
     pub async fn open(
         spec: &JobSpec,
         guests: Arc<GuestRuntime>,
-        (components, deployments): (Arc<dyn ComponentStore>, Arc<dyn Deployments>),
+        ports: &Ports,
         lines: Arc<GuestLines>,
     ) -> Result<Self, PortError> {
-        let (job, component) = (spec.meta.incarnation, spec.first.component);
+        let (components, deployments) = (&ports.components, &ports.deployments);
         let rollout = match deployments.rollout().await? {
             Some(rollout) => rollout,
             None => {
-                let first = match components.keep(component, job).await? {
-                    true => Self::load(&guests, components.as_ref(), &spec.first).await,
-                    false => Err(DeployError::NoComponent(component)),
-                };
-                first.map_err(|error| PortError::Stop(error.to_string()))?;
+                Self::try_first(spec, &guests, ports, &lines).await.map_err(DeployError::at_start)?;
                 let first = deployments.add(&spec.first).await?;
                 deployments.set_rollout(&Rollout::first(first.number)).await?;
                 let gone = || PortError::Retry("what the job runs was written and is gone".into());
                 deployments.rollout().await?.ok_or_else(gone)?
             }
         };
-        let fleet = Self::with(job, guests, (components, deployments), (lines, rollout.clone()));
+        let stores = (components.clone(), deployments.clone());
+        let fleet = Self::with(spec.meta.incarnation, guests, stores, (lines, rollout.clone()));
         fleet.keep_standing(&rollout).await?;
         fleet.begin(rollout, spec).await?;
         Ok(fleet)
+    }
+
+    /// Makes sure that a job's first deployment can run: an instance of it begins with no state, as its first task will.
+    async fn try_first(
+        spec: &JobSpec,
+        guests: &Arc<GuestRuntime>,
+        ports: &Ports,
+        lines: &Arc<GuestLines>,
+    ) -> Result<(), DeployError> {
+        let component = spec.first.component;
+        if !ports.components.keep(component, spec.meta.incarnation).await? {
+            return Err(DeployError::NoComponent(component));
+        }
+        let program = Self::load(guests, ports.components.as_ref(), &spec.first).await?;
+        let tried = Deployment { number: DeploymentNumber(0), created_ms: 0, content: spec.first.clone() };
+        let empty = StateReader::of_nothing().map_err(|error| PortError::Stop(error.to_string()))?;
+        try_on((TaskId(0), empty), Deployed::new(tried, program, spec, lines), ports.clock.now_ms()).await
     }
 
     /// With nothing ready yet.

@@ -12,6 +12,7 @@ use crate::guest::{Identity, Invocation, Program, View};
 use crate::job::Job;
 use crate::ports::PortError;
 use crate::scheduler::leave_cores_to_others;
+use crate::store::StateReader;
 
 /// Deployments tried at a time, of all jobs. There is room for the instances of as many beside those of the tasks.
 const TRIED_AT_ONCE: usize = 2;
@@ -22,27 +23,36 @@ const SEED: u64 = 0;
 
 static ROOM: Semaphore = Semaphore::const_new(TRIED_AT_ONCE);
 
+/// Has an instance begin on a task's state.
+pub(super) async fn try_on(
+    (task, local): (TaskId, StateReader),
+    deployed: Deployed,
+    time_ms: u64,
+) -> Result<(), DeployError> {
+    let room = ROOM.acquire().await;
+    let invocation = Invocation { time_ms, seed: SEED };
+    let view = View { over: None, open: Arc::default(), sealed: None, local };
+    let (answer, answered) = oneshot::channel();
+    let begin = move || {
+        leave_cores_to_others();
+        let mut identity: Identity = deployed.identity(task).clone();
+        identity.limits.batch_timeout_ms = identity.limits.batch_timeout_ms.min(TRY_MS_MAX);
+        // Whoever asked may be gone.
+        let _ = answer.send(deployed.program.start(&identity, view, invocation).map(drop));
+        drop(room);
+    };
+    let failed = |error: &dyn std::fmt::Display| PortError::Stop(format!("trying an instance failed: {error}"));
+    std::thread::Builder::new().name("try".into()).spawn(begin).map_err(|error| failed(&error))?;
+    let begun = answered.await.map_err(|error| failed(&error))?;
+    begun.map_err(|fault| DeployError::Init { task, fault })
+}
+
 impl Job {
     /// Has an instance begin on some task's state as it stands.
     pub(super) async fn try_out(&self, deployed: Deployed) -> Result<(), DeployError> {
-        let room = ROOM.acquire().await;
         let found = self.shared.cells().iter().find_map(|cell| Some((cell.id, cell.reader()?)));
-        let (task, local) = found.ok_or(DeployError::NoTask)?;
-        let invocation = Invocation { time_ms: self.shared.ports.clock.now_ms(), seed: SEED };
-        let view = View { over: None, open: Arc::default(), sealed: None, local };
-        let (answer, answered) = oneshot::channel();
-        let begin = move || {
-            leave_cores_to_others();
-            let mut identity: Identity = deployed.identity(task).clone();
-            identity.limits.batch_timeout_ms = identity.limits.batch_timeout_ms.min(TRY_MS_MAX);
-            // Whoever asked may be gone.
-            let _ = answer.send(deployed.program.start(&identity, view, invocation).map(drop));
-            drop(room);
-        };
-        let failed = |error: &dyn std::fmt::Display| PortError::Stop(format!("trying an instance failed: {error}"));
-        std::thread::Builder::new().name("try".into()).spawn(begin).map_err(|error| failed(&error))?;
-        let begun = answered.await.map_err(|error| failed(&error))?;
-        begun.map_err(|fault| DeployError::Init { task, fault })
+        let task = found.ok_or(DeployError::NoTask)?;
+        try_on(task, deployed, self.shared.ports.clock.now_ms()).await
     }
 
     /// Makes sure that who is to run a component has no timers, where it cannot fire any: they would become dead letters.

@@ -41,7 +41,7 @@ pub enum ComponentError {
     /// It may be one, and there is no code of it.
     #[error(transparent)]
     Uncompiled(CompileError),
-    /// It has the right names but not the right types.
+    /// What was compiled of it cannot be used.
     #[error("the component cannot be used: {0}")]
     Unusable(String),
 }
@@ -181,7 +181,8 @@ impl GuestRuntime {
             Err(_) if kind.imports(&self.engine).any(is_batch) => self.older_linker.instantiate_pre(component),
             linked => linked,
         };
-        let instance = instance.map_err(unusable)?;
+        let instance =
+            instance.map_err(|error| ComponentError::Unfit(vec![Misfit::ImportTypes(format!("{error:#}"))]))?;
         let calls_others = |name: &&str| name.split('@').next() == Some(HANDLER);
         let calls_by = kind.imports(&self.engine).map(|(name, _)| name).find(calls_others).map(str::to_owned);
         let handles = exports.contains(TIMER_HANDLER);

@@ -8,6 +8,7 @@ use wasmtime::component::types::ComponentItem;
 
 use super::outbound::HANDLER;
 use super::runtime::{MEMORIES_PER_INSTANCE, TABLES_PER_INSTANCE};
+use super::signature;
 use super::sockets::INTERFACES;
 
 /// The export of a task that takes lists of records.
@@ -21,6 +22,9 @@ const TIMERS: &str = "pelton:task/timers@0.1.0";
 /// The import of which there are two by one name.
 pub const KEYVALUE_BATCH: &str = "wasi:keyvalue/batch@0.2.0-draft2";
 
+/// What mends a type that is another.
+const BY_THE_WIT: &str = "build it against wit/task.wit as this host has it";
+
 /// One thing that stands against a component, and what would mend it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Misfit {
@@ -30,9 +34,36 @@ pub enum Misfit {
     /// It needs what no task is given.
     #[error("the component imports {0}, which tasks are not given; see wit/task.wit for what they are{hint}", hint = instead(.0))]
     UnknownImport(String),
+    /// It needs by a right name what has another type.
+    #[error("the component imports what is given to tasks with another type: {0}; {BY_THE_WIT}")]
+    ImportTypes(String),
     /// It could set timers that nothing would fire.
     #[error("the component imports {TIMERS} and does not export {TIMER_HANDLER}, which its timers would be fired at")]
     NoTimerHandler,
+    /// It has not all of what it is called by.
+    #[error("the component's {interface} exports no function {function}, which is `{function}: {wit}`; {BY_THE_WIT}")]
+    NoFunction {
+        /// Of which export.
+        interface: &'static str,
+        /// Its name.
+        function: &'static str,
+        /// Its type.
+        wit: &'static str,
+    },
+    /// What it is called by has another type than it is called with.
+    #[error(
+        "the function {function} of the component's {interface} is not `{function}: {wit}`: {difference}; {BY_THE_WIT}"
+    )]
+    Type {
+        /// Of which export.
+        interface: &'static str,
+        /// The function's name.
+        function: &'static str,
+        /// The type it is called with.
+        wit: &'static str,
+        /// Where its own differs first.
+        difference: String,
+    },
     /// It has more of something than there is room for, were every instance to have so many.
     #[error("the component has {found} {what}, and a task's may have {most}; link its modules to share theirs")]
     Parts {
@@ -58,10 +89,13 @@ pub fn misfits(component: &Component, engine: &Engine) -> Vec<Misfit> {
     let kind = component.component_type();
     let exports: BTreeSet<&str> = kind.exports(engine).map(|(name, _)| name).collect();
     let mut misfits = Vec::new();
-    if !exports.contains(BATCH_PROCESSOR) && !exports.contains(PROCESSOR) {
+    let processor = [BATCH_PROCESSOR, PROCESSOR].into_iter().find(|processor| exports.contains(processor));
+    if processor.is_none() {
         let found = exports.iter().copied().collect::<Vec<_>>().join(", ");
         misfits.push(Misfit::NoProcessor(if found.is_empty() { "nothing".into() } else { found }));
     }
+    let handler = exports.contains(TIMER_HANDLER).then_some(TIMER_HANDLER);
+    misfits.extend(processor.into_iter().chain(handler).flat_map(|called| signature::misfits(called, &kind, engine)));
     if kind.imports(engine).any(|(name, _)| name == TIMERS) && !exports.contains(TIMER_HANDLER) {
         misfits.push(Misfit::NoTimerHandler);
     }

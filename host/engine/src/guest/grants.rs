@@ -234,10 +234,14 @@ impl Granted {
         here.filter_map(allowed).max().ok_or(Denial::NotGranted)
     }
 
-    /// Whether a refusal is to be told: once, and of so many different ones only the first.
-    pub(super) fn is_news(&self, refusal: &str) -> bool {
+    /// How a refusal is to be told, if it is: once, and of so many different ones only the first. The last of them says so.
+    pub(super) fn told_as(&self, refusal: &str) -> Option<String> {
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        told.len() < REFUSALS_TOLD_MAX && told.insert(cut(refusal).to_owned())
+        let is_news = told.len() < REFUSALS_TOLD_MAX && told.insert(cut(refusal).to_owned());
+        is_news.then(|| match told.len() {
+            REFUSALS_TOLD_MAX => format!("of this deployment the last refusal that is told: {refusal}"),
+            _ => refusal.to_owned(),
+        })
     }
 }
 

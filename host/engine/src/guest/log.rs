@@ -50,7 +50,7 @@ pub enum LineSource {
     Stdout,
     /// Standard error.
     Stderr,
-    /// From the host: what it refused or left out.
+    /// From the host: what it refused or left out, and calls that failed.
     Host,
 }
 

@@ -26,6 +26,7 @@ mod component;
 mod fitness;
 mod instance;
 mod runtime;
+mod signature;
 mod twin;
 
 pub use compiler::child::{self, ChildFault, ChildLimits};

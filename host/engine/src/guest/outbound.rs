@@ -101,8 +101,8 @@ impl Outbound {
     }
 
     fn refused(&self, what: &str) {
-        if self.granted.is_news(what) {
-            self.log.refused(what);
+        if let Some(what) = self.granted.told_as(what) {
+            self.log.refused(&what);
         }
     }
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use pelton_core::codec::{SystemEntry, decode_system};
 use pelton_core::write_set::{SYSTEM_SPACE, USER_SPACE};
+use redb::backends::InMemoryBackend;
 use redb::{Database, ReadOnlyTable, ReadableDatabase as _};
 
 use super::local::failed;
@@ -26,6 +27,22 @@ pub struct StateReader {
 pub type Entries = Box<dyn Iterator<Item = Result<(Bytes, Bytes), StoreError>>>;
 
 impl StateReader {
+    /// Sees no state at all.
+    ///
+    /// # Errors
+    /// When redb fails.
+    pub fn of_nothing() -> Result<Self, StoreError> {
+        let path = Path::new("a state of nothing");
+        let create = || {
+            let database = Database::builder().create_with_backend(InMemoryBackend::new())?;
+            let write = database.begin_write()?;
+            drop(write.open_table(STATE)?);
+            write.commit()?;
+            Ok::<_, redb::Error>(Arc::new(database))
+        };
+        Self::new(&create().map_err(|error| failed(path, error))?, path)
+    }
+
     pub(super) fn new(database: &Arc<Database>, path: &Path) -> Result<Self, StoreError> {
         let open = || Ok::<_, redb::Error>(database.begin_read()?.open_table(STATE)?);
         let table = open().map_err(|error| failed(path, error))?;

@@ -20,7 +20,7 @@ use pelton_core::feed::Pace;
 use pelton_core::id::{Digest, HostId};
 use pelton_core::task::PhaseName;
 use pelton_engine::ports::ComponentStore as _;
-use pelton_engine::{DeploymentContent, GuestRuntime, Host, Job, JobSpec, Ports, digest_of};
+use pelton_engine::{DeploymentContent, GuestRuntime, Host, Job, JobSpec, Ports, Room, TASKS_MAX, digest_of};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -31,12 +31,6 @@ use crate::exit::usage;
 use crate::lock::DataLock;
 use crate::watch::Watched;
 
-/// Instances for which room is kept: three for each task, since a swap has two at a time, and a shadow is there beside them.
-const INSTANCES_PER_TASK: u32 = 3;
-/// And these, which are tried before anybody runs them.
-const INSTANCES_TRIED: u32 = 4;
-/// Room is address space, of which a process has an end: with so many tasks there is none for two of each.
-const TASKS_MAX: u32 = 4_096;
 /// How often a starting host is looked at for news.
 const NEWS_POLL: Duration = Duration::from_millis(10);
 /// How long open requests may go on once everything else has stopped.
@@ -82,8 +76,7 @@ impl Running {
         let url = format!("http://{}", listener.local_addr()?);
         let connections = pelton_aws::connect(&config.aws.settings).await;
         let table = DynamoTable::open(connections.dynamodb.clone(), &config.aws.table).await?;
-        let instances = tasks.saturating_mul(INSTANCES_PER_TASK).min(TASKS_MAX) + INSTANCES_TRIED;
-        let guests = GuestRuntime::new(&config.host.data_dir.join("compiled"), instances, compiler()?)?;
+        let guests = GuestRuntime::new(&config.host.data_dir.join("compiled"), Room::for_tasks(tasks), compiler()?)?;
         let threads = std::thread::available_parallelism().map_or(1, NonZero::get);
         let host = Host::new(threads, config.host.data_dir.clone()).context("starting the guest threads")?;
         let id = HostId(pelton_engine::random()?);

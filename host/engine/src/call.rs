@@ -18,6 +18,10 @@ impl TaskCell {
         let guest = work.guest.take().filter(|_| !call.born);
         let is_born = guest.is_none();
         let unborn = work.unborn.take();
+        if guest.is_none() && unborn.is_none() {
+            // The one that came failed: the task has room for one more only when what it followed is gone.
+            work.retired = None;
+        }
         let deployed = work.deployed.as_ref().expect("a task that runs was told what");
         let asked = Instant::now();
         let instance = self.instance(guest, unborn, deployed, &view, invocation);

@@ -265,7 +265,7 @@ impl TaskCell {
                 }
                 put_off => {
                     if work.swapping.is_none() || put_off.is_none() {
-                        work.retired = None;
+                        work.retire();
                     }
                     work.put_off = put_off;
                     self.let_put_go(work);

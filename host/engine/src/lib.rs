@@ -5,9 +5,9 @@
 //!
 //! ```no_run
 //! # async fn example(spec: pelton_engine::JobSpec, ports: pelton_engine::Ports, wasm: Vec<u8>) -> Result<(), Box<dyn std::error::Error>> {
-//! use pelton_engine::{Compiler, GuestRuntime, Host};
+//! use pelton_engine::{Compiler, GuestRuntime, Host, Room};
 //!
-//! let guests = GuestRuntime::new("cache".as_ref(), 512, Compiler::Here)?;
+//! let guests = GuestRuntime::new("cache".as_ref(), Room::for_tasks(256), Compiler::Here)?;
 //! println!("{}", guests.check(&wasm)?.digest);
 //! let host = Host::new(2, "data".into())?;
 //! let job = host.start_job(spec, ports, guests).await?;
@@ -55,7 +55,7 @@ pub use deploy::{Audience, DeployError, RolloutStatus};
 pub use events::EventLog;
 pub use guest::{
     CompileError, Compiler, ComponentError, ComponentReport, Grants, GuestLimits, GuestRuntime, HttpHost, Program,
-    RuntimeError, digest_of,
+    Room, RuntimeError, TASKS_MAX, digest_of,
 };
 pub use host::Host;
 pub use job::{Job, Ports, random};

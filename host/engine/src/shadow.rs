@@ -274,7 +274,7 @@ impl TaskCell {
         let invocation = Invocation { time_ms: call.time_ms, seed: call.seed };
         let (birth, begun) = match guest {
             Some(guest) => (None, Ok(guest)),
-            None => match shadow.deployed.program.prepare(&shadow.identity, limit_ms) {
+            None => match shadow.deployed.program.prepare_beside(&shadow.identity, limit_ms) {
                 Err(fault) => return (Some(began.elapsed()), Came::Not(fault.to_string())),
                 Ok(mut unborn) => {
                     unborn.hurry(limit, time_on_core);

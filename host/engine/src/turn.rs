@@ -8,6 +8,7 @@ use std::time::Instant;
 use pelton_core::task::{Event, PhaseName};
 
 use crate::cell::{TaskCell, Work, lock};
+use crate::guest::{Guest, Unborn};
 use crate::mailbox::Message;
 use crate::scheduler::{Runnable, TurnState};
 
@@ -45,6 +46,13 @@ impl Work {
         self.put_off = None;
         self.store = None;
         self.events.clear();
+    }
+
+    /// What ran before a swap is taken down, and what came has its place.
+    pub fn retire(&mut self) {
+        self.retired = None;
+        self.guest.iter_mut().for_each(Guest::take_place);
+        self.unborn.iter_mut().for_each(Unborn::take_place);
     }
 
     /// What a shadow has set apart to spend is given back.

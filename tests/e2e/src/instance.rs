@@ -15,7 +15,7 @@ use pelton_engine::guest::{
     CallEffects, Granted, Guest, GuestFault, GuestLines, GuestLog, Identity, Invocation, LogOrigin, View,
 };
 use pelton_engine::store::LocalStore;
-use pelton_engine::{Compiler, Grants, GuestLimits, GuestRuntime, Program, digest_of};
+use pelton_engine::{Compiler, Grants, GuestLimits, GuestRuntime, Program, Room, digest_of};
 use tempfile::TempDir;
 
 use crate::process::component;
@@ -40,7 +40,7 @@ impl Instance {
     pub fn of(name: &str, limits: GuestLimits) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let bytes = std::fs::read(component(name)?)?;
-        let guests = GuestRuntime::new(&folder.path().join("compiled"), 4, Compiler::Here)?;
+        let guests = GuestRuntime::new(&folder.path().join("compiled"), Room::for_tasks(1), Compiler::Here)?;
         let program = guests.load(digest_of(&bytes), &bytes)?;
         let store = open(folder.path())?;
         let tasks = TaskCount::new(1).expect("one task is a number of tasks");

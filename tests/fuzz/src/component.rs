@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, LazyLock};
 
-use pelton_engine::{Compiler, GuestRuntime, digest_of};
+use pelton_engine::{Compiler, GuestRuntime, Room, digest_of};
 use tempfile::TempDir;
 
 /// How a component begins.
@@ -10,7 +10,7 @@ const COMPONENT: [u8; 8] = [0, b'a', b's', b'm', 0x0d, 0, 1, 0];
 
 static GUESTS: LazyLock<(TempDir, Arc<GuestRuntime>)> = LazyLock::new(|| {
     let cache = tempfile::tempdir().unwrap();
-    let guests = GuestRuntime::new(cache.path(), 1, Compiler::Here).unwrap();
+    let guests = GuestRuntime::new(cache.path(), Room::for_tasks(1), Compiler::Here).unwrap();
     (cache, guests)
 });
 

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use pelton_api::{Access, Context, HostInfo, Problem, Shelf, router};
 use pelton_core::id::{Digest, Incarnation};
 use pelton_engine::ports::{Collected, ComponentStore, ComponentUse, PortError, PutOutcome};
-use pelton_engine::{Compiler, EventLog, GuestRuntime, digest_of};
+use pelton_engine::{Compiler, EventLog, GuestRuntime, Room, digest_of};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 use tower::ServiceExt as _;
@@ -88,7 +88,10 @@ struct Api {
 static API: LazyLock<Mutex<Api>> = LazyLock::new(|| {
     let cache = tempfile::tempdir().unwrap();
     let kept = Arc::new(Kept::default());
-    let shelf = Shelf { store: kept.clone(), guests: GuestRuntime::new(cache.path(), 1, Compiler::Here).unwrap() };
+    let shelf = Shelf {
+        store: kept.clone(),
+        guests: GuestRuntime::new(cache.path(), Room::for_tasks(1), Compiler::Here).unwrap(),
+    };
     let host = HostInfo { name: "a".into(), id: "0".into(), version: "0", jobs: Vec::new() };
     let context = Context::new(host, shelf, Access::loopback(), Arc::new(EventLog::default()));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use pelton_api::{Access, Context, HostInfo, Problem, Shelf, router};
 use pelton_core::id::{Digest, Incarnation};
 use pelton_engine::ports::{Collected, ComponentStore, ComponentUse, PortError, PutOutcome};
-use pelton_engine::{Compiler, EventLog, GuestRuntime};
+use pelton_engine::{Compiler, EventLog, GuestRuntime, Room};
 use tower::ServiceExt as _;
 
 /// Components in memory, kept for ever: a host without jobs uses none.
@@ -77,7 +77,10 @@ impl Api {
     fn with(access: Access, jobs: &[&str], events: EventLog, compiler: Compiler) -> Self {
         let cache = tempfile::tempdir().unwrap();
         let kept = Arc::new(Kept::default());
-        let shelf = Shelf { store: kept.clone(), guests: GuestRuntime::new(cache.path(), 1, compiler).unwrap() };
+        let shelf = Shelf {
+            store: kept.clone(),
+            guests: GuestRuntime::new(cache.path(), Room::for_tasks(1), compiler).unwrap(),
+        };
         let jobs = jobs.iter().map(|job| (*job).to_owned()).collect();
         let host = HostInfo { name: "a".into(), id: "0".into(), version: "0", jobs };
         let events = Arc::new(events);

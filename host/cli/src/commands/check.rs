@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use clap::Args;
 use pelton_api::model::component::ComponentView;
-use pelton_engine::GuestRuntime;
+use pelton_engine::{GuestRuntime, Room};
 
 use super::compile_component::compiler;
 use crate::exit::Outcome;
@@ -27,7 +27,9 @@ pub fn run(args: &CheckArgs, json: bool) -> anyhow::Result<Outcome> {
     let file = args.file.display();
     let bytes = std::fs::read(&args.file).with_context(|| format!("reading {file}"))?;
     let cache = tempfile::tempdir().context("making a folder for compiled code")?;
-    let report = GuestRuntime::new(cache.path(), 1, compiler()?)?.check(&bytes).with_context(|| file.to_string())?;
+    let report = GuestRuntime::new(cache.path(), Room::for_tasks(1), compiler()?)?
+        .check(&bytes)
+        .with_context(|| file.to_string())?;
     let view = ComponentView::from(report);
     if json {
         print::json(&view)?

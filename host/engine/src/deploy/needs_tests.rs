@@ -10,7 +10,7 @@ use pelton_core::rollout::{Canary, Shadow};
 
 use super::*;
 use crate::cell::lock;
-use crate::guest::{Compiler, Grants, GuestLimits, GuestLines, GuestRuntime};
+use crate::guest::{Compiler, Grants, GuestLimits, GuestLines, GuestRuntime, Room};
 use crate::ports::{ComponentStore, Deployments};
 use crate::spec::{Deployment, DeploymentContent};
 
@@ -162,7 +162,7 @@ impl Table {
     /// A host of the job.
     fn host(self: &Arc<Self>) -> Fleet {
         let cache = tempfile::tempdir().unwrap();
-        let guests = GuestRuntime::new(cache.path(), 1, Compiler::Here).unwrap();
+        let guests = GuestRuntime::new(cache.path(), Room::for_tasks(1), Compiler::Here).unwrap();
         let stores = (self.clone() as Arc<dyn ComponentStore>, self.clone() as Arc<dyn Deployments>);
         let rollout = lock(&self.rollout).clone();
         Fleet::with(Incarnation::default(), guests, stores, (GuestLines::new(|| 0), rollout))

@@ -57,7 +57,7 @@ impl TaskCell {
         if !running {
             return;
         }
-        match deployed.program.prepare(deployed.identity(self.id), limit.as_millis() as u64) {
+        match deployed.program.prepare_beside(deployed.identity(self.id), limit.as_millis() as u64) {
             Ok(unborn) => *lock(&self.prepared) = Some((deployed.deployment.number, unborn)),
             Err(fault) => tracing::debug!("task {}: an instance beforehand: {fault}", self.id),
         }

@@ -8,20 +8,18 @@ use tokio::sync::{Semaphore, oneshot};
 
 use super::{Audience, DeployError, Deployed};
 use crate::cell::lock;
-use crate::guest::{Identity, Invocation, Program, View};
+use crate::guest::{Identity, Invocation, Program, TRIED_AT_ONCE, View};
 use crate::job::Job;
 use crate::ports::PortError;
 use crate::scheduler::leave_cores_to_others;
 use crate::store::StateReader;
 
-/// Deployments tried at a time, of all jobs. There is room for the instances of as many beside those of the tasks.
-const TRIED_AT_ONCE: usize = 2;
 /// An instance is given no longer than this to be made and to begin, each, in milliseconds: somebody waits for the answer.
 const TRY_MS_MAX: u64 = 30_000;
 /// Seeds an `init` that is only tried.
 const SEED: u64 = 0;
 
-static ROOM: Semaphore = Semaphore::const_new(TRIED_AT_ONCE);
+static ROOM: Semaphore = Semaphore::const_new(TRIED_AT_ONCE as usize);
 
 /// Has an instance begin on a task's state.
 pub(super) async fn try_on(

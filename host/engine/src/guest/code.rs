@@ -99,12 +99,12 @@ pub fn keep(code: &[u8], file: &Path) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::guest::Compiler;
+    use crate::guest::{Compiler, Room};
 
     #[test]
     fn what_is_not_used_for_a_day_is_deleted() {
         let folder = tempfile::tempdir().unwrap();
-        let guests = GuestRuntime::new(folder.path(), 1, Compiler::Here).unwrap();
+        let guests = GuestRuntime::new(folder.path(), Room::for_tasks(1), Compiler::Here).unwrap();
         let [used, unused] = [1, 2].map(|byte| Digest([byte; 32]));
         let left = folder.path().join("a.unfinished-1-1");
         std::fs::write(&left, "half").unwrap();

@@ -3,7 +3,7 @@
 use std::fs::File;
 
 use super::*;
-use crate::guest::GuestRuntime;
+use crate::guest::{GuestRuntime, Room};
 
 const LIMITS: CompileLimits = CompileLimits {
     child: ChildLimits { memory_bytes_max: 256 << 20, cpu_s_max: 3 },
@@ -120,7 +120,7 @@ fn a_bomb_goes_off_in_its_child() {
 #[test]
 fn what_a_child_compiles_is_what_this_process_would() {
     let folder = tempfile::tempdir().unwrap();
-    let guests = GuestRuntime::new(folder.path(), 1, Compiler::Here).unwrap();
+    let guests = GuestRuntime::new(folder.path(), Room::for_tasks(1), Compiler::Here).unwrap();
     let small = bomb(1, 1);
     let code = this(LIMITS).compile(&small, None).unwrap();
     assert!(code == Compiler::Here.compile(&guests.engine, &small, None).unwrap());

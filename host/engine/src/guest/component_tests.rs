@@ -7,7 +7,8 @@ use pelton_core::slice::TaskCount;
 
 use super::*;
 use crate::guest::{
-    ChildCompiler, CompileLimits, Compiler, Granted, GuestFault, GuestLimits, GuestLines, GuestLog, Identity, LogOrigin,
+    ChildCompiler, CompileLimits, Compiler, Granted, GuestFault, GuestLimits, GuestLines, GuestLog, Identity,
+    LogOrigin, Room,
 };
 
 /// The types of `pelton:task/types`, as a component spells them that defines them itself.
@@ -61,8 +62,11 @@ fn component_that(imports: &str, interface: &str, functions: &[(&str, &str, &str
     );
     wat::parse_str(text).unwrap()
 }
+/// For one task, and one instance beside its own.
+const ROOM: Room = Room { tasks: 1, beside: 1, tried: 0 };
+
 fn runtime(folder: &Path, compiler: Compiler) -> Arc<GuestRuntime> {
-    GuestRuntime::new(folder, 1, compiler).unwrap()
+    GuestRuntime::new(folder, ROOM, compiler).unwrap()
 }
 
 /// A compiler that compiles nothing.
@@ -153,7 +157,7 @@ fn an_import_of_another_type_is_named() {
 }
 
 #[test]
-fn where_there_is_no_room_for_an_instance_there_is_when_another_is_gone() {
+fn what_is_beside_the_tasks_own_instances_takes_no_room_of_theirs() {
     let (folder, bytes) = (tempfile::tempdir().unwrap(), component(PROCESSOR, &[INIT, PROCESS]));
     let program = runtime(folder.path(), Compiler::Here).load(digest_of(&bytes), &bytes).unwrap();
     let (job, tasks, limits): (Arc<str>, _, _) = ("orders".into(), TaskCount::new(1).unwrap(), GuestLimits::default());
@@ -171,10 +175,15 @@ fn where_there_is_no_room_for_an_instance_there_is_when_another_is_gone() {
         granted: Arc::new(Granted::new(Grants::default())),
         log: Arc::new(GuestLog::new(origin, limits.log_lines_max, GuestLines::new(|| 0))),
     };
-    let only = program.prepare(&identity, u64::MAX).map_err(|fault| fault.to_string()).unwrap();
+    let beside = || program.prepare_beside(&identity, u64::MAX);
+    let mut next = beside().map_err(|fault| fault.to_string()).unwrap();
+    assert!(matches!(beside(), Err(GuestFault::NoRoom(_))), "what is beside takes no task's room");
+    let own = program.prepare(&identity, u64::MAX).map_err(|fault| fault.to_string()).unwrap();
     assert!(matches!(program.prepare(&identity, u64::MAX), Err(GuestFault::NoRoom(_))));
-    drop(only);
-    assert!(program.prepare(&identity, u64::MAX).is_ok());
+    // It comes in the place of the task's own, and leaves its room to another.
+    drop(own);
+    next.take_place();
+    assert!(beside().is_ok());
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! One live instance of a component, owned by one task. Its memory is a cache: a call that fails drops the instance.
 
+mod fault;
 mod unborn;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,8 +13,9 @@ use pelton_core::record::Run;
 use pelton_core::slice::{HashRange, TaskCount};
 use pelton_core::timers::TimerChange;
 use pelton_core::write_set::WriteSet;
+use tokio::sync::OwnedSemaphorePermit;
+use wasmtime::Store;
 use wasmtime::component::ResourceTable;
-use wasmtime::{PoolConcurrencyLimitError, Store, Trap};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_http::WasiHttpCtx;
 
@@ -25,20 +27,20 @@ use super::bindings::list::pelton::task::types;
 use super::bindings::timed::TimerTask;
 use super::bindings::timed::exports::pelton::task::timer_handler::DueTimer;
 use super::clock::Ambient;
-use super::component::{ComponentError, Program, ProgramKind};
+use super::component::{Program, ProgramKind};
 use super::grants::Granted;
 use super::growth::Growth;
-use super::limits::{
-    CALL_BYTES_MAX, EPOCH_MS, GuestLimits, HANDLES_MAX, Limit, MESSAGE_BYTES_MAX, RESOURCES_MAX, Refused,
-};
+use super::limits::{CALL_BYTES_MAX, EPOCH_MS, GuestLimits, HANDLES_MAX, RESOURCES_MAX};
 use super::log::GuestLog;
 use super::outbound::{self, Outbound};
 use super::state::LayeredState;
 use super::timers::CallTimers;
 use super::wasi;
 use crate::store::StateReader;
+use fault::{cut, fault, unstarted};
 
 pub use super::bindings::list::pelton::task::types::FailureKind;
+pub use fault::GuestFault;
 pub use unborn::{NotAhead, Unborn};
 
 /// Who an instance is, and what it may use.
@@ -101,62 +103,6 @@ pub struct CallEffects {
     pub timers: Vec<TimerChange>,
 }
 
-/// Why a call failed. The instance is gone with it.
-#[derive(Debug, thiserror::Error)]
-pub enum GuestFault {
-    /// It says so itself.
-    #[error("the logic failed{}: {message}{}", at(*.index), also(*.refused))]
-    Failed {
-        /// What it asks for.
-        kind: FailureKind,
-        /// The record it names.
-        index: Option<u32>,
-        /// Its words.
-        message: String,
-        /// What it was refused before.
-        refused: Option<Refused>,
-    },
-    /// It needs what its deployment is not granted.
-    #[error(transparent)]
-    NotGranted(#[from] ComponentError),
-    /// Its `init` says that it cannot begin.
-    #[error("its init failed: {0}")]
-    Init(String),
-    /// It needs more than it may have in order to begin.
-    #[error("it cannot be started: {refused} ({detail})")]
-    TooLarge {
-        /// What it needs.
-        refused: Refused,
-        /// What became of it.
-        detail: String,
-    },
-    /// This host has as many instances as it can have.
-    #[error("it cannot be started: this host has no room for another instance ({0})")]
-    NoRoom(String),
-    /// It ran for too long.
-    #[error("the call was cut off after {limit_ms} ms, the `batch-timeout` in [jobs.NAME.limits]")]
-    Deadline {
-        /// The limit, in milliseconds.
-        limit_ms: u64,
-    },
-    /// It trapped.
-    #[error("it trapped: {trap}{}", also(*.refused))]
-    Trap {
-        /// How.
-        trap: String,
-        /// What it was refused before.
-        refused: Option<Refused>,
-    },
-}
-
-fn also(refused: Option<Refused>) -> String {
-    refused.map(|refused| format!("; before that {refused}")).unwrap_or_default()
-}
-
-fn at(index: Option<u32>) -> String {
-    index.map(|index| format!(" at record {index} of the batch")).unwrap_or_default()
-}
-
 /// What the host keeps for an instance.
 pub struct HostState {
     pub(super) identity: Identity,
@@ -194,14 +140,34 @@ pub struct Guest {
     exports: Exports,
     timer_handler: Option<TimerTask>,
     ambient: Arc<Ambient>,
+    /// Of one that is beside a task's own.
+    beside: Option<OwnedSemaphorePermit>,
 }
 
 impl Program {
-    /// Instantiates the component for a task. What runs meanwhile sees no state, and a time and chance that are always the same.
+    /// Instantiates the component for a task, as its only instance. What runs meanwhile sees no state, and a time and chance that are
+    /// always the same.
     ///
     /// # Errors
     /// When it traps, takes longer than this many milliseconds, or needs more than it may have.
     pub fn prepare(&self, identity: &Identity, timeout_ms: u64) -> Result<Unborn, GuestFault> {
+        self.make(identity, timeout_ms, None)
+    }
+
+    /// Instantiates the component for a task that has an instance. It takes the room of no other task's.
+    ///
+    /// # Errors
+    /// As for [`Program::prepare`], and when there is no room beside the tasks' own.
+    pub fn prepare_beside(&self, identity: &Identity, timeout_ms: u64) -> Result<Unborn, GuestFault> {
+        self.make(identity, timeout_ms, Some(self.runtime.room_beside()?))
+    }
+
+    fn make(
+        &self,
+        identity: &Identity,
+        timeout_ms: u64,
+        beside: Option<OwnedSemaphorePermit>,
+    ) -> Result<Unborn, GuestFault> {
         self.granted_by(identity.granted.grants())?;
         let ambient = Arc::new(Ambient::default());
         let seed = u128::from_be_bytes(identity.incarnation.0) ^ u128::from(identity.task.0);
@@ -229,7 +195,7 @@ impl Program {
         store.set_max_component_handles(HANDLES_MAX);
         deadline(&mut store, timeout_ms.min(identity.limits.batch_timeout_ms), false);
         let (exports, timer_handler) = self.instantiate(&mut store).map_err(|error| unstarted(&store, &error))?;
-        Ok(Unborn::new(Guest { store, exports, timer_handler, ambient }))
+        Ok(Unborn::new(Guest { store, exports, timer_handler, ambient, beside }))
     }
 
     /// Instantiates the component for a task and has it begin.
@@ -259,6 +225,11 @@ impl Program {
 }
 
 impl Guest {
+    /// It is the task's own from now on: the one before is gone.
+    pub fn take_place(&mut self) {
+        self.beside = None;
+    }
+
     /// Calls the logic with records. The guest comes back only if it succeeded.
     ///
     /// # Errors
@@ -349,38 +320,4 @@ fn deadline(store: &mut Store<HostState>, timeout_ms: u64, may_call_others: bool
 
 fn empty() -> Batch {
     Batch { streams: Vec::new(), shards: Vec::new(), arena: Vec::new(), spans: Vec::new(), numbers: Vec::new() }
-}
-
-fn fault(store: &Store<HostState>, error: &wasmtime::Error) -> GuestFault {
-    let state = store.data();
-    if error.downcast_ref::<Trap>() == Some(&Trap::Interrupt) {
-        return GuestFault::Deadline { limit_ms: state.identity.limits.batch_timeout_ms };
-    }
-    GuestFault::Trap { trap: cut(format!("{error:#}")), refused: state.growth.refused }
-}
-
-/// Why an instance did not come to be. One that needs more than it may have will not come to be later either.
-fn unstarted(store: &Store<HostState>, error: &wasmtime::Error) -> GuestFault {
-    let state = store.data();
-    let detail = cut(format!("{error:#}"));
-    if error.is::<PoolConcurrencyLimitError>() {
-        return GuestFault::NoRoom(detail);
-    }
-    // The engine counts the parts by itself, and tells in no other way.
-    let parts = detail.contains("resource limit exceeded");
-    let parts =
-        parts.then(|| Refused { limit: Limit::CoreParts, allowed: state.identity.limits.core_parts_max.into() });
-    match parts.or(state.growth.refused) {
-        Some(refused) => GuestFault::TooLarge { refused, detail },
-        None => fault(store, error),
-    }
-}
-
-/// Cuts a text from outside to what is kept of one.
-fn cut(mut text: String) -> String {
-    if text.len() > MESSAGE_BYTES_MAX {
-        let end = (0..=MESSAGE_BYTES_MAX).rev().find(|end| text.is_char_boundary(*end)).unwrap_or_default();
-        text.truncate(end);
-    }
-    text
 }

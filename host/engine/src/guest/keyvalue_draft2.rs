@@ -125,7 +125,7 @@ mod tests {
     use wasmtime::component::Component;
 
     use super::*;
-    use crate::guest::{Compiler, GuestRuntime};
+    use crate::guest::{Compiler, GuestRuntime, Room};
 
     /// A component whose `get-many` answers with these, and nothing else.
     fn component(runtime: &GuestRuntime, pairs: &str) -> Component {
@@ -153,7 +153,7 @@ mod tests {
     #[test]
     fn each_of_the_two_types_of_get_many_is_given_to_those_who_import_it() {
         let folder = tempfile::tempdir().unwrap();
-        let runtime = GuestRuntime::new(folder.path(), 1, Compiler::Here).unwrap();
+        let runtime = GuestRuntime::new(folder.path(), Room::for_tasks(1), Compiler::Here).unwrap();
         let newer = component(&runtime, "(tuple string (option (list u8)))");
         let older = component(&runtime, "(option (tuple string (list u8)))");
         assert!(runtime.linker.instantiate_pre(&newer).is_ok());

@@ -25,6 +25,7 @@ mod compiler;
 mod component;
 mod fitness;
 mod instance;
+mod room;
 mod runtime;
 mod signature;
 mod twin;
@@ -37,6 +38,8 @@ pub use grants::{Granted, Grants, HttpHost};
 pub use instance::{CallEffects, FailureKind, Guest, GuestFault, Identity, Invocation, NotAhead, Unborn, View};
 pub use limits::{GuestLimits, Limit, Refused};
 pub use log::{GuestLine, GuestLines, GuestLog, LineLevel, LineSource, LogOrigin};
+pub(crate) use room::TRIED_AT_ONCE;
+pub use room::{Room, TASKS_MAX};
 pub use runtime::{GuestRuntime, RuntimeError};
 
 /// Bindings made from `wit`.

@@ -6,12 +6,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use tokio::sync::Semaphore;
 use wasmtime::component::Linker;
 use wasmtime::{Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
 
 use super::compiler::Compiler;
 use super::instance::HostState;
 use super::limits::{CORE_PARTS_MAX, EPOCH_MS, MEMORY_BYTES_MAX, TABLE_ELEMENTS_MAX};
+use super::room::Room;
 use super::{bindings, keyvalue_draft2, outbound, sockets, waiting, wasi};
 
 /// Memories and tables for which room is kept, for each instance: as many as a component may have.
@@ -26,6 +28,9 @@ pub struct GuestRuntime {
     pub(super) older_linker: Linker<HostState>,
     pub(super) cache_dir: PathBuf,
     pub(super) compiler: Compiler,
+    pub(super) room: Room,
+    /// What is left of the room beside the tasks' own.
+    pub(super) beside: Arc<Semaphore>,
     stopping: Arc<AtomicBool>,
 }
 
@@ -41,16 +46,16 @@ impl RuntimeError {
 }
 
 impl GuestRuntime {
-    /// An engine with room for so many instances at a time; compiled code is kept in a folder that only this user reads, and made
+    /// An engine with room for instances; compiled code is kept in a folder that only this user reads, and made
     /// by a compiler.
     ///
     /// # Errors
     /// When the folder cannot be made, or the system has not the address space.
-    pub fn new(cache_dir: &Path, instances_max: u32, compiler: Compiler) -> Result<Arc<Self>, RuntimeError> {
+    pub fn new(cache_dir: &Path, room: Room, compiler: Compiler) -> Result<Arc<Self>, RuntimeError> {
         make_private(cache_dir).map_err(|error| {
             RuntimeError(format!("making the folder for compiled components {}: {error}", cache_dir.display()))
         })?;
-        let engine = Engine::new(&config(pool(instances_max))).map_err(RuntimeError::of)?;
+        let engine = Engine::new(&config(pool(room.instances()))).map_err(RuntimeError::of)?;
         let mut linker = Linker::new(&engine);
         wasi::link(&mut linker).map_err(RuntimeError::of)?;
         outbound::link(&mut linker).map_err(RuntimeError::of)?;
@@ -66,7 +71,9 @@ impl GuestRuntime {
         keyvalue_draft2::link_older(&mut older_linker).map_err(RuntimeError::of)?;
         let stopping = Arc::new(AtomicBool::new(false));
         tick(engine.clone(), stopping.clone()).map_err(RuntimeError::of)?;
-        Ok(Arc::new(Self { engine, linker, older_linker, cache_dir: cache_dir.into(), compiler, stopping }))
+        let beside = Arc::new(Semaphore::new(room.beside as usize));
+        let cache_dir = cache_dir.into();
+        Ok(Arc::new(Self { engine, linker, older_linker, cache_dir, compiler, room, beside, stopping }))
     }
 }
 

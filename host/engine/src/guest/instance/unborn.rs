@@ -22,6 +22,11 @@ impl Unborn {
         Self { guest, has_begun: false }
     }
 
+    /// It is the task's own from now on: the one before is gone.
+    pub fn take_place(&mut self) {
+        self.guest.take_place();
+    }
+
     /// Has the instance begin, unless it has. Its `init` may read the state and write nothing.
     ///
     /// # Errors

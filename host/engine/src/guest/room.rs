@@ -1,0 +1,51 @@
+//! Room for instances. Each task has room for one, which nobody else takes: what is compared with it or comes in its place has room
+//! beside, and what is only tried has its own; whoever finds none goes on without.
+
+use std::sync::Arc;
+
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::instance::GuestFault;
+use super::runtime::GuestRuntime;
+
+/// Tasks of a host, over all its jobs.
+pub const TASKS_MAX: u32 = 4_096;
+/// Deployments tried at a time, of all jobs.
+pub const TRIED_AT_ONCE: u32 = 2;
+/// Beside each task's own: one that comes in its place, and one that is compared with it.
+const BESIDE_PER_TASK: u32 = 2;
+/// Room is address space, 16 GiB for each, of which a process has 128 TiB at most. So much is for the tasks and what is beside them,
+const SHARED_MAX: u32 = 4_096;
+/// and with many tasks so much beside them.
+const BESIDE_MIN: u32 = 1_024;
+
+/// For how many instances there is room.
+#[derive(Clone, Copy, Debug)]
+pub struct Room {
+    pub(super) tasks: u32,
+    pub(super) beside: u32,
+    pub(super) tried: u32,
+}
+
+impl Room {
+    /// For so many tasks, [`TASKS_MAX`] at most.
+    pub fn for_tasks(tasks: u32) -> Self {
+        assert!(tasks <= TASKS_MAX, "there is no room for {tasks} tasks");
+        let beside = (tasks * BESIDE_PER_TASK).min((SHARED_MAX - tasks).max(BESIDE_MIN));
+        Self { tasks, beside, tried: TRIED_AT_ONCE }
+    }
+
+    /// All together.
+    pub(super) fn instances(self) -> u32 {
+        self.tasks + self.beside + self.tried
+    }
+}
+
+impl GuestRuntime {
+    /// Room for an instance beside those that the tasks have.
+    pub(super) fn room_beside(&self) -> Result<OwnedSemaphorePermit, GuestFault> {
+        let full =
+            |_| GuestFault::NoRoom(format!("as many as it may have beside those of its tasks, {}", self.room.beside));
+        Arc::clone(&self.beside).try_acquire_owned().map_err(full)
+    }
+}

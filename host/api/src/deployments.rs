@@ -37,7 +37,9 @@ impl From<DeployError> for Refusal {
             DeployError::NoComponent(_) => Kind::UnknownComponent,
             DeployError::Component(_, ref error) => Kind::of_component(error),
             DeployError::Init { fault: GuestFault::NoRoom(_), .. } => Kind::NotReady,
-            DeployError::Init { .. } | DeployError::FiresNoTimers { .. } => Kind::InvalidDeployment,
+            DeployError::Init { .. } | DeployError::Slow { .. } | DeployError::FiresNoTimers { .. } => {
+                Kind::InvalidDeployment
+            }
             DeployError::NoDeployment(_) => Kind::UnknownDeployment,
             DeployError::NotBrought(_) => Kind::ServiceUnavailable,
             DeployError::NoTask => Kind::NotReady,

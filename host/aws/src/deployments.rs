@@ -18,6 +18,7 @@ use crate::item::{Item, binary};
 use crate::items::Query;
 use crate::layout::{self, DEPLOYMENT, LAST, ROLLOUT};
 use crate::manifest::{framed, unframed};
+use crate::mutant::{Mutant, wrong};
 use crate::table::DynamoTable;
 
 const FORMAT: u8 = 1;
@@ -334,7 +335,9 @@ impl Deployments for DynamoDeployments {
             let ours = match persist(put).await? {
                 PutOutcome::Applied => true,
                 // Our own put may have been applied by a request whose reply was lost.
-                PutOutcome::Exists => persist(|| self.at(number)).await?.is_some_and(|there| there.token == wire.token),
+                PutOutcome::Exists => persist(|| self.at(number))
+                    .await?
+                    .is_some_and(|there| there.token == wire.token || wrong(Mutant::DeploymentOfOthersAsOurs)),
             };
             if ours {
                 return self.deployment(wire);
@@ -368,7 +371,7 @@ impl Deployments for DynamoDeployments {
             return persist(|| self.table.put_new(&self.pk, ROLLOUT, attributes())).await;
         }
         let Some(standing) = persist(|| self.rollout()).await? else { return Ok(PutOutcome::Exists) };
-        if standing.revision + 1 != rollout.revision {
+        if standing.revision + 1 != rollout.revision && !wrong(Mutant::RolloutPassedOver) {
             return Ok(PutOutcome::Exists);
         }
         let before = binary(framed(FORMAT, &RolloutWire::from(&standing)));

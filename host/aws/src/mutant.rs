@@ -56,6 +56,10 @@ mutants! {
     NewestTrimmed = "newest-trimmed",
     /// Parts are trimmed while their manifest stands.
     PartsBeforeManifests = "parts-before-manifests",
+    /// A number that another host gave its deployment counts as given to ours.
+    DeploymentOfOthersAsOurs = "deployment-of-others-as-ours",
+    /// What a job runs is replaced by what followed something else.
+    RolloutPassedOver = "rollout-passed-over",
     /// A component is said to be whole before its pieces are there.
     ComponentHeadFirst = "component-head-first",
     /// A component's bytes are not held against its digest.

@@ -19,7 +19,7 @@ use pelton_core::cause::StopCause;
 use pelton_core::feed::Pace;
 use pelton_core::id::{Digest, HostId};
 use pelton_core::task::PhaseName;
-use pelton_engine::ports::ComponentStore as _;
+use pelton_engine::ports::{ComponentStore as _, Deployments as _};
 use pelton_engine::{DeploymentContent, GuestRuntime, Host, Job, JobSpec, Ports, Room, TASKS_MAX, digest_of};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -150,16 +150,7 @@ impl Running {
             }
             Err(error) => return Err(error),
         };
-        let request = JobRequest {
-            name: name.to_owned(),
-            tasks: config.tasks,
-            inputs: config.inputs.clone(),
-            outputs: config.outputs.values().map(|output| output.stream.clone()).collect(),
-            start: config.start,
-            component,
-            policies: config.policies,
-        };
-        let opened = jobs.open_job(&request).await?;
+        let opened = jobs.open_job(&request(name, config, component)).await?;
         let began = if opened.created { "was created" } else { "goes on" };
         tracing::info!("job {name} ({}) {began} with {} tasks", opened.meta.incarnation, opened.meta.tasks.get());
         // Servers on this machine have not the limits of Kinesis.
@@ -167,16 +158,20 @@ impl Running {
             true => (Pace::UNLIMITED, FanOutTimes::UNLIMITED),
             false => (Pace::KINESIS, FanOutTimes::KINESIS),
         };
+        let deployments =
+            DynamoDeployments::new(self.table.clone(), opened.meta.incarnation, self.connections.clock.clone());
+        let first = match (deployments.rollout().await?, component.filter(|_| !is_created)) {
+            (Some(_), _) => opened.component,
+            (None, Some(kept)) => kept,
+            // It was created, and what it was to begin with could not: it begins with what the file has now.
+            (None, None) => self.first_component(name, config, Some(&components)).await?,
+        };
         let ports = Ports {
             source: Arc::new(KinesisSource::new(&self.connections, &opened.meta, fan_out_times)),
             sink: Arc::new(KinesisSink::new(self.connections.kinesis.clone(), config.outputs.clone())),
             changelog: Arc::new(DynamoChangelog::new(self.table.clone(), opened.meta.incarnation)),
             components: Arc::new(components),
-            deployments: Arc::new(DynamoDeployments::new(
-                self.table.clone(),
-                opened.meta.incarnation,
-                self.connections.clock.clone(),
-            )),
+            deployments: Arc::new(deployments),
             clock: self.connections.clock.clone(),
         };
         let spec = JobSpec {
@@ -185,7 +180,7 @@ impl Running {
             retention_ms: opened.retention_ms,
             pace,
             first: DeploymentContent {
-                component: opened.component,
+                component: first,
                 config: config.config.clone(),
                 limits: config.limits,
                 grants: config.grants.clone(),
@@ -279,6 +274,19 @@ impl Running {
             return undone;
         }
         vec!["what was applied to the local state is not yet on disk; it is in the changelog".into()]
+    }
+}
+
+/// The job of a configuration, to be created of a component where it has to be.
+fn request(name: &str, config: &JobConfig, component: Option<Digest>) -> JobRequest {
+    JobRequest {
+        name: name.to_owned(),
+        tasks: config.tasks,
+        inputs: config.inputs.clone(),
+        outputs: config.outputs.values().map(|output| output.stream.clone()).collect(),
+        start: config.start,
+        component,
+        policies: config.policies,
     }
 }
 

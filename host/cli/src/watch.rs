@@ -8,7 +8,9 @@ use anyhow::Context as _;
 use bytes::Bytes;
 use pelton_engine::guest::GuestFault;
 use pelton_engine::ports::{ComponentStore, PortError};
-use pelton_engine::{Audience, DeployError, DeploymentContent, GuestRuntime, Job, digest_of};
+use pelton_engine::{
+    Audience, CompileError, ComponentError, DeployError, DeploymentContent, GuestRuntime, Job, digest_of,
+};
 
 use crate::config::JobConfig;
 
@@ -106,6 +108,10 @@ impl Watched {
 /// Whether what went wrong has nothing to do with the file.
 fn passes(error: &anyhow::Error) -> bool {
     let of_service = |error: &PortError| matches!(error, PortError::Retry(_));
+    if let Some(ComponentError::Uncompiled(error)) = error.downcast_ref() {
+        // What builds the file may have taken the memory or the time.
+        return matches!(error, CompileError::Busy | CompileError::Crashed(_) | CompileError::Time(_));
+    }
     match error.downcast_ref::<DeployError>() {
         Some(DeployError::NoTask | DeployError::Contended) => true,
         Some(DeployError::Init { fault: GuestFault::NoRoom(_), .. }) => true,

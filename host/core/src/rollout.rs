@@ -161,7 +161,9 @@ impl Rollout {
             (None, None) => left_last().and_then(|to| Some((to, *self.left.get(&to)?)))?,
             (Some(to), canary) => {
                 let canary = canary.filter(|_| to == self.current);
-                (to, self.left.get(&to).copied().into_iter().chain(canary).min()?)
+                let undone = |change: &u64| self.undone.iter().any(|undone| undone.holds(*change));
+                let left = self.left.get(&to).copied().filter(|change| !undone(change));
+                (to, left.into_iter().chain(canary).min()?)
             }
         };
         Some((to, Undone { since, until: self.revision + 1, outputs }))
@@ -173,14 +175,14 @@ impl Rollout {
         let mut next = self.next();
         (next.canary, next.shadow) = (None, None);
         next.undone = self.undone.iter().copied().chain([undone]).collect();
-        // What is undone was not left: nothing of it is there to be gone back to.
+        // Nothing of what is undone is there to be gone back to.
         if to != self.current {
             (next.current, next.previous) = (to, None);
         }
         next.went_back = next.revision;
-        if next.left.get(&to).is_some_and(|left| *left >= undone.since) {
-            next.left.remove(&to);
-        }
+        // What is undone was not left, unless the rewind is withdrawn.
+        let left = next.left.entry(to).or_insert(undone.since);
+        *left = undone.since.min(*left);
         // What is committed from now on is not undone, whoever brought it.
         if next.current != self.current || next.since >= undone.since {
             next.since = undone.until;
@@ -188,7 +190,8 @@ impl Rollout {
         next
     }
 
-    /// Tasks that have not taken back what was undone keep it; none where nothing was undone.
+    /// Tasks that have not taken back what was undone keep it, until a rewind to what was left is asked for again, by name; none where
+    /// nothing was undone.
     #[must_use]
     pub fn withdraw(&self) -> Option<Self> {
         let any = !self.undone.is_empty();
@@ -313,6 +316,15 @@ mod tests {
         assert_eq!(undone(&first.deploy(TWO).undo(None), None), None, "and what was undone is not gone back to");
         let withdrawn = rewound.withdraw().expect("something was undone");
         assert_eq!((withdrawn.undone.len(), withdrawn.withdraw()), (0, None));
+        assert_eq!(undone(&withdrawn, Some(ONE)), Some((1, 2, 7)), "what tasks have kept can be undone after all");
+        let canary = first.try_out(canary()).undo(None);
+        assert_eq!(undone(&canary, None), None, "once");
+        let withdrawn = canary.withdraw().expect("it was undone");
+        assert_eq!(
+            (undone(&withdrawn, None), undone(&withdrawn, Some(ONE))),
+            (None, Some((1, 2, 5))),
+            "of a canary too"
+        );
     }
 
     #[test]

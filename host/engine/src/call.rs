@@ -19,7 +19,7 @@ impl TaskCell {
         let is_born = guest.is_none();
         let unborn = work.unborn.take();
         if guest.is_none() && unborn.is_none() {
-            // The one that came failed: the task has room for one more only when what it followed is gone.
+            // What ran before a swap may be there yet, if the one that came in its place failed: they have the room of one.
             work.retired = None;
         }
         let deployed = work.deployed.as_ref().expect("a task that runs was told what");

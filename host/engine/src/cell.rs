@@ -220,6 +220,7 @@ impl TaskCell {
                     *lock(&self.idle_at_stop) = work.machine.idle_positions();
                 }
                 self.unqueue(&event);
+                self.drop_needless(work, &event);
                 work.look_for_shards |= matches!(&event, Event::Run(run) if run.up_to == Position::ShardEnd);
                 let (stepped, was_called) = (Instant::now(), matches!(event, Event::Called(_)));
                 work.machine.step(self.now_ms(), event, &mut effects);

@@ -54,6 +54,17 @@ pub enum DeployError {
         /// What became of it.
         fault: GuestFault,
     },
+    /// An instance of it took longer to begin than one is tried.
+    #[error(
+        "an instance of it was tried on the state of task {task}, and took longer than {limit_ms} ms to begin, which is as long as one \
+         is tried"
+    )]
+    Slow {
+        /// Whose state it was tried on.
+        task: TaskId,
+        /// How long it may take, in milliseconds.
+        limit_ms: u64,
+    },
     /// A task has timers, and its component could not fire them.
     #[error(
         "task {task} has timers set ({timers}), and component sha256:{component} exports no pelton:task/timer-handler to fire them; \
@@ -80,7 +91,9 @@ pub enum DeployError {
     #[error("the job has no canary; `pelton deploy --canary` makes one")]
     NoCanary,
     /// It was never left, so that nothing can be undone.
-    #[error("no task ever left deployment {0}; `pelton rollback` without --rewind goes to any deployment")]
+    #[error(
+        "no task left deployment {0}, or what came after it is undone already; `pelton rollback` without --rewind goes to any deployment"
+    )]
     NeverLeft(DeploymentNumber),
     /// Nothing was left since the job went back last, so that nothing is to be undone.
     #[error(
@@ -132,16 +145,6 @@ pub enum DeployError {
     /// A service failed.
     #[error(transparent)]
     Port(#[from] PortError),
-}
-
-impl DeployError {
-    /// What it comes to where a job cannot be started for it.
-    fn at_start(self) -> PortError {
-        match self {
-            Self::Port(error) => error,
-            error => PortError::Stop(error.to_string()),
-        }
-    }
 }
 
 /// Who a new deployment is for.
@@ -203,7 +206,7 @@ impl Job {
         let program = shared.fleet.program(&content).await?;
         let tried = Deployment { number: DeploymentNumber(0), created_ms: 0, content: content.clone() };
         self.check_timers(&program, &audience)?;
-        self.try_out(Deployed::new(tried, program, &shared.spec, &shared.fleet.lines)).await?;
+        self.try_out(Arc::new(Deployed::new(tried, program, &shared.spec, &shared.fleet.lines))).await?;
         let admitted = Self { shared: shared.clone() }.admit(content, audience);
         // Whoever asked may go away meanwhile: what has a number is also run.
         let admitted = tokio::spawn(admitted).await;
@@ -213,6 +216,8 @@ impl Job {
     /// Makes a deployment of what was tried, and has tasks run it.
     async fn admit(self, content: DeploymentContent, audience: Audience) -> Result<Deployment, DeployError> {
         let shared = &self.shared;
+        // So that of two the one with the higher number is what runs.
+        let one_at_a_time = shared.fleet.admitting.lock().await;
         let deployment = shared.fleet.deployments.add(&content).await?;
         let number = deployment.number;
         let change = |rollout: &Rollout| match &audience {
@@ -227,6 +232,7 @@ impl Job {
             }
         };
         let changed = shared.fleet.change(change).await?;
+        drop(one_at_a_time);
         self.brought(changed).await?;
         Ok(deployment)
     }
@@ -264,13 +270,19 @@ impl Job {
     /// before the current one.
     ///
     /// # Errors
-    /// When there is none, or a service fails.
+    /// When there is none, an instance of it does not begin on the state that there is, or a service fails.
     pub async fn roll_back(&self, to: Option<DeploymentNumber>) -> Result<(), DeployError> {
         let fleet = &self.shared.fleet;
         let target = |rollout: &Rollout| to.or_else(|| rollout.back()).ok_or(DeployError::NoPrevious);
         // One that cannot run here is not asked for.
         let number = target(&fleet.standing().await?)?;
-        fleet.prepare(number, &self.shared.spec).await?;
+        let deployed = fleet.prepare(number, &self.shared.spec).await?;
+        match self.try_out(deployed).await {
+            // Only what the logic itself says stands in the way of going back.
+            Ok(()) | Err(DeployError::NoTask | DeployError::Slow { .. }) => {}
+            Err(DeployError::Init { fault: GuestFault::NoRoom(_) | GuestFault::Deadline { .. }, .. }) => {}
+            Err(error) => return Err(error),
+        }
         let back = |rollout: &Rollout| match target(rollout)? {
             same if same == number => Ok(rollout.roll_back(number)),
             // A canary may have taken itself back meanwhile: what it was to be gone back from is gone.

@@ -34,7 +34,7 @@ impl Host {
     /// Runs a job: claims every one of its tasks. Returns before they are restored; their status tells.
     ///
     /// # Errors
-    /// When the data folder cannot be written or the table not be read.
+    /// When the data folder cannot be written or the table not be read, or when a new job's first deployment cannot run.
     pub async fn start_job(
         &self,
         spec: JobSpec,

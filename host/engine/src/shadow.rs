@@ -275,6 +275,10 @@ impl TaskCell {
         let (birth, begun) = match guest {
             Some(guest) => (None, Ok(guest)),
             None => match shadow.deployed.program.prepare_beside(&shadow.identity, limit_ms) {
+                Err(GuestFault::Deadline { .. }) if limit_ms < deployment_ms => {
+                    let why = format!("its instance took longer than {limit_ms} ms to be made");
+                    return (Some(began.elapsed()), Came::Not(why));
+                }
                 Err(fault) => return (Some(began.elapsed()), Came::Not(fault.to_string())),
                 Ok(mut unborn) => {
                     unborn.hurry(limit, time_on_core);

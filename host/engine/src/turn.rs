@@ -41,7 +41,7 @@ impl Work {
     /// Ends the task where its machine can no longer be trusted.
     fn abandon(&mut self) {
         self.abandoned = true;
-        (self.guest, self.retired) = (None, None);
+        (self.guest, self.retired, self.unborn) = (None, None, None);
         self.shadow = None;
         self.put_off = None;
         self.store = None;
@@ -116,6 +116,7 @@ impl Runnable for TaskCell {
 
     fn panicked(&self) {
         lock(&self.work).abandon();
+        drop(lock(&self.prepared).take());
         let cause = "an invariant of Pelton broke in this task, see the log; nothing uncommitted was kept, start the host again";
         tracing::error!("task {} of job {} stopped: {cause}", self.id, self.spec().meta.name);
         {

@@ -12,8 +12,10 @@ use pelton_core::id::{CommitId, CommitNumber, DeploymentNumber, Epoch, Incarnati
 use pelton_core::write_set::{WriteSet, user_key};
 use pelton_e2e::api::Api;
 use pelton_e2e::host::HostFiles;
+use pelton_e2e::load::{Load, Pace};
 use pelton_e2e::process::{Process, component, wait_for};
 use pelton_e2e::stage::{Stage, entry};
+use pelton_e2e::swapping::rebuilt;
 use pelton_engine::ports::Changelog as _;
 
 use crate::{KEYS, key, texts};
@@ -30,9 +32,11 @@ const APPENDS: Duration = Duration::from_secs(4);
 /// Megabytes of state that are restored, in values of 1,000 bytes.
 const RESTORED_MB: u64 = 200;
 
-/// How often the logic of all tasks is swapped, and records put before each and behind it.
+/// How often the logic of all tasks is swapped, and the load all the while: some 15,000 records a second.
 const SWAPS: usize = 10;
-const SWAP_RECORDS: usize = 50_000;
+const SWAP_LOAD: Pace = Pace { keys: 4_000, pause: Duration::from_millis(200), ahead_max: 1_000_000 };
+/// Rounds of it between two swaps, so that every task was called.
+const SWAP_ROUNDS: u64 = 5;
 
 /// Records that are folded with a shadow and without, and how often.
 const SHADOW_RECORDS: usize = 400_000;
@@ -211,7 +215,7 @@ fn counted(host: &HostFiles, pair: usize, shadow: bool) -> Result<f64> {
     Ok(rate)
 }
 
-/// How long tasks stand still where the logic of all is swapped again and again while they count words; the 99th of 100.
+/// How long tasks stand still where the component of all is swapped again and again while they count words; the 99th of 100.
 fn swaps() -> Result<f64> {
     let stage = Stage::set(&[("in", SHARDS)])?;
     let words = component("word_count")?;
@@ -220,24 +224,29 @@ fn swaps() -> Result<f64> {
     let _process = host.start(&[])?;
     let api = host.api()?;
     api.wait_caught_up("swaps", LIMIT)?;
-    let (_, job) = api.get("/v1/jobs/swaps")?;
-    let mut pauses = Vec::new();
+    let bytes = std::fs::read(&words)?;
+    let load = Load::begin(&stage.servers.kinesis(), "in", SWAP_LOAD)?;
+    let (mut pauses, mut meanwhile) = (Vec::new(), 0);
     for swap in 0..SWAPS {
-        let records: Vec<_> = texts().take(SWAP_RECORDS).enumerate().map(|(at, text)| entry(&key(at), &text)).collect();
-        stage.put("in", &records)?;
-        let body = serde_json::json!({ "component": job["component"], "config": { "swap": swap.to_string() } });
+        load.pass(SWAP_ROUNDS)?;
+        let (status, pushed) = api.put("/v1/components", rebuilt(&bytes, swap as u8))?;
+        ensure!(status == 201, "{pushed}");
+        let before = folded_now(&api);
+        let body = serde_json::json!({ "component": pushed["digest"] });
         let answer = api.ask("POST", "/v1/jobs/swaps/deployments", &[], body.to_string().as_bytes())?;
         ensure!(answer.status == 201, "{}", String::from_utf8_lossy(&answer.body));
-        // Behind the swap there is something for every task.
-        stage.put("in", &records)?;
         let number = swap + 2;
         poll("every task to change", || {
             let tasks = api.tasks("swaps")?;
             Ok(tasks.iter().all(|task| task["deployment"] == number).then_some(()))
         })?;
-        api.wait_caught_up("swaps", LIMIT)?;
+        meanwhile += folded_now(&api) - before;
+        load.pass(SWAP_ROUNDS)?;
         pauses.extend(api.tasks("swaps")?.iter().filter_map(|task| task["swap_pause_us"].as_u64()));
     }
+    let put = load.end()?.rounds * SWAP_LOAD.keys;
+    eprintln!("{meanwhile} of {put} records were folded between a deployment and its last task");
+    ensure!(meanwhile > 0, "there was no load while tasks were swapped");
     ensure!(pauses.len() > SWAPS * usize::from(TASKS) * 9 / 10, "{} pauses were told", pauses.len());
     pauses.sort_unstable();
     Ok(pauses[pauses.len() * 99 / 100] as f64 / 1_000.0)

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
-use crate::process::wait_for;
+use crate::process::{pelton_says, wait_for};
 
 /// Task, key and value.
 pub type StateEntry = (u64, Vec<u8>, Vec<u8>);
@@ -48,6 +48,26 @@ impl Api {
         let reply = self.client.get(format!("{}{path}", self.base)).send()?;
         let status = reply.status().as_u16();
         Ok((status, reply.json().with_context(|| format!("GET {path}"))?))
+    }
+
+    /// Runs a command on its host, and expects it to end with this exit code. What it printed, and what it said.
+    ///
+    /// # Errors
+    /// When it ends otherwise.
+    pub fn command(&self, args: &[&str], code: i32) -> Result<(String, String)> {
+        let args = [args, &["--url", &self.base]].concat();
+        let (ended, printed, said) = pelton_says(&args)?;
+        ensure!(ended == code, "pelton {args:?} ended with {ended}, not {code}: {printed}{said}");
+        Ok((printed, said))
+    }
+
+    /// What a command on its host prints as JSON.
+    ///
+    /// # Errors
+    /// When it fails, or prints something else.
+    pub fn command_json(&self, args: &[&str]) -> Result<Value> {
+        let (printed, _) = self.command(&[args, &["--json"]].concat(), 0)?;
+        serde_json::from_str(&printed).with_context(|| format!("{args:?}: {printed}"))
     }
 
     /// The status and body of a PUT.

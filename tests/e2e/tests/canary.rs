@@ -114,11 +114,16 @@ fn a_canary_that_fails_before_it_commits_was_never_there() -> Result<()> {
 
 #[test]
 fn what_a_canary_committed_before_it_failed_stays_and_one_that_does_not_fail_is_for_all() -> Result<()> {
-    let Started { stage, mut process, api, mut feed, .. } = start(2, TASKS.into(), COMMIT, 3 * KEYS)?;
+    let Started { stage, host, mut process, api, mut feed } = start(2, TASKS.into(), COMMIT, 3 * KEYS)?;
     try_flawed(&api)?;
     // The fourth of each key, at which it does not fail; then the fifth, and the sixth.
     feed.put(&stage, KEYS)?;
     feed.check(&api)?;
+    let trying = current(&api)?;
+    process.kill()?;
+    process = host.start(&[])?;
+    feed.check(&api)?;
+    ensure!(current(&api)? == trying && pins(&api)?.get(&2) == Some(&TRYING.len()), "{trying} before it was killed");
     goes_back_in_time(&stage, &api, &mut feed, 2 * KEYS)?;
     let state = feed.check(&api).context("a canary sets no dead letters, and loses nothing")?;
     let tasks = TaskCount::new(TASKS.into()).context("a number of tasks")?;
@@ -142,6 +147,33 @@ fn what_a_canary_committed_before_it_failed_stays_and_one_that_does_not_fail_is_
     feed.check(&api)?;
     process.terminate()?;
     ensure!(process.wait(LIMIT)?.success(), "{}", process.said()?);
+    Ok(())
+}
+
+#[test]
+fn a_canary_that_passes_a_limit_or_cannot_begin_in_a_task_is_taken_back() -> Result<()> {
+    let Started { stage, process: _process, api, mut feed, .. } =
+        start(2, TASKS.into(), Duration::from_millis(50), 2 * KEYS)?;
+    let component = digest(&api)?;
+    let events = Watch::begin(&api, None)?;
+    for (config, limits, words) in [
+        (json!({ "version": "1", "stuck": "1" }), json!({ "batch_timeout_ms": 100 }), "`batch-timeout`"),
+        (json!({ "version": "1", "broken-in": "3" }), json!({}), "its init failed"),
+    ] {
+        let body = json!({ "component": component, "config": config, "limits": limits, "canary": { "tasks": TRYING } });
+        let (status, made) = ask(&api, "POST", "deployments", &body)?;
+        ensure!(status == 201, "{made}");
+        feed.put(&stage, 3 * KEYS)?;
+        let failed = events.wait("the canary to fail", LIMIT, |event| {
+            event.name == "canary-failed" && event.data["deployment"] == made["deployment"]
+        })?;
+        let cause = failed.data["cause"].as_str().unwrap_or_default();
+        ensure!(cause.contains(words), "{failed:?}");
+        wait_for("the canary to be taken back", LIMIT, || {
+            Ok((current(&api)?["canary"].is_null() && pins(&api)?.keys().eq([&1])).then_some(()))
+        })?;
+        ensure!(feed.check(&api)? == feed.fold(|_, _| 1), "the state is not the fold");
+    }
     Ok(())
 }
 

@@ -5,12 +5,15 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Error, Result, ensure};
 use aws_sdk_dynamodb::types::AttributeValue;
+use pelton_aws::{AwsSettings, DynamoDeployments, DynamoTable};
 use pelton_e2e::api::Api;
 use pelton_e2e::host::HostFiles;
 use pelton_e2e::process::{Process, component, wait_for};
-use pelton_e2e::stage::Stage;
+use pelton_e2e::stage::{Stage, entry};
 use pelton_e2e::swapping::{Feed, JOB, LIMIT, Started, ask, current, digest, logs, pins, rebuilt, start};
 use pelton_e2e::{streams, table};
+use pelton_engine::ports::{Deployments as _, PutOutcome};
+use pelton_engine::{DeploymentContent, Grants, GuestLimits, digest_of};
 use serde_json::{Value, json};
 
 const COMMIT: Duration = Duration::from_millis(50);
@@ -168,24 +171,63 @@ fn a_host_that_cannot_load_what_it_is_to_run_begins_with_what_ran_before() -> Re
 
 #[test]
 fn a_first_deployment_that_cannot_begin_is_none() -> Result<()> {
-    let stage = Stage::set(&[("in", 1)])?;
-    let job = format!("[jobs.{JOB}]\ninputs = [\"in\"]\ntasks = 2\ncomponent = {:?}\n", component("ledger")?);
+    let (stage, folder) = (Stage::set(&[("in", 1)])?, tempfile::tempdir()?);
+    let (file, bytes) = (folder.path().join("task.wasm"), std::fs::read(component("ledger")?)?);
+    std::fs::write(&file, &bytes)?;
     let broken = "broken = 1\n";
-    let host = stage.host("host", &format!("{job}[jobs.{JOB}.config]\n{broken}"))?;
+    let job =
+        format!("[jobs.{JOB}]\ninputs = [\"in\"]\ntasks = 2\ncomponent = {file:?}\n[jobs.{JOB}.config]\n{broken}");
+    let host = stage.host("host", &job)?;
     let mut process = host.start(&[])?;
     let (ended, said) = (process.wait(LIMIT)?, process.said()?);
     ensure!(!ended.success() && said.contains(JOB) && said.contains("its init failed: told to"), "{ended}: {said}");
 
-    // What is set right is the first, and nothing was passed by meanwhile.
+    // What is set right is the first, with the component that there is now, and nothing was passed by meanwhile.
     let (api, mut feed) = (host.api()?, Feed::default());
     feed.put(&stage, 100)?;
+    let mended = rebuilt(&bytes, 1);
+    std::fs::write(&file, &mended)?;
     std::fs::write(&host.config, std::fs::read_to_string(&host.config)?.replace(broken, "version = 1\n"))?;
     let mut process = host.start(&[])?;
     let state = feed.check(&api)?;
     ensure!(state == feed.fold(|_, _| 1), "{state:?}");
-    ensure!(current(&api)?["current"] == 1);
+    ensure!(current(&api)?["current"] == 1 && digest(&api)? == format!("sha256:{}", digest_of(&mended)));
     process.terminate()?;
     ensure!(process.wait(LIMIT)?.success(), "{}", process.said()?);
+    Ok(())
+}
+
+#[test]
+fn what_cannot_begin_on_the_state_of_now_is_gone_back_to_by_a_rewind_alone() -> Result<()> {
+    let stage = Stage::set(&[("in", 1)])?;
+    let host = stage.host(
+        "host",
+        &format!(
+            "[jobs.{JOB}]\ninputs = [\"in\"]\ntasks = 1\ncomponent = {:?}\ncommit-interval = \"50ms\"\n\
+             [jobs.{JOB}.config]\ngreeting = \"hello\"\nat-init = \"absent\"\n",
+            component("stores")?
+        ),
+    )?;
+    let (_process, api) = (host.start(&[])?, host.api()?);
+    api.wait_caught_up(JOB, LIMIT)?;
+    let body = json!({ "component": digest(&api)?, "config": { "greeting": "hello" } });
+    let (status, made) = ask(&api, "POST", "deployments", &body)?;
+    ensure!(status == 201, "{made}");
+    stage.put("in", &[entry("ada", "count")])?;
+    wait_for("the record to be folded and committed", LIMIT, || {
+        Ok(api.state(JOB)?.iter().any(|(_, key, _)| key == b"count/ada").then_some(()))
+    })?;
+    let standing = current(&api)?;
+    let (status, problem) = ask(&api, "POST", "rollback", &json!(null))?;
+    let why = problem["detail"].as_str().unwrap_or_default();
+    ensure!(status == 422 && why.contains("its init failed: count/ada is there"), "{problem}");
+    ensure!(current(&api)? == standing && pins(&api)?.keys().eq([&2]));
+    let (status, rollout) = ask(&api, "POST", "rollback?rewind=true", &json!(null))?;
+    ensure!(status == 200 && rollout["current"] == 1, "{rollout}");
+    wait_for("the task to go back", LIMIT, || Ok(pins(&api)?.keys().eq([&1]).then_some(())))?;
+    // There it begins.
+    wait_for("what was counted to be undone", LIMIT, || Ok(api.state(JOB)?.is_empty().then_some(())))?;
+    ensure!(api.tasks(JOB)?[0]["phase"] == "running");
     Ok(())
 }
 
@@ -218,5 +260,76 @@ fn a_restart_with_an_older_configuration_changes_nothing() -> Result<()> {
     ensure!(deployments()? == listed && pins(&api)?.keys().eq([&2]), "{listed} before, and {} now", deployments()?);
     process.terminate()?;
     ensure!(process.wait(LIMIT)?.success(), "{}", process.said()?);
+    Ok(())
+}
+
+#[test]
+fn a_host_that_cannot_run_a_change_goes_on_and_says_so_until_it_can() -> Result<()> {
+    let Started { stage, process: _process, api, mut feed, .. } = start(1, 4, COMMIT, 100)?;
+    let bytes = rebuilt(&std::fs::read(component("ledger")?)?, 1);
+    let (_, job) = api.get(&format!("/v1/jobs/{JOB}"))?;
+    let incarnation = job["incarnation"].as_str().context("an incarnation")?.parse()?;
+    // Another host deploys what is not kept, or not to be seen yet.
+    let content = DeploymentContent {
+        component: digest_of(&bytes),
+        config: [("version".to_owned(), "2".to_owned())].into(),
+        limits: GuestLimits::default(),
+        grants: Grants::default(),
+    };
+    let settings = AwsSettings {
+        region: Some("us-east-1".into()),
+        kinesis_endpoint: Some(stage.servers.kinesis()),
+        dynamodb_endpoint: Some(stage.servers.dynamodb()),
+    };
+    stage.run(async {
+        let connections = pelton_aws::connect(&settings).await;
+        let table = DynamoTable::open(connections.dynamodb.clone(), "pelton-test").await?;
+        let deployments = DynamoDeployments::new(table, incarnation, connections.clock.clone());
+        let made = deployments.add(&content).await?;
+        let standing = deployments.rollout().await?.context("what the job runs")?;
+        ensure!(deployments.set_rollout(&standing.deploy(made.number)).await? == PutOutcome::Applied);
+        Ok(())
+    })?;
+    let refusal = || -> Result<Option<String>> {
+        let (_, job) = api.get(&format!("/v1/jobs/{JOB}"))?;
+        Ok(job["refusal"].as_str().map(str::to_owned))
+    };
+    let why = wait_for("the host to say that it cannot", LIMIT, refusal)?;
+    ensure!(why.contains("is kept") && pins(&api)?.keys().eq([&1]), "{why}");
+    feed.put(&stage, 100)?;
+    feed.check(&api)?;
+
+    let (status, pushed) = api.put("/v1/components", bytes)?;
+    ensure!(status == 201, "{pushed}");
+    wait_for("every task to change", LIMIT, || Ok(pins(&api)?.keys().eq([&2]).then_some(())))?;
+    ensure!(refusal()?.is_none());
+    feed.put(&stage, 100)?;
+    feed.check(&api)?;
+    Ok(())
+}
+
+#[test]
+fn a_component_that_no_job_needs_is_deleted_and_all_others_stay() -> Result<()> {
+    /// A host looks a minute after its start.
+    const LOOKED: Duration = Duration::from_secs(100);
+    let Started { stage, process: _process, api, .. } = start(1, 4, COMMIT, 10)?;
+    let (runs, bytes) = (digest(&api)?, std::fs::read(component("ledger")?)?);
+    let push = |number: u8| -> Result<String> {
+        let (status, pushed) = api.put("/v1/components", rebuilt(&bytes, number))?;
+        ensure!(status == 201, "{pushed}");
+        Ok(pushed["digest"].as_str().context("a digest")?.to_owned())
+    };
+    let (long_ago, lately) = (push(1)?, push(2)?);
+    let client = table::client(&stage.servers.dynamodb());
+    for digest in [&runs, &long_ago] {
+        let key = |name: &str| AttributeValue::S(name.to_owned());
+        let update = client.update_item().table_name("pelton-test").update_expression("SET wanted_ms = :once");
+        let update = update.key("pk", key(&format!("component/{}", digest.trim_start_matches("sha256:"))));
+        let update = update.key("sk", key("head")).expression_attribute_values(":once", AttributeValue::N("1".into()));
+        stage.run(update.send())?;
+    }
+    let status = |digest: &str| Ok::<_, Error>(api.get(&format!("/v1/components/{digest}"))?.0);
+    wait_for("what nobody needs to be deleted", LOOKED, || Ok((status(&long_ago)? == 404).then_some(())))?;
+    ensure!((status(&runs)?, status(&lately)?) == (200, 200), "what is needed or was pushed lately is deleted too");
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use pelton_e2e::api::Api;
 use pelton_e2e::process::{Process, component, wait_for};
 use pelton_e2e::servers::free_port;
@@ -79,10 +79,12 @@ fn a_component_alone_is_swapped_in_within_a_second_with_its_state_kept() -> Resu
     let args = ["dev", "--component", &path, "--watch", "--kinesis-port", &kinesis, "--dynamodb-port", &dynamodb];
     let mut process = Process::start(&args, &[], &log)?;
     let api = Api::at(DEFAULT_PORT)?;
-    let runs = |deployment: u64| {
+    let mut runs = |deployment: u64| {
         wait_for("every task to run what was built", LIMIT, || {
-            let tasks = api.tasks("dev").with_context(|| process.said().unwrap_or_default());
-            Ok(tasks.is_ok_and(|tasks| tasks.iter().all(|task| task["deployment"] == deployment)).then_some(()))
+            ensure!(process.ended()?.is_none(), "{}", process.said()?);
+            let tasks = api.tasks("dev").unwrap_or_default();
+            let all_run_it = !tasks.is_empty() && tasks.iter().all(|task| task["deployment"] == deployment);
+            Ok(all_run_it.then_some(()))
         })
     };
     runs(1)?;

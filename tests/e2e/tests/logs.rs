@@ -48,6 +48,10 @@ fn what_guests_say_can_be_read_and_is_bounded() -> Result<()> {
     ensure!(of_task.contains(line) && of_task.iter().all(|line| line["task"] == *task), "{of_task:?}");
     ensure!(shown(&api.base, &["stores", "--deployment", "2"])?.is_empty(), "there is no such deployment");
     ensure!(shown(&api.base, &["stores", "--level", "error"])?.is_empty(), "nothing failed");
+    for that_has_it in [["--level", "warn"], ["--level", "info"], ["--deployment", "1"]] {
+        let lines = shown(&api.base, &[&["stores"], &that_has_it[..]].concat())?;
+        ensure!(lines.contains(line), "{that_has_it:?}: {lines:?}");
+    }
     ensure!(shown(&api.base, &["stores", "-n", "1"])?.len() == 1, "one was asked for");
     let (_, people, _) = pelton_says(&["logs", "--url", &api.base, "stores"])?;
     ensure!(people.contains(&format!("warn     task {task} deployment 1: count: ada stands at 1")), "{people}");

@@ -10,7 +10,6 @@ use pelton_e2e::host::HostFiles;
 use pelton_e2e::process::{Process, component, pelton_says, wait_for};
 use pelton_e2e::stage::{Stage, entry};
 use pelton_e2e::streams;
-use serde_json::Value;
 
 const LIMIT: Duration = Duration::from_secs(40);
 
@@ -137,19 +136,6 @@ fn metrics_have_names_units_and_the_right_sums() -> Result<()> {
     Ok(())
 }
 
-/// Runs a command on a host, and expects it to end so.
-fn says(api: &Api, args: &[&str], code: i32) -> Result<(String, String)> {
-    let args = [args, &["--url", &api.base]].concat();
-    let (ended, printed, said) = pelton_says(&args)?;
-    ensure!(ended == code, "pelton {args:?} ended with {ended}, not {code}: {printed}{said}");
-    Ok((printed, said))
-}
-
-fn json(api: &Api, args: &[&str]) -> Result<Value> {
-    let (printed, _) = says(api, &[args, &["--json"]].concat(), 0)?;
-    serde_json::from_str(&printed).with_context(|| format!("{args:?}: {printed}"))
-}
-
 #[test]
 fn commands_follow_the_pages() -> Result<()> {
     let stage = Stage::set(&[("in", 2), ("few", 1)])?;
@@ -167,22 +153,22 @@ fn commands_follow_the_pages() -> Result<()> {
     accounted(&api, 230)?;
     wait_for("the keys", LIMIT, || Ok((api.fates("one")?.get("folded") == Some(&2_100)).then_some(())))?;
     api.wait_caught_up("one", LIMIT)?;
-    let status = json(&api, &["status"])?;
+    let status = api.command_json(&["status"])?;
     let tasks = |at: usize| status["jobs"][at]["task_list"].as_array().map_or(0, Vec::len);
     ensure!((tasks(0), tasks(1)) == (256, 1), "status shows {} and {} tasks", tasks(0), tasks(1));
-    let listed = json(&api, &["dead-letters", "list", "odd", "--limit", "1000"])?;
+    let listed = api.command_json(&["dead-letters", "list", "odd", "--limit", "1000"])?;
     let listed = listed.as_array().context("a list")?;
     let ids: BTreeSet<String> =
         listed.iter().map(|letter| format!("{}/{}", letter["task"], letter["number"])).collect();
     ensure!(listed.len() == 230 && ids.len() == 230, "{} dead letters, {} of them different", listed.len(), ids.len());
-    let some = json(&api, &["dead-letters", "list", "odd", "--limit", "210"])?;
+    let some = api.command_json(&["dead-letters", "list", "odd", "--limit", "210"])?;
     ensure!(some.as_array().is_some_and(|some| *some == listed[..210]), "a limit cuts the list");
-    let scanned = json(&api, &["state", "scan", "one", "--task", "0", "--limit", "2050", "--value", "u64be"])?;
+    let scanned = api.command_json(&["state", "scan", "one", "--task", "0", "--limit", "2050", "--value", "u64be"])?;
     let scanned = scanned.as_array().context("a list")?;
     ensure!(scanned.len() == 2_050 && scanned[2_049]["key"] == "key2049" && scanned[2_049]["value"] == 1);
-    let (exported, _) = says(&api, &["state", "export", "one"], 0)?;
+    let (exported, _) = api.command(&["state", "export", "one"], 0)?;
     ensure!(exported.lines().count() == 2_100, "{} entries", exported.lines().count());
-    let (plan, _) = says(&api, &["plan", "one"], 0)?;
+    let (plan, _) = api.command(&["plan", "one"], 0)?;
     ensure!(plan.contains("shardId-000000000000"), "{plan}");
     Ok(())
 }
@@ -193,29 +179,29 @@ fn a_dead_letter_is_shown_folded_once_and_gone() -> Result<()> {
     stage.put("in", &[entry("ada", "cured"), entry("ada", "poison"), entry("ada", "count")])?;
     let api = host.api()?;
     accounted(&api, 3)?;
-    let listed = json(&api, &["dead-letters", "list", "odd"])?;
+    let listed = api.command_json(&["dead-letters", "list", "odd"])?;
     let id = |at: usize| format!("{}/{}", listed[at]["task"], listed[at]["number"]);
     let (cured, poison) = (id(0), id(1));
-    let shown = json(&api, &["dead-letters", "show", "odd", &cured])?;
+    let shown = api.command_json(&["dead-letters", "show", "odd", &cured])?;
     ensure!(shown["content"]["data_text"] == "cured" && shown == listed[0], "{shown}");
     // There is no cure yet: it fails again, stays, and says so.
-    let (_, said) = says(&api, &["dead-letters", "redrive", "odd", &cured], 1)?;
+    let (_, said) = api.command(&["dead-letters", "redrive", "odd", &cured], 1)?;
     ensure!(said.contains(&cured) && said.contains("there is no cure yet"), "{said}");
     let text = std::fs::read_to_string(&host.config)?;
     std::fs::write(&host.config, format!("{text}\n[jobs.odd.config]\ncure = true\n"))?;
     let (exit, made, said) = pelton_says(&["deploy", "odd", "-c", &host.config.to_string_lossy()])?;
     ensure!(exit == 0 && made.trim() == "deployment 2", "{exit}: {made} {said}");
-    let (_, said) = says(&api, &["deployments", "odd"], 0).map(|(table, said)| (said, table))?;
+    let (_, said) = api.command(&["deployments", "odd"], 0).map(|(table, said)| (said, table))?;
     ensure!(said.lines().count() == 3 && said.contains("all tasks"), "{said}");
-    let redriven = json(&api, &["dead-letters", "redrive", "odd", &cured])?;
+    let redriven = api.command_json(&["dead-letters", "redrive", "odd", &cured])?;
     ensure!(redriven["folded"] == 1, "{redriven}");
-    let (_, said) = says(&api, &["dead-letters", "redrive", "odd", &cured], 1)?;
+    let (_, said) = api.command(&["dead-letters", "redrive", "odd", &cured], 1)?;
     let (task, number) = cured.split_once('/').context("an id has two parts")?;
     ensure!(said.contains(&format!("task {task} has no dead letter {number}, or no longer")), "{said}");
-    says(&api, &["dead-letters", "redrive", "odd", "nonsense"], 2)?;
-    let dropped = json(&api, &["dead-letters", "drop", "odd", &poison])?;
+    api.command(&["dead-letters", "redrive", "odd", "nonsense"], 2)?;
+    let dropped = api.command_json(&["dead-letters", "drop", "odd", &poison])?;
     ensure!(dropped["dropped"] == 1, "{dropped}");
-    ensure!(json(&api, &["dead-letters", "list", "odd"])? == serde_json::json!([]));
+    ensure!(api.command_json(&["dead-letters", "list", "odd"])? == serde_json::json!([]));
     ensure!(api.counts("odd")?.get(&b"ada"[..]) == Some(&2), "one of the two that count is the one given again");
     Ok(())
 }

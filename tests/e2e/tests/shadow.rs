@@ -18,7 +18,7 @@ const JOB: &str = "shadowed";
 const LIMIT: Duration = Duration::from_secs(120);
 const TASKS: u64 = 8;
 const KEYS: u64 = 500;
-/// Of the time of the tasks' own calls that a shadow is given where it is not to be called with all that they are.
+/// The share of a shadow that is to have window after window.
 const PART_PERCENT: u32 = 25;
 /// Records put at a time.
 const CHUNK: u64 = 10_000;

@@ -79,8 +79,13 @@ impl World {
     /// What was committed since a change is undone, if the change is young enough.
     fn undo(&mut self) -> Option<Rollout> {
         let outputs = if self.rng.chance(5_000) { RefoldedOutputs::Again } else { RefoldedOutputs::Withhold };
-        let to = if self.rng.chance(5_000) { self.rollout.previous } else { None };
-        let (to, undone) = self.rollout.undoing(to, outputs)?;
+        let by_name = self.rng.chance(5_000);
+        let to = by_name.then(|| self.rollout.previous.unwrap_or(self.rollout.current));
+        let Some((to, undone)) = self.rollout.undoing(to, outputs) else {
+            // What is undone already can be undone again only once that is withdrawn, wherever the tasks are with it.
+            self.cover.rewinds_withdrawn += u64::from(!self.rollout.undone.is_empty());
+            return self.rollout.withdraw();
+        };
         if is_flawed(to) || !self.meta.tasks.tasks().all(|task| self.reaches(task, undone)) {
             return None;
         }

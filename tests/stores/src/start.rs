@@ -35,6 +35,10 @@ fn look(at: &str) -> Result<String, Words> {
     let text = |value: Option<Vec<u8>>| value.map_or("nothing".into(), |value| String::from_utf8_lossy(&value).into());
     match at {
         "state" => bucket()?.get("count/ada").map_err(words).map(text),
+        "absent" => match bucket()?.get("count/ada").map_err(words)? {
+            None => Ok(String::new()),
+            Some(_) => Err("count/ada is there".into()),
+        },
         "several" => {
             let found = batch::get_many(&bucket()?, &["count/ada".into()]).map_err(words)?;
             Ok(found.into_iter().map(|(_, value)| text(value)).collect())

@@ -33,6 +33,8 @@ const CAUGHT: &[(Mutant, &str)] = &[
     (FencesTrimmed, "changelog::trimming_keeps_fences_the_newest_and_all_above_the_floor"),
     (NewestTrimmed, "changelog::trimming_keeps_fences_the_newest_and_all_above_the_floor"),
     (PartsBeforeManifests, "parts::a_trim_that_is_cut_short_leaves_no_snapshot_without_its_parts"),
+    (DeploymentOfOthersAsOurs, "deployments::a_deployment_has_a_number_of_its_own_whatever_is_lost"),
+    (RolloutPassedOver, "deployments::what_stands_is_replaced_by_what_follows_it_alone"),
     (ComponentHeadFirst, "components::a_component_is_whole_or_not_there"),
     (ComponentUnchecked, "components::a_component_is_whole_or_not_there"),
     (CollectedThoughUsed, "components::what_a_job_needs_or_needed_of_late_is_not_collected"),

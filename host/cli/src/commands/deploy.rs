@@ -95,7 +95,7 @@ pub struct RollbackArgs {
     /// folds the records since then again [default for --to: the deployment that was left last since the job went back].
     #[arg(long)]
     pub rewind: bool,
-    /// Withdraw a rewind: tasks that have not taken back yet what it undid keep it.
+    /// Withdraw a rewind: tasks that have not taken back yet what it undid keep it, until it is asked for again with --to.
     #[arg(long, conflicts_with_all = ["to", "rewind"])]
     pub withdraw: bool,
     /// What becomes of outputs of records that are folded again. A job with outputs must be told.

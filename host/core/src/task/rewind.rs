@@ -87,7 +87,8 @@ impl RewindTo {
 }
 
 impl Undone {
-    fn holds(&self, revision: u64) -> bool {
+    /// Whether what was committed under a revision is to be taken back.
+    pub fn holds(&self, revision: u64) -> bool {
         (self.since..self.until).contains(&revision)
     }
 }

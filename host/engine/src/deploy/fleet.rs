@@ -10,7 +10,7 @@ use pelton_core::rollout::Rollout;
 use pelton_core::task::Assignment;
 
 use super::DeployError;
-use super::tryout::try_on;
+use super::tryout::{Waiting, try_on};
 use crate::cell::lock;
 use crate::guest::{Granted, GuestLines, GuestLog, GuestRuntime, Identity, LogOrigin, Program};
 use crate::job::Ports;
@@ -48,6 +48,8 @@ pub(crate) struct Fleet {
     pub(super) purse: Mutex<Purse>,
     /// Why this host does not run what it is to.
     pub(super) refusal: Mutex<Option<String>>,
+    /// One deployment at a time gets a number and is what runs.
+    pub(super) admitting: tokio::sync::Mutex<()>,
     /// One change at a time is brought to the tasks. Holds the revision that was refused last, and when.
     pub(super) bringing: tokio::sync::Mutex<Option<(u64, Instant)>>,
 }
@@ -86,7 +88,7 @@ impl Deployed {
 }
 
 impl Fleet {
-    /// What a job runs, with its first deployment made where it has none; every deployment in use is compiled.
+    /// What a job runs, with its first deployment tried and made where it has none; every deployment in use is compiled.
     pub async fn open(
         spec: &JobSpec,
         guests: Arc<GuestRuntime>,
@@ -97,11 +99,18 @@ impl Fleet {
         let rollout = match deployments.rollout().await? {
             Some(rollout) => rollout,
             None => {
-                Self::try_first(spec, &guests, ports, &lines).await.map_err(DeployError::at_start)?;
-                let first = deployments.add(&spec.first).await?;
-                deployments.set_rollout(&Rollout::first(first.number)).await?;
-                let gone = || PortError::Retry("what the job runs was written and is gone".into());
-                deployments.rollout().await?.ok_or_else(gone)?
+                let tried = Self::try_first(spec, &guests, ports, &lines).await;
+                // Another host may have begun the job meanwhile.
+                match deployments.rollout().await? {
+                    Some(rollout) => rollout,
+                    None => {
+                        tried?;
+                        let first = deployments.add(&spec.first).await?;
+                        deployments.set_rollout(&Rollout::first(first.number)).await?;
+                        let gone = || PortError::Retry("what the job runs was written and is gone".into());
+                        deployments.rollout().await?.ok_or_else(gone)?
+                    }
+                }
             }
         };
         let stores = (components.clone(), deployments.clone());
@@ -111,21 +120,30 @@ impl Fleet {
         Ok(fleet)
     }
 
-    /// Makes sure that a job's first deployment can run: an instance of it begins with no state, as its first task will.
+    /// Makes sure that a job's first deployment can run: an instance of it begins with no state, as in its tasks.
     async fn try_first(
         spec: &JobSpec,
         guests: &Arc<GuestRuntime>,
         ports: &Ports,
         lines: &Arc<GuestLines>,
-    ) -> Result<(), DeployError> {
+    ) -> Result<(), PortError> {
         let component = spec.first.component;
+        let unable = |error: DeployError| match error {
+            DeployError::Port(error) => error,
+            DeployError::Init { fault, .. } => PortError::Stop(format!(
+                "its first deployment cannot begin: an instance of component sha256:{component} was tried on an empty state, and \
+                 {fault}; mend the component or its configuration, and start again"
+            )),
+            error => PortError::Stop(error.to_string()),
+        };
         if !ports.components.keep(component, spec.meta.incarnation).await? {
-            return Err(DeployError::NoComponent(component));
+            return Err(unable(DeployError::NoComponent(component)));
         }
-        let program = Self::load(guests, ports.components.as_ref(), &spec.first).await?;
+        let program = Self::load(guests, ports.components.as_ref(), &spec.first).await.map_err(unable)?;
         let tried = Deployment { number: DeploymentNumber(0), created_ms: 0, content: spec.first.clone() };
+        let tried = Arc::new(Deployed::new(tried, program, spec, lines));
         let empty = StateReader::of_nothing().map_err(|error| PortError::Stop(error.to_string()))?;
-        try_on((TaskId(0), empty), Deployed::new(tried, program, spec, lines), ports.clock.now_ms()).await
+        try_on((TaskId(0), empty), tried, ports.clock.now_ms(), Waiting::Job).await.map_err(unable)
     }
 
     /// With nothing ready yet.
@@ -145,6 +163,7 @@ impl Fleet {
             rollout: Mutex::new(rollout),
             purse: Mutex::default(),
             refusal: Mutex::default(),
+            admitting: tokio::sync::Mutex::default(),
             bringing: tokio::sync::Mutex::default(),
         }
     }

@@ -57,9 +57,19 @@ impl TaskCell {
         if !running {
             return;
         }
+        // It has the room of one that is not needed any more.
+        drop(lock(&self.prepared).take());
         match deployed.program.prepare_beside(deployed.identity(self.id), limit.as_millis() as u64) {
             Ok(unborn) => *lock(&self.prepared) = Some((deployed.deployment.number, unborn)),
             Err(fault) => tracing::debug!("task {}: an instance beforehand: {fault}", self.id),
+        }
+    }
+
+    /// One that was made for what the task runs already is of no use: that is so where a canary went back by itself.
+    pub(crate) fn drop_needless(&self, work: &Work, event: &Event) {
+        let Event::Assign(Assignment { deployment, .. }) = event else { return };
+        if work.deployed.as_ref().is_some_and(|running| running.deployment.number == *deployment) {
+            drop(lock(&self.prepared).take_if(|(number, _)| number == deployment));
         }
     }
 

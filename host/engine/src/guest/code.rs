@@ -102,6 +102,23 @@ mod tests {
     use crate::guest::{Compiler, Room};
 
     #[test]
+    fn what_is_damaged_is_not_loaded() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("code");
+        keep(b"code", &file);
+        let whole = std::fs::read(&file).unwrap();
+        assert_eq!(load(&file).unwrap(), b"code"[..]);
+        for at in 0..whole.len() {
+            let mut damaged = whole.clone();
+            damaged[at] ^= 1;
+            std::fs::write(&file, damaged).unwrap();
+            assert_eq!(load(&file), None, "damaged at {at}");
+            std::fs::write(&file, &whole[..at]).unwrap();
+            assert_eq!(load(&file), None, "cut at {at}");
+        }
+    }
+
+    #[test]
     fn what_is_not_used_for_a_day_is_deleted() {
         let folder = tempfile::tempdir().unwrap();
         let guests = GuestRuntime::new(folder.path(), Room::for_tasks(1), Compiler::Here).unwrap();

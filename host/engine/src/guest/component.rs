@@ -178,7 +178,10 @@ impl GuestRuntime {
         let linked = self.linker.instantiate_pre(component);
         let is_batch = |(name, _): (&str, _)| name == KEYVALUE_BATCH;
         let instance = match linked {
-            Err(_) if kind.imports(&self.engine).any(is_batch) => self.older_linker.instantiate_pre(component),
+            Err(error) if kind.imports(&self.engine).any(is_batch) => {
+                // Where neither fits it is told what stands against the newer.
+                self.older_linker.instantiate_pre(component).map_err(|_| error)
+            }
             linked => linked,
         };
         let instance =

@@ -40,9 +40,10 @@ fn component_that(imports: &str, interface: &str, functions: &[(&str, &str, &str
             (export "{name}" (func ${name}))"#
         )
     };
-    let core = |(name, takes, _): &(&str, &str, &str)| {
+    let core = |(name, takes, answers): &(&str, &str, &str)| {
+        let answers = if answers.is_empty() { "" } else { "(result i32)" };
         let takes = if takes.is_empty() { "" } else { "(param i32 i32)" };
-        format!(r#"(func (export "{name}") {takes} (result i32) unreachable)"#)
+        format!(r#"(func (export "{name}") {takes} {answers} unreachable)"#)
     };
     let text = format!(
         r#"(component
@@ -124,12 +125,16 @@ fn functions_of_other_types_are_named_with_what_they_are_to_be() {
     let both = against(PROCESSOR, &[text]);
     for expected in [
         "the function init of the component's pelton:task/processor@0.1.0 is not `init: func() -> result<_, string>`: expected \
-         `result` found `string`; build it against wit/task.wit",
+         `result` found `string`; build it against the wit/",
         "the component's pelton:task/processor@0.1.0 exports no function process, which is `process: func(records: \
          list<record>) -> result<_, failure>`; build",
     ] {
         assert!(both.contains(expected), "{both}");
     }
+    let more = ("init", r#"(param "a" string)"#, INIT.2);
+    let both = against(PROCESSOR, &[more, ("process", PROCESS.1, "")]);
+    assert!(both.contains("string>`: it has 1 parameters; build"), "{both}");
+    assert!(both.contains("failure>`: it answers nothing; build"), "{both}");
     // A list of records is what another processor is called with.
     let batch = against(BATCH_PROCESSOR, &[INIT, PROCESS]);
     assert!(
@@ -151,7 +156,7 @@ fn an_import_of_another_type_is_named() {
         matches!(&refused, ComponentError::Unfit(found) if matches!(found[..], [Misfit::ImportTypes(_)])),
         "{refused}"
     );
-    for expected in ["pelton:task/state@0.1.0", "`get`", "build it against wit/task.wit"] {
+    for expected in ["pelton:task/state@0.1.0", "`get`", "build it against the wit/"] {
         assert!(refused.to_string().contains(expected), "{refused}");
     }
 }

@@ -23,7 +23,7 @@ const TIMERS: &str = "pelton:task/timers@0.1.0";
 pub const KEYVALUE_BATCH: &str = "wasi:keyvalue/batch@0.2.0-draft2";
 
 /// What mends a type that is another.
-const BY_THE_WIT: &str = "build it against wit/task.wit as this host has it";
+const BY_THE_WIT: &str = "build it against the wit/ of this version";
 
 /// One thing that stands against a component, and what would mend it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -34,8 +34,8 @@ pub enum Misfit {
     /// It needs what no task is given.
     #[error("the component imports {0}, which tasks are not given; see wit/task.wit for what they are{hint}", hint = instead(.0))]
     UnknownImport(String),
-    /// It needs by a right name what has another type.
-    #[error("the component imports what is given to tasks with another type: {0}; {BY_THE_WIT}")]
+    /// It needs of an interface that tasks are given what that does not have, or has with another type.
+    #[error("an interface that the component imports is another than tasks are given: {0}; {BY_THE_WIT}")]
     ImportTypes(String),
     /// It could set timers that nothing would fire.
     #[error("the component imports {TIMERS} and does not export {TIMER_HANDLER}, which its timers would be fired at")]

@@ -12,12 +12,18 @@ use super::runtime::GuestRuntime;
 pub const TASKS_MAX: u32 = 4_096;
 /// Deployments tried at a time, of all jobs.
 pub const TRIED_AT_ONCE: u32 = 2;
-/// Beside each task's own: one that comes in its place, and one that is compared with it.
+/// Beside each task's own: one that comes in its place, and one that is compared with it;
 const BESIDE_PER_TASK: u32 = 2;
-/// Room is address space, 16 GiB for each, of which a process has 128 TiB at most. So much is for the tasks and what is beside them,
-const SHARED_MAX: u32 = 4_096;
-/// and with many tasks so much beside them.
+/// of all tasks as many as make this number with the tasks' own,
+const BESIDE_AND_OWN: u32 = 4_096;
+/// or this number at least.
 const BESIDE_MIN: u32 = 1_024;
+
+/// Address space of an instance: four memories of 4 GiB each.
+const INSTANCE_BYTES: u64 = 16 << 30;
+/// Address space of a process, on x86-64.
+const PROCESS_BYTES: u64 = 128 << 40;
+const _: () = assert!((TASKS_MAX + BESIDE_MIN + TRIED_AT_ONCE) as u64 * INSTANCE_BYTES < PROCESS_BYTES * 2 / 3);
 
 /// For how many instances there is room.
 #[derive(Clone, Copy, Debug)]
@@ -28,10 +34,13 @@ pub struct Room {
 }
 
 impl Room {
-    /// For so many tasks, [`TASKS_MAX`] at most.
+    /// For so many tasks.
+    ///
+    /// # Panics
+    /// When those are more than [`TASKS_MAX`].
     pub fn for_tasks(tasks: u32) -> Self {
         assert!(tasks <= TASKS_MAX, "there is no room for {tasks} tasks");
-        let beside = (tasks * BESIDE_PER_TASK).min((SHARED_MAX - tasks).max(BESIDE_MIN));
+        let beside = (tasks * BESIDE_PER_TASK).min((BESIDE_AND_OWN - tasks).max(BESIDE_MIN));
         Self { tasks, beside, tried: TRIED_AT_ONCE }
     }
 
@@ -45,7 +54,7 @@ impl GuestRuntime {
     /// Room for an instance beside those that the tasks have.
     pub(super) fn room_beside(&self) -> Result<OwnedSemaphorePermit, GuestFault> {
         let full =
-            |_| GuestFault::NoRoom(format!("as many as it may have beside those of its tasks, {}", self.room.beside));
+            |_| GuestFault::NoRoom(format!("{} are all it may have beside those of its tasks", self.room.beside));
         Arc::clone(&self.beside).try_acquire_owned().map_err(full)
     }
 }

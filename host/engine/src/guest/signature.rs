@@ -1,5 +1,7 @@
 //! The functions a task is called by, each held against the types that `wit/task.wit` gives it: those of the bindings made from
-//! it. Calling an instance would find the same, and one at a time.
+//! it. Taking them from an instance would find the same, and one at a time.
+//!
+//! What compares them in wasmtime is there for its own bindings, which check the functions of a world by it, and is no public API.
 
 use wasmtime::Engine;
 use wasmtime::component::types::{Component, ComponentFunc, ComponentItem};
@@ -15,28 +17,52 @@ type Outcome = (Result<(), Failure>,);
 /// A function as it has to be.
 struct Signature {
     name: &'static str,
-    /// Its type, as `wit/task.wit` spells it.
+    /// Its type, in WIT.
     wit: &'static str,
+    /// How many parameters it has. What it answers is one value.
+    parameters: usize,
     compare: fn(&ComponentFunc, &Component) -> wasmtime::Result<()>,
 }
 
-const INIT: Signature =
-    Signature { name: "init", wit: "func() -> result<_, string>", compare: compare::<(), (Result<(), String>,)> };
+const INIT: Signature = Signature {
+    name: "init",
+    wit: "func() -> result<_, string>",
+    parameters: 0,
+    compare: compare::<(), (Result<(), String>,)>,
+};
 const PROCESS: Signature = Signature {
     name: "process",
     wit: "func(records: list<record>) -> result<_, failure>",
+    parameters: 1,
     compare: compare::<(&[Record],), Outcome>,
 };
 const PROCESS_BATCH: Signature = Signature {
     name: "process",
     wit: "func(batch: batch) -> result<_, failure>",
+    parameters: 1,
     compare: compare::<(&Batch,), Outcome>,
 };
 const FIRE: Signature = Signature {
     name: "fire",
     wit: "func(timers: list<due-timer>) -> result<_, failure>",
+    parameters: 1,
     compare: compare::<(&[DueTimer],), Outcome>,
 };
+
+impl Signature {
+    /// Where a function differs, if it does.
+    fn difference(&self, found: &ComponentFunc, component: &Component) -> Option<String> {
+        let (parameters, answers) = (found.params().len(), found.results().len());
+        // What compares would only say that something has another number of parts.
+        if parameters != self.parameters {
+            return Some(format!("it has {parameters} parameters"));
+        }
+        if answers != 1 {
+            return Some("it answers nothing".into());
+        }
+        (self.compare)(found, component).err().map(|error| format!("{error:#}"))
+    }
+}
 
 /// What stands against the functions of an interface that a task is called by.
 pub fn misfits(interface: &'static str, component: &Component, engine: &Engine) -> Vec<Misfit> {
@@ -55,10 +81,7 @@ pub fn misfits(interface: &'static str, component: &Component, engine: &Engine) 
         let (function, wit) = (signature.name, signature.wit);
         match found.map(|found| found.ty) {
             Some(ComponentItem::ComponentFunc(found)) => {
-                let difference = match (signature.compare)(&found, component) {
-                    Ok(()) if found.async_() => "it is async".into(),
-                    compared => format!("{:#}", compared.err()?),
-                };
+                let difference = signature.difference(&found, component)?;
                 Some(Misfit::Type { interface, function, wit, difference })
             }
             Some(_) | None => Some(Misfit::NoFunction { interface, function, wit }),

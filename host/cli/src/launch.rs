@@ -145,7 +145,7 @@ impl Running {
             Ok(component) => Some(component),
             // What it runs is in the table, whatever became of the file.
             Err(error) if is_created => {
-                tracing::warn!("{error:#}; the job runs what it ran before");
+                tracing::warn!("{error:#}; the job runs what the table has");
                 None
             }
             Err(error) => return Err(error),
@@ -160,11 +160,12 @@ impl Running {
         };
         let deployments =
             DynamoDeployments::new(self.table.clone(), opened.meta.incarnation, self.connections.clock.clone());
-        let first = match (deployments.rollout().await?, component.filter(|_| !is_created)) {
-            (Some(_), _) => opened.component,
-            (None, Some(kept)) => kept,
-            // It was created, and what it was to begin with could not: it begins with what the file has now.
-            (None, None) => self.first_component(name, config, Some(&components)).await?,
+        let rollout = deployments.rollout().await.with_context(|| format!("starting job {name}"))?;
+        let first = match component {
+            Some(kept) if !is_created => kept,
+            // What it was created with could not begin, or has yet to on another host: it begins with what the file has now.
+            Some(_) if rollout.is_none() => self.first_component(name, config, Some(&components)).await?,
+            Some(_) | None => opened.component,
         };
         let ports = Ports {
             source: Arc::new(KinesisSource::new(&self.connections, &opened.meta, fan_out_times)),

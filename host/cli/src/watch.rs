@@ -109,8 +109,7 @@ impl Watched {
 fn passes(error: &anyhow::Error) -> bool {
     let of_service = |error: &PortError| matches!(error, PortError::Retry(_));
     if let Some(ComponentError::Uncompiled(error)) = error.downcast_ref() {
-        // What builds the file may have taken the memory or the time.
-        return matches!(error, CompileError::Busy | CompileError::Crashed(_) | CompileError::Time(_));
+        return matches!(error, CompileError::Busy);
     }
     match error.downcast_ref::<DeployError>() {
         Some(DeployError::NoTask | DeployError::Contended) => true,

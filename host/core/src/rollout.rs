@@ -21,7 +21,8 @@ pub struct Rollout {
     pub since: u64,
     /// What some tasks try first.
     pub canary: Option<Canary>,
-    /// Of deployments that were current, the change with which the first task left them.
+    /// Of deployments that were current, the change with which the first task left them last. One that a rewind led to is among them,
+    /// and counts once that is withdrawn.
     pub left: BTreeMap<DeploymentNumber, u64>,
     /// The newest change that went back. What was left with it or before is gone back to only where it is named: whoever asks twice
     /// does not go back twice.
@@ -190,8 +191,8 @@ impl Rollout {
         next
     }
 
-    /// Tasks that have not taken back what was undone keep it, until a rewind to what was left is asked for again, by name; none where
-    /// nothing was undone.
+    /// Tasks that have not taken back what was undone keep it, until a rewind to what was left is asked for again, by name, before that is
+    /// left again; none where nothing was undone.
     #[must_use]
     pub fn withdraw(&self) -> Option<Self> {
         let any = !self.undone.is_empty();

@@ -57,7 +57,7 @@ pub enum DeployError {
     /// An instance of it took longer to begin than one is tried.
     #[error(
         "an instance of it was tried on the state of task {task}, and took longer than {limit_ms} ms to begin, which is as long as one \
-         is tried"
+         is tried; leave some of what its `init` does to its first call"
     )]
     Slow {
         /// Whose state it was tried on.
@@ -92,7 +92,8 @@ pub enum DeployError {
     NoCanary,
     /// It was never left, so that nothing can be undone.
     #[error(
-        "no task left deployment {0}, or what came after it is undone already; `pelton rollback` without --rewind goes to any deployment"
+        "no task left deployment {0} for another, or what came after it is undone already; `pelton rollback` without --rewind goes to \
+         any deployment"
     )]
     NeverLeft(DeploymentNumber),
     /// Nothing was left since the job went back last, so that nothing is to be undone.
@@ -206,7 +207,7 @@ impl Job {
         let program = shared.fleet.program(&content).await?;
         let tried = Deployment { number: DeploymentNumber(0), created_ms: 0, content: content.clone() };
         self.check_timers(&program, &audience)?;
-        self.try_out(Arc::new(Deployed::new(tried, program, &shared.spec, &shared.fleet.lines))).await?;
+        self.try_out(Deployed::new(tried, program, &shared.spec, &shared.fleet.lines), |_| true).await?;
         let admitted = Self { shared: shared.clone() }.admit(content, audience);
         // Whoever asked may go away meanwhile: what has a number is also run.
         let admitted = tokio::spawn(admitted).await;
@@ -277,12 +278,7 @@ impl Job {
         // One that cannot run here is not asked for.
         let number = target(&fleet.standing().await?)?;
         let deployed = fleet.prepare(number, &self.shared.spec).await?;
-        match self.try_out(deployed).await {
-            // Only what the logic itself says stands in the way of going back.
-            Ok(()) | Err(DeployError::NoTask | DeployError::Slow { .. }) => {}
-            Err(DeployError::Init { fault: GuestFault::NoRoom(_) | GuestFault::Deadline { .. }, .. }) => {}
-            Err(error) => return Err(error),
-        }
+        self.try_going_back(&deployed).await?;
         let back = |rollout: &Rollout| match target(rollout)? {
             same if same == number => Ok(rollout.roll_back(number)),
             // A canary may have taken itself back meanwhile: what it was to be gone back from is gone.

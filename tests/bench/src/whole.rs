@@ -35,7 +35,7 @@ const RESTORED_MB: u64 = 200;
 /// How often the logic of all tasks is swapped, and the load all the while: some 15,000 records a second.
 const SWAPS: usize = 10;
 const SWAP_LOAD: Pace = Pace { keys: 4_000, pause: Duration::from_millis(200), ahead_max: 1_000_000 };
-/// Rounds of it between two swaps, so that every task was called.
+/// Rounds of it behind each swap, so that every task was called.
 const SWAP_ROUNDS: u64 = 5;
 
 /// Records that are folded with a shadow and without, and how often.
@@ -240,8 +240,11 @@ fn swaps() -> Result<f64> {
             let tasks = api.tasks("swaps")?;
             Ok(tasks.iter().all(|task| task["deployment"] == number).then_some(()))
         })?;
-        meanwhile += folded_now(&api) - before;
-        load.pass(SWAP_ROUNDS)?;
+        let swapped = folded_now(&api);
+        meanwhile += swapped.saturating_sub(before);
+        // Each task was called since.
+        let wanted = swapped + SWAP_ROUNDS * SWAP_LOAD.keys;
+        poll("records to be folded", || Ok((folded_now(&api) >= wanted).then_some(())))?;
         pauses.extend(api.tasks("swaps")?.iter().filter_map(|task| task["swap_pause_us"].as_u64()));
     }
     let put = load.end()?.rounds * SWAP_LOAD.keys;

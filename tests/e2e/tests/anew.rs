@@ -146,7 +146,7 @@ fn a_job_that_is_created_needs_its_file_no_more() -> Result<()> {
         job.put("count")?;
         job.check()?;
     }
-    ensure!(job.process.said()?.contains("the job runs what it ran before"), "{}", job.process.said()?);
+    ensure!(job.process.said()?.contains("the job runs what the table has"), "{}", job.process.said()?);
     Ok(())
 }
 

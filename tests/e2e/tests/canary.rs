@@ -157,7 +157,7 @@ fn a_canary_that_passes_a_limit_or_cannot_begin_in_a_task_is_taken_back() -> Res
     let component = digest(&api)?;
     let events = Watch::begin(&api, None)?;
     for (config, limits, words) in [
-        (json!({ "version": "1", "stuck": "1" }), json!({ "batch_timeout_ms": 100 }), "`batch-timeout`"),
+        (json!({ "version": "1", "stuck": "1" }), json!({ "batch_timeout_ms": 1_000 }), "`batch-timeout`"),
         (json!({ "version": "1", "broken-in": "3" }), json!({}), "its init failed"),
     ] {
         let body = json!({ "component": component, "config": config, "limits": limits, "canary": { "tasks": TRYING } });

@@ -225,7 +225,7 @@ fn what_cannot_begin_on_the_state_of_now_is_gone_back_to_by_a_rewind_alone() -> 
     let (status, rollout) = ask(&api, "POST", "rollback?rewind=true", &json!(null))?;
     ensure!(status == 200 && rollout["current"] == 1, "{rollout}");
     wait_for("the task to go back", LIMIT, || Ok(pins(&api)?.keys().eq([&1]).then_some(())))?;
-    // There it begins.
+    // There it begins, and does not take the record again: it counts only where it has one setting.
     wait_for("what was counted to be undone", LIMIT, || Ok(api.state(JOB)?.is_empty().then_some(())))?;
     ensure!(api.tasks(JOB)?[0]["phase"] == "running");
     Ok(())
@@ -302,7 +302,7 @@ fn a_host_that_cannot_run_a_change_goes_on_and_says_so_until_it_can() -> Result<
     let (status, pushed) = api.put("/v1/components", bytes)?;
     ensure!(status == 201, "{pushed}");
     wait_for("every task to change", LIMIT, || Ok(pins(&api)?.keys().eq([&2]).then_some(())))?;
-    ensure!(refusal()?.is_none());
+    wait_for("the refusal to be over", LIMIT, || Ok(refusal()?.is_none().then_some(())))?;
     feed.put(&stage, 100)?;
     feed.check(&api)?;
     Ok(())
@@ -310,7 +310,7 @@ fn a_host_that_cannot_run_a_change_goes_on_and_says_so_until_it_can() -> Result<
 
 #[test]
 fn a_component_that_no_job_needs_is_deleted_and_all_others_stay() -> Result<()> {
-    /// A host looks a minute after its start.
+    /// A host looks a minute after its start, before which all is done that it is to find; and an hour later.
     const LOOKED: Duration = Duration::from_secs(100);
     let Started { stage, process: _process, api, .. } = start(1, 4, COMMIT, 10)?;
     let (runs, bytes) = (digest(&api)?, std::fs::read(component("ledger")?)?);

@@ -83,13 +83,15 @@ impl World {
         let to = by_name.then(|| self.rollout.previous.unwrap_or(self.rollout.current));
         let Some((to, undone)) = self.rollout.undoing(to, outputs) else {
             // What is undone already can be undone again only once that is withdrawn, wherever the tasks are with it.
-            self.cover.rewinds_withdrawn += u64::from(!self.rollout.undone.is_empty());
+            self.cover.withdrawn_by_chance += u64::from(!self.rollout.undone.is_empty());
             return self.rollout.withdraw();
         };
         if is_flawed(to) || !self.meta.tasks.tasks().all(|task| self.reaches(task, undone)) {
             return None;
         }
         self.cover.rewinds += 1;
+        let was_undone = self.oracle.was_undone(undone.since) && self.rollout.undone.is_empty();
+        self.cover.rewinds_asked_again += u64::from(was_undone);
         let back = self.rollout.rewind((to, undone));
         let verdict = self.oracle.rolls_back(&self.rollout, &back);
         self.check(verdict);

@@ -375,4 +375,8 @@ coverage! {
     tasks_rewound,
     /// and tasks of which records were gone that they would have folded again.
     rewinds_withdrawn,
+    /// Rewinds withdrawn wherever the tasks were with them,
+    withdrawn_by_chance,
+    /// and asked for again.
+    rewinds_asked_again,
 }

@@ -12,7 +12,7 @@ use pelton_core::task::Assignment;
 use super::DeployError;
 use super::tryout::{Waiting, try_on};
 use crate::cell::lock;
-use crate::guest::{Granted, GuestLines, GuestLog, GuestRuntime, Identity, LogOrigin, Program};
+use crate::guest::{Granted, GuestFault, GuestLines, GuestLog, GuestRuntime, Identity, LogOrigin, Program};
 use crate::job::Ports;
 use crate::ports::{ComponentStore, Deployments, PortError, PutOutcome};
 use crate::shadow::Purse;
@@ -130,6 +130,7 @@ impl Fleet {
         let component = spec.first.component;
         let unable = |error: DeployError| match error {
             DeployError::Port(error) => error,
+            DeployError::Init { fault: fault @ GuestFault::NoRoom(_), .. } => PortError::Retry(fault.to_string()),
             DeployError::Init { fault, .. } => PortError::Stop(format!(
                 "its first deployment cannot begin: an instance of component sha256:{component} was tried on an empty state, and \
                  {fault}; mend the component or its configuration, and start again"
@@ -141,7 +142,7 @@ impl Fleet {
         }
         let program = Self::load(guests, ports.components.as_ref(), &spec.first).await.map_err(unable)?;
         let tried = Deployment { number: DeploymentNumber(0), created_ms: 0, content: spec.first.clone() };
-        let tried = Arc::new(Deployed::new(tried, program, spec, lines));
+        let tried = Deployed::new(tried, program, spec, lines);
         let empty = StateReader::of_nothing().map_err(|error| PortError::Stop(error.to_string()))?;
         try_on((TaskId(0), empty), tried, ports.clock.now_ms(), Waiting::Job).await.map_err(unable)
     }

@@ -58,7 +58,8 @@ impl TaskCell {
             return;
         }
         // It has the room of one that is not needed any more.
-        drop(lock(&self.prepared).take());
+        let needless = lock(&self.prepared).take();
+        drop(needless);
         match deployed.program.prepare_beside(deployed.identity(self.id), limit.as_millis() as u64) {
             Ok(unborn) => *lock(&self.prepared) = Some((deployed.deployment.number, unborn)),
             Err(fault) => tracing::debug!("task {}: an instance beforehand: {fault}", self.id),
@@ -69,7 +70,8 @@ impl TaskCell {
     pub(crate) fn drop_needless(&self, work: &Work, event: &Event) {
         let Event::Assign(Assignment { deployment, .. }) = event else { return };
         if work.deployed.as_ref().is_some_and(|running| running.deployment.number == *deployment) {
-            drop(lock(&self.prepared).take_if(|(number, _)| number == deployment));
+            let needless = lock(&self.prepared).take_if(|(number, _)| number == deployment);
+            drop(needless);
         }
     }
 
@@ -94,7 +96,8 @@ impl TaskCell {
     pub(crate) fn swap(&self, work: &mut Work, assignment: Assignment) {
         let began = Instant::now();
         self.begin_pace();
-        let prepared = lock(&self.prepared).take_if(|(number, _)| *number == assignment.deployment);
+        let prepared = lock(&self.prepared).take();
+        let prepared = prepared.filter(|(number, _)| *number == assignment.deployment);
         // Where there was no room for both beforehand, there is none before the old one is gone.
         work.retired = work.guest.take().filter(|_| prepared.is_some());
         work.unborn = prepared.map(|(_, unborn)| unborn);

@@ -1,8 +1,9 @@
 //! A deployment is tried before there is one: an instance of it begins on some task's state, on a thread of its own.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use pelton_core::id::TaskId;
+use pelton_core::id::{DeploymentNumber, TaskId};
 use tokio::sync::{Semaphore, oneshot};
 
 use super::{Audience, DeployError, Deployed};
@@ -11,10 +12,13 @@ use crate::guest::{GuestFault, Identity, Invocation, Program, TRIED_AT_ONCE, Vie
 use crate::job::Job;
 use crate::ports::PortError;
 use crate::scheduler::leave_cores_to_others;
+use crate::spec::Deployment;
 use crate::store::StateReader;
 
 /// Beside a job's tasks an instance is given no longer than this to be made and to begin, each, in milliseconds.
 const TRY_MS_MAX: u64 = 30_000;
+/// Whoever goes back may be in need, and waits no longer than this.
+const GOING_BACK_LIMIT: Duration = Duration::from_secs(10);
 /// Seeds an `init` that is only tried.
 const SEED: u64 = 0;
 
@@ -32,7 +36,7 @@ pub(super) enum Waiting {
 /// Has an instance begin on a task's state.
 pub(super) async fn try_on(
     (task, local): (TaskId, StateReader),
-    deployed: Arc<Deployed>,
+    deployed: Deployed,
     time_ms: u64,
     waiting: Waiting,
 ) -> Result<(), DeployError> {
@@ -60,10 +64,39 @@ pub(super) async fn try_on(
     })
 }
 
+/// Whether an instance would not begin at another time either.
+fn is_of_logic(fault: &GuestFault) -> bool {
+    match fault {
+        GuestFault::Init(_) | GuestFault::TooLarge { .. } | GuestFault::Trap { .. } => true,
+        GuestFault::NotGranted(_) | GuestFault::NoRoom(_) | GuestFault::Deadline { .. } | GuestFault::Failed { .. } => {
+            false
+        }
+    }
+}
+
 impl Job {
-    /// Has an instance begin on some task's state as it stands.
-    pub(super) async fn try_out(&self, deployed: Arc<Deployed>) -> Result<(), DeployError> {
-        let found = self.shared.cells().iter().find_map(|cell| Some((cell.id, cell.reader()?)));
+    /// Makes sure that the tasks can go back to a deployment: not that there is time and room for that, but that its logic says nothing
+    /// against it.
+    pub(super) async fn try_going_back(&self, to: &Deployed) -> Result<(), DeployError> {
+        let (spec, fleet) = (&self.shared.spec, &self.shared.fleet);
+        let tried = Deployment { number: DeploymentNumber(0), ..to.deployment.clone() };
+        let tried = Deployed::new(tried, to.program.clone(), spec, &fleet.lines);
+        let standing = fleet.rollout();
+        let changes = |task| standing.assignment(task).deployment != to.deployment.number;
+        match tokio::time::timeout(GOING_BACK_LIMIT, self.try_out(tried, changes)).await {
+            Ok(Err(DeployError::Init { task, fault })) if is_of_logic(&fault) => Err(DeployError::Init { task, fault }),
+            Ok(Err(error)) => {
+                tracing::debug!("job {}: trying what is gone back to: {error}", spec.meta.name);
+                Ok(())
+            }
+            Ok(Ok(())) | Err(_) => Ok(()),
+        }
+    }
+
+    /// Has an instance begin on the state of one of some tasks as it stands.
+    pub(super) async fn try_out(&self, deployed: Deployed, of: impl Fn(TaskId) -> bool) -> Result<(), DeployError> {
+        let cells = self.shared.cells();
+        let found = cells.iter().filter(|cell| of(cell.id)).find_map(|cell| Some((cell.id, cell.reader()?)));
         let task = found.ok_or(DeployError::NoTask)?;
         try_on(task, deployed, self.shared.ports.clock.now_ms(), Waiting::Somebody).await
     }

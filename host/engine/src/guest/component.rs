@@ -17,6 +17,7 @@ use super::instance::HostState;
 use super::limits::COMPILE_WAIT_S_MAX;
 use super::outbound::HANDLER;
 use super::runtime::GuestRuntime;
+use super::signature;
 
 /// Why bytes are not a component that can run as a task.
 #[derive(Debug, thiserror::Error)]
@@ -169,7 +170,8 @@ impl GuestRuntime {
 
     fn link(self: &Arc<Self>, digest: Digest, component: &Component) -> Result<Program, ComponentError> {
         let kind = component.component_type();
-        let misfits = misfits(component, &self.engine);
+        let mut misfits = misfits(component, &self.engine);
+        misfits.extend(signature::misfits(&kind, &self.engine));
         if !misfits.is_empty() {
             return Err(ComponentError::Unfit(misfits));
         }

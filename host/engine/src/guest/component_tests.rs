@@ -133,7 +133,7 @@ fn functions_of_other_types_are_named_with_what_they_are_to_be() {
     }
     let more = ("init", r#"(param "a" string)"#, INIT.2);
     let both = against(PROCESSOR, &[more, ("process", PROCESS.1, "")]);
-    assert!(both.contains("string>`: it has 1 parameters; build"), "{both}");
+    assert!(both.contains("string>`: it has 1 parameters, and not 0; build"), "{both}");
     assert!(both.contains("failure>`: it answers nothing; build"), "{both}");
     // A list of records is what another processor is called with.
     let batch = against(BATCH_PROCESSOR, &[INIT, PROCESS]);

@@ -8,7 +8,6 @@ use wasmtime::component::types::ComponentItem;
 
 use super::outbound::HANDLER;
 use super::runtime::{MEMORIES_PER_INSTANCE, TABLES_PER_INSTANCE};
-use super::signature;
 use super::sockets::INTERFACES;
 
 /// The export of a task that takes lists of records.
@@ -89,13 +88,10 @@ pub fn misfits(component: &Component, engine: &Engine) -> Vec<Misfit> {
     let kind = component.component_type();
     let exports: BTreeSet<&str> = kind.exports(engine).map(|(name, _)| name).collect();
     let mut misfits = Vec::new();
-    let processor = [BATCH_PROCESSOR, PROCESSOR].into_iter().find(|processor| exports.contains(processor));
-    if processor.is_none() {
+    if !exports.contains(BATCH_PROCESSOR) && !exports.contains(PROCESSOR) {
         let found = exports.iter().copied().collect::<Vec<_>>().join(", ");
         misfits.push(Misfit::NoProcessor(if found.is_empty() { "nothing".into() } else { found }));
     }
-    let handler = exports.contains(TIMER_HANDLER).then_some(TIMER_HANDLER);
-    misfits.extend(processor.into_iter().chain(handler).flat_map(|called| signature::misfits(called, &kind, engine)));
     if kind.imports(engine).any(|(name, _)| name == TIMERS) && !exports.contains(TIMER_HANDLER) {
         misfits.push(Misfit::NoTimerHandler);
     }

@@ -1,22 +1,15 @@
 //! Room for instances. Each task has room for one, which nobody else takes: what is compared with it or comes in its place has room
 //! beside, and what is only tried has its own; whoever finds none goes on without.
 
-use std::sync::Arc;
-
-use tokio::sync::OwnedSemaphorePermit;
-
-use super::instance::GuestFault;
-use super::runtime::GuestRuntime;
-
 /// Tasks of a host, over all its jobs.
 pub const TASKS_MAX: u32 = 4_096;
 /// Deployments tried at a time, of all jobs.
 pub const TRIED_AT_ONCE: u32 = 2;
-/// Beside each task's own: one that comes in its place, and one that is compared with it;
+/// Instances beside each task's own: one that comes in its place, and one that is compared with it.
 const BESIDE_PER_TASK: u32 = 2;
-/// of all tasks as many as make this number with the tasks' own,
+/// Instances of many tasks, together with those beside them, unless that leaves fewer beside them than [`BESIDE_MIN`].
 const BESIDE_AND_OWN: u32 = 4_096;
-/// or this number at least.
+/// Instances beside those of many tasks, at least.
 const BESIDE_MIN: u32 = 1_024;
 
 /// Address space of an instance: four memories of 4 GiB each.
@@ -47,14 +40,5 @@ impl Room {
     /// All together.
     pub(super) fn instances(self) -> u32 {
         self.tasks + self.beside + self.tried
-    }
-}
-
-impl GuestRuntime {
-    /// Room for an instance beside those that the tasks have.
-    pub(super) fn room_beside(&self) -> Result<OwnedSemaphorePermit, GuestFault> {
-        let full =
-            |_| GuestFault::NoRoom(format!("{} are all it may have beside those of its tasks", self.room.beside));
-        Arc::clone(&self.beside).try_acquire_owned().map_err(full)
     }
 }

@@ -6,12 +6,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use wasmtime::component::Linker;
 use wasmtime::{Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
 
 use super::compiler::Compiler;
-use super::instance::HostState;
+use super::instance::{GuestFault, HostState};
 use super::limits::{CORE_PARTS_MAX, EPOCH_MS, MEMORY_BYTES_MAX, TABLE_ELEMENTS_MAX};
 use super::room::Room;
 use super::{bindings, keyvalue_draft2, outbound, sockets, waiting, wasi};
@@ -28,9 +28,9 @@ pub struct GuestRuntime {
     pub(super) older_linker: Linker<HostState>,
     pub(super) cache_dir: PathBuf,
     pub(super) compiler: Compiler,
-    pub(super) room: Room,
+    room: Room,
     /// What is left of the room beside the tasks' own.
-    pub(super) beside: Arc<Semaphore>,
+    beside: Arc<Semaphore>,
     stopping: Arc<AtomicBool>,
 }
 
@@ -74,6 +74,13 @@ impl GuestRuntime {
         let beside = Arc::new(Semaphore::new(room.beside as usize));
         let cache_dir = cache_dir.into();
         Ok(Arc::new(Self { engine, linker, older_linker, cache_dir, compiler, room, beside, stopping }))
+    }
+
+    /// Room for an instance beside those that the tasks have.
+    pub(super) fn room_beside(&self) -> Result<OwnedSemaphorePermit, GuestFault> {
+        let all = self.room.beside;
+        let full = |_| GuestFault::NoRoom(format!("{all} are all it may have beside those of its tasks"));
+        self.beside.clone().try_acquire_owned().map_err(full)
     }
 }
 

@@ -55,7 +55,7 @@ impl Signature {
         let (parameters, answers) = (found.params().len(), found.results().len());
         // What compares would only say that something has another number of parts.
         if parameters != self.parameters {
-            return Some(format!("it has {parameters} parameters"));
+            return Some(format!("it has {parameters} parameters, and not {}", self.parameters));
         }
         if answers != 1 {
             return Some("it answers nothing".into());
@@ -64,28 +64,35 @@ impl Signature {
     }
 }
 
-/// What stands against the functions of an interface that a task is called by.
-pub fn misfits(interface: &'static str, component: &Component, engine: &Engine) -> Vec<Misfit> {
-    let signatures: &[Signature] = match interface {
-        PROCESSOR => &[INIT, PROCESS],
-        BATCH_PROCESSOR => &[INIT, PROCESS_BATCH],
-        TIMER_HANDLER => &[FIRE],
-        _ => unreachable!("no task is called by {interface}"),
+/// What stands against the functions by which a component is called as a task.
+pub fn misfits(component: &Component, engine: &Engine) -> Vec<Misfit> {
+    let called = |interface, signatures: &[Signature]| {
+        let instance = component.get_export(engine, interface)?.ty;
+        Some(of_interface(interface, &instance, signatures, component, engine))
     };
-    let instance = component.get_export(engine, interface).map(|export| export.ty);
+    // The other processor is not called where there are both.
+    let processor = called(BATCH_PROCESSOR, &[INIT, PROCESS_BATCH]).or_else(|| called(PROCESSOR, &[INIT, PROCESS]));
+    processor.into_iter().chain(called(TIMER_HANDLER, &[FIRE])).flatten().collect()
+}
+
+fn of_interface(
+    interface: &'static str,
+    instance: &ComponentItem,
+    signatures: &[Signature],
+    component: &Component,
+    engine: &Engine,
+) -> Vec<Misfit> {
     let misfit = |signature: &Signature| {
-        let found = match &instance {
-            Some(ComponentItem::ComponentInstance(instance)) => instance.get_export(engine, signature.name),
-            Some(_) | None => None,
-        };
         let (function, wit) = (signature.name, signature.wit);
-        match found.map(|found| found.ty) {
-            Some(ComponentItem::ComponentFunc(found)) => {
-                let difference = signature.difference(&found, component)?;
-                Some(Misfit::Type { interface, function, wit, difference })
-            }
-            Some(_) | None => Some(Misfit::NoFunction { interface, function, wit }),
-        }
+        let ComponentItem::ComponentInstance(instance) = instance else {
+            return Some(Misfit::NoFunction { interface, function, wit });
+        };
+        let Some(ComponentItem::ComponentFunc(found)) = instance.get_export(engine, function).map(|found| found.ty)
+        else {
+            return Some(Misfit::NoFunction { interface, function, wit });
+        };
+        let difference = signature.difference(&found, component)?;
+        Some(Misfit::Type { interface, function, wit, difference })
     };
     signatures.iter().filter_map(misfit).collect()
 }

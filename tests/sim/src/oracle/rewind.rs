@@ -118,6 +118,11 @@ impl Oracle {
         }
     }
 
+    /// Whether a rewind began with a change, whatever became of it.
+    pub fn was_undone(&self, since: u64) -> bool {
+        self.undone.iter().flatten().any(|undone| undone.since == since)
+    }
+
     /// Somebody deploys what ran before.
     pub fn deploys_again(&mut self, deployment: DeploymentNumber) {
         self.left_behind.remove(&deployment);

@@ -51,6 +51,19 @@ impl Load {
     /// # Errors
     /// When there is no runtime for it.
     pub fn begin(kinesis: &str, stream: &str, pace: Pace) -> Result<Self> {
+        Self::begin_with(kinesis, stream, pace, |round| round.to_string().into_bytes())
+    }
+
+    /// The same with other data in each record than the number of its round.
+    ///
+    /// # Errors
+    /// When there is no runtime for it.
+    pub fn begin_with(
+        kinesis: &str,
+        stream: &str,
+        pace: Pace,
+        mut data: impl FnMut(u64) -> Vec<u8> + Send + 'static,
+    ) -> Result<Self> {
         let (rounds, rounds_max) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(pace.ahead_max)));
         let is_over = Arc::new(AtomicBool::new(false));
         let (client, stream, runtime) = (streams::client(kinesis), stream.to_owned(), Runtime::new()?);
@@ -60,7 +73,7 @@ impl Load {
             while !told.load(Ordering::Acquire) {
                 if round < put_max.load(Ordering::Acquire) {
                     round += 1;
-                    let records = (0..pace.keys).map(|key| (format!("key{key}"), round.to_string().into_bytes()));
+                    let records = (0..pace.keys).map(|key| (format!("key{key}"), data(round)));
                     let records: Vec<Entry> = records.collect();
                     shards.extend(runtime.block_on(streams::put_into(&client, &stream, &records))?);
                     put.store(round, Ordering::Release);

@@ -83,14 +83,17 @@ impl Job {
         let tried = Deployed::new(tried, to.program.clone(), spec, &fleet.lines);
         let standing = fleet.rollout();
         let changes = |task| standing.assignment(task).deployment != to.deployment.number;
-        match tokio::time::timeout(GOING_BACK_LIMIT, self.try_out(tried, changes)).await {
-            Ok(Err(DeployError::Init { task, fault })) if is_of_logic(&fault) => Err(DeployError::Init { task, fault }),
-            Ok(Err(error)) => {
-                tracing::debug!("job {}: trying what is gone back to: {error}", spec.meta.name);
-                Ok(())
+        let untried = match tokio::time::timeout(GOING_BACK_LIMIT, self.try_out(tried, changes)).await {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(DeployError::Init { task, fault })) if is_of_logic(&fault) => {
+                return Err(DeployError::Init { task, fault });
             }
-            Ok(Ok(())) | Err(_) => Ok(()),
-        }
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => format!("it takes more than {} s", GOING_BACK_LIMIT.as_secs()),
+        };
+        let (job, number) = (&spec.meta.name, to.deployment.number);
+        tracing::warn!("job {job} goes back to deployment {number}, which could not be tried before: {untried}");
+        Ok(())
     }
 
     /// Has an instance begin on the state of one of some tasks as it stands.

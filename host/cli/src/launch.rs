@@ -29,6 +29,7 @@ use crate::commands::compile_component::compiler;
 use crate::config::{Config, JobConfig};
 use crate::exit::usage;
 use crate::lock::DataLock;
+use crate::open_files;
 use crate::watch::Watched;
 
 /// How often a starting host is looked at for news.
@@ -69,6 +70,7 @@ impl Running {
             return Err(usage(format!("the jobs of {file} have {tasks} tasks; a host runs {TASKS_MAX} at most")));
         }
         let lock = DataLock::take(&config.host.data_dir)?;
+        open_files::allow(tasks);
         let listen = config.host.listen;
         let listener = TcpListener::bind(listen).await;
         let listener =

@@ -12,6 +12,7 @@ mod client;
 
 mod launch;
 mod lock;
+mod open_files;
 mod servers;
 mod signals;
 mod watch;

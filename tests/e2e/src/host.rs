@@ -1,11 +1,12 @@
 //! A host as a process, its configuration written for the servers of a test.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::Result;
 
 use crate::api::Api;
-use crate::process::Process;
+use crate::process::{Process, pelton};
 use crate::servers::{Servers, free_port};
 
 /// A host that can be started, killed and started again.
@@ -63,6 +64,16 @@ impl HostFiles {
     pub fn start(&self, environment: &[(&str, &str)]) -> Result<Process> {
         let config = self.config.to_string_lossy();
         Process::start(&["run", "-c", &config], environment, &self.log)
+    }
+
+    /// Starts the host with as many open files as most systems give a process, which may have more.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn start_with_few_files(&self) -> Result<Process> {
+        let mut command = Command::new("sh");
+        command.args(["-c", "ulimit -Sn 1024 && exec \"$0\" run -c \"$1\""]).arg(pelton()?).arg(&self.config);
+        Process::spawn(command, &self.log)
     }
 
     /// How to ask it things.

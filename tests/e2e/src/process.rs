@@ -7,6 +7,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 
+/// Of what a process said last, so much is shown where its test fails.
+const SHOWN_LINES: usize = 20;
+
 /// A running process whose output goes to a file.
 #[derive(Debug)]
 pub struct Process {
@@ -147,6 +150,10 @@ impl Drop for Process {
         // It may have ended by itself.
         let _ = self.child.kill();
         let _ = self.child.wait();
+        // Shown where the test fails.
+        let said = self.said().unwrap_or_default();
+        let from = said.lines().count().saturating_sub(SHOWN_LINES);
+        said.lines().skip(from).for_each(|line| eprintln!("{}: {line}", self.log.display()));
     }
 }
 

@@ -19,7 +19,7 @@ fn a_shadow_of_as_many_tasks_as_there_may_be_holds_up_none_and_no_deployment() -
     let words = component("word_count")?;
     let job = format!("[jobs.{JOB}]\ninputs = [\"in\"]\ntasks = {TASKS_MAX}\ncomponent = {words:?}\n");
     let host = stage.host("host", &job)?;
-    let (mut process, api) = (host.start(&[])?, host.api()?);
+    let (mut process, api) = (host.start_with_few_files()?, host.api()?);
     api.wait_caught_up(JOB, LIMIT)?;
     let (_, running) = api.get(&format!("/v1/jobs/{JOB}"))?;
     let deploy = |besides: Value| -> Result<()> {

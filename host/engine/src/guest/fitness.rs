@@ -7,7 +7,7 @@ use wasmtime::component::Component;
 use wasmtime::component::types::ComponentItem;
 
 use super::outbound::HANDLER;
-use super::runtime::{MEMORIES_PER_INSTANCE, TABLES_PER_INSTANCE};
+use super::room::{MEMORIES_PER_INSTANCE, TABLES_PER_INSTANCE};
 use super::sockets::INTERFACES;
 
 /// The export of a task that takes lists of records.

@@ -1,6 +1,9 @@
 //! Room for instances. Each task has room for one, which nobody else takes: what is compared with it or comes in its place has room
 //! beside, and what is only tried has its own; whoever finds none goes on without.
 
+/// Memories and tables for which room is kept, for each instance: as many as a component may have.
+pub const MEMORIES_PER_INSTANCE: u32 = 4;
+pub const TABLES_PER_INSTANCE: u32 = 8;
 /// Tasks of a host, over all its jobs.
 pub const TASKS_MAX: u32 = 4_096;
 /// Deployments tried at a time, of all jobs.
@@ -10,13 +13,16 @@ const BESIDE_PER_TASK: u32 = 2;
 /// Instances of many tasks, together with those beside them, unless that leaves fewer beside them than [`BESIDE_MIN`].
 const BESIDE_AND_OWN: u32 = 4_096;
 /// Instances beside those of many tasks, at least.
-const BESIDE_MIN: u32 = 1_024;
+const BESIDE_MIN: u32 = 512;
 
-/// Address space of an instance: four memories of 4 GiB each.
-const INSTANCE_BYTES: u64 = 16 << 30;
-/// Address space of a process, on x86-64.
-const PROCESS_BYTES: u64 = 128 << 40;
-const _: () = assert!((TASKS_MAX + BESIDE_MIN + TRIED_AT_ONCE) as u64 * INSTANCE_BYTES < PROCESS_BYTES * 2 / 3);
+/// Address space of an instance: memories of 4 GiB each, behind each of which wasmtime leaves 32 MiB unmapped.
+const INSTANCE_BYTES: u64 = MEMORIES_PER_INSTANCE as u64 * ((4 << 30) + (32 << 20));
+/// Address space below a program on x86-64: Linux puts it at two thirds of 128 TiB, or higher. All instances lie in one stretch of it.
+const BELOW_PROGRAM_BYTES: u64 = (128 << 40) / 3 * 2;
+/// Where in it the heap may begin, which is somewhere else at each start: mimalloc asks for a place between 2 and 6 TiB, and goes upwards.
+const BELOW_HEAP_BYTES: u64 = 8 << 40;
+const _: () =
+    assert!((TASKS_MAX + BESIDE_MIN + TRIED_AT_ONCE) as u64 * INSTANCE_BYTES < BELOW_PROGRAM_BYTES - BELOW_HEAP_BYTES);
 
 /// For how many instances there is room.
 #[derive(Clone, Copy, Debug)]

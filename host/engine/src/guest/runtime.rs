@@ -13,12 +13,8 @@ use wasmtime::{Config, Engine, InstanceAllocationStrategy, PoolingAllocationConf
 use super::compiler::Compiler;
 use super::instance::{GuestFault, HostState};
 use super::limits::{CORE_PARTS_MAX, EPOCH_MS, MEMORY_BYTES_MAX, TABLE_ELEMENTS_MAX};
-use super::room::Room;
+use super::room::{MEMORIES_PER_INSTANCE, Room, TABLES_PER_INSTANCE};
 use super::{bindings, keyvalue_draft2, outbound, sockets, waiting, wasi};
-
-/// Memories and tables for which room is kept, for each instance: as many as a component may have.
-pub const MEMORIES_PER_INSTANCE: u32 = 4;
-pub const TABLES_PER_INSTANCE: u32 = 8;
 
 /// The wasm engine of a process.
 pub struct GuestRuntime {
@@ -55,7 +51,8 @@ impl GuestRuntime {
         make_private(cache_dir).map_err(|error| {
             RuntimeError(format!("making the folder for compiled components {}: {error}", cache_dir.display()))
         })?;
-        let engine = Engine::new(&config(pool(room.instances()))).map_err(RuntimeError::of)?;
+        let engine = Engine::new(&config(pool(room.instances())));
+        let engine = engine.map_err(|error| RuntimeError(format!("{error:#}; a host of fewer tasks needs less")))?;
         let mut linker = Linker::new(&engine);
         wasi::link(&mut linker).map_err(RuntimeError::of)?;
         outbound::link(&mut linker).map_err(RuntimeError::of)?;

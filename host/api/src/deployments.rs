@@ -42,7 +42,7 @@ impl From<DeployError> for Refusal {
             }
             DeployError::NoDeployment(_) => Kind::UnknownDeployment,
             DeployError::NotBrought(_) => Kind::ServiceUnavailable,
-            DeployError::NoTask => Kind::NotReady,
+            DeployError::NoTask | DeployError::TimersUnknown { .. } => Kind::NotReady,
             DeployError::OutputsUnsaid => Kind::InvalidParameter,
             DeployError::TaskAway(_) => Kind::NotReady,
             DeployError::NoCanary

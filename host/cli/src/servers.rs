@@ -7,10 +7,12 @@ use std::path::Path;
 use std::thread::JoinHandle;
 
 use anyhow::{Context as _, anyhow};
-use axum::extract::DefaultBodyLimit;
+use axum::extract::{DefaultBodyLimit, Request};
+use axum::middleware::{Next, from_fn};
 use ferrokinesis::persistence::{Persistence, WalEntry};
 use ferrokinesis::store::{DurableStateOptions, StoreOptions};
 use tokio::sync::{oneshot, watch};
+use tokio::task::unconstrained;
 
 /// Port of Kinesis when nothing is said.
 pub const KINESIS_PORT: u16 = 4567;
@@ -169,6 +171,8 @@ async fn serve_kinesis(
     // Nobody waiting any more means that the start was called off.
     let _ = started.send(());
     let app = app.layer(DefaultBodyLimit::max(KINESIS_BODY_BYTES_MAX));
+    // A request that yielded while it holds a lock would have others block the one thread there is.
+    let app = app.layer(from_fn(|request: Request, next: Next| unconstrained(next.run(request))));
     Ok(ferrokinesis::serve_plain_http(listener, app, stopped).await?)
 }
 

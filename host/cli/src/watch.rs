@@ -112,7 +112,7 @@ fn passes(error: &anyhow::Error) -> bool {
         return matches!(error, CompileError::Busy);
     }
     match error.downcast_ref::<DeployError>() {
-        Some(DeployError::NoTask | DeployError::Contended) => true,
+        Some(DeployError::NoTask | DeployError::TimersUnknown { .. } | DeployError::Contended) => true,
         Some(DeployError::Init { fault: GuestFault::NoRoom(_), .. }) => true,
         Some(DeployError::Port(error)) => of_service(error),
         Some(_) => false,

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use pelton_core::task::{Assignment, Trial};
+use pelton_core::task::Assignment;
 
 use crate::cell::{TaskCell, lock};
 use crate::deploy::give_shadow;
@@ -16,7 +16,7 @@ pub(crate) async fn look(shared: &Arc<JobShared>) {
     let rollout = shared.fleet.rollout();
     for cell in shared.cells() {
         let assignment = rollout.assignment(cell.id);
-        if lock(&cell.stopped_for).as_ref().is_none_or(|before| is_same(before, &assignment)) {
+        if !cell.goes_further(&assignment) {
             continue;
         }
         let deployment = assignment.deployment;
@@ -40,13 +40,13 @@ pub(crate) async fn look(shared: &Arc<JobShared>) {
     }
 }
 
-/// Whether a task that stopped with an assignment would go no further with this: it is the same, or a canary that it had come back from.
-fn is_same(before: &Assignment, now: &Assignment) -> bool {
-    let came_back = |trial: Trial| trial.back_to == (before.deployment, before.revision);
-    before == now || now.trial.is_some_and(came_back)
-}
-
 impl TaskCell {
+    /// Whether it stopped for what it ran, and this is something else: not the canary that failed here either, before it is taken back.
+    fn goes_further(&self, now: &Assignment) -> bool {
+        let failed_here = now.trial.is_some() && *lock(&self.came_back_from) == Some(now.revision);
+        lock(&self.stopped_for).as_ref().is_some_and(|before| before != now && !failed_here)
+    }
+
     /// Whether the log ends with what this cell appended: a task that has stopped is not told that another host took it.
     pub(crate) async fn is_ours(&self) -> Result<bool, PortError> {
         let epoch = lock(&self.work).machine.epoch();

@@ -55,6 +55,8 @@ pub struct TaskCell {
     pub(crate) was_ready: AtomicBool,
     /// What it ran when it stopped, where it was for that.
     pub(crate) stopped_for: Mutex<Option<Assignment>>,
+    /// The change that brought the canary that failed here last.
+    pub(crate) came_back_from: Mutex<Option<u64>>,
     idle_at_stop: Mutex<Option<IdlePassed>>,
 }
 
@@ -137,6 +139,7 @@ impl TaskCell {
             unflushed: AtomicBool::new(false),
             was_ready: AtomicBool::new(false),
             stopped_for: Mutex::default(),
+            came_back_from: Mutex::default(),
             idle_at_stop: Mutex::default(),
         }))
     }
@@ -318,8 +321,7 @@ impl TaskCell {
             Effect::Apply(applied) => self.apply(work, &applied),
             Effect::LoadSystem(mark) => {
                 work.shadow.iter_mut().for_each(|shadow| shadow.begin_anew());
-                let event = self.load_system(work, mark);
-                work.events.push_front(event);
+                self.load_system(work, mark);
             }
             Effect::Ready => self.ready(work),
             Effect::Call(call) => work.put_off = Some(call),
@@ -336,8 +338,9 @@ impl TaskCell {
             }
             Effect::DropInstance => self.drop_instance(work),
             Effect::Swap(assignment) => self.swap(work, assignment),
-            Effect::TrialFailed(canary, why) => {
-                drop(runtime.spawn(deploy::take_back(self.job.clone(), Some(self.id), canary, why)));
+            Effect::TrialFailed(tried, why) => {
+                *lock(&self.came_back_from) = Some(tried.revision);
+                drop(runtime.spawn(deploy::take_back(self.job.clone(), Some(self.id), tried.deployment, why)));
             }
             Effect::Stopped(cause) => self.stopped(work, &cause),
         }
@@ -381,6 +384,7 @@ impl TaskCell {
             self.unqueue(&event);
         }
         self.job.hub.leave(self.id);
+        self.forget_told();
         match cause {
             StopCause::Asked => tracing::debug!("task {} of job {}: {cause}", self.id, self.spec().meta.name),
             cause => tracing::error!("task {} of job {} stopped: {cause}", self.id, self.spec().meta.name),

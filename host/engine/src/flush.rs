@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard};
 use std::time::Duration;
 
+use futures::StreamExt as _;
 use pelton_core::cause::StopCause;
 use pelton_core::id::TaskId;
 use pelton_core::task::Event;
@@ -13,6 +14,8 @@ use crate::job::JobShared;
 
 /// How often.
 const FLUSH_INTERVAL: Duration = Duration::from_secs(10);
+/// Tasks flushed at a time at the end.
+const FLUSHED_AT_ONCE: usize = 16;
 
 /// Makes what was applied durable until the job closes: tasks one after another, spread over the interval, since all at once would
 /// hold up everybody for a while.
@@ -27,6 +30,15 @@ pub(crate) async fn keep(shared: Arc<JobShared>) {
         // A failed flush is told to the task itself.
         let _ = tokio::task::spawn_blocking(move || cell.flush_between_turns()).await;
     }
+}
+
+/// Makes everything that was applied durable, several tasks at a time, which a disk does for little more than one.
+pub(crate) async fn all(shared: &JobShared) {
+    let flush = async |cell: Arc<TaskCell>| {
+        // Nothing is lost where it fails: what is not on disk is in the changelog.
+        let _ = tokio::task::spawn_blocking(move || cell.flush()).await;
+    };
+    futures::stream::iter(shared.cells()).for_each_concurrent(FLUSHED_AT_ONCE, flush).await;
 }
 
 impl TaskCell {

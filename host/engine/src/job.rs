@@ -322,10 +322,7 @@ impl Job {
         // The sender lives as long as the job.
         let _ = stopped.wait_for(|stopped| *stopped == shared.spec.meta.tasks.get()).await;
         idle::put(shared).await;
-        let shared = shared.clone();
-        // Nothing is lost when this fails: what is not on disk is in the changelog.
-        let flushed = shared.clone();
-        let _ = tokio::task::spawn_blocking(move || flushed.cells().iter().for_each(|cell| cell.flush())).await;
+        flush::all(shared).await;
         shared.fleet.lines.recent().close();
     }
 }

@@ -75,16 +75,17 @@ impl TaskCell {
             let too_large = StopCause::RewindTooLarge { to: to.number, bytes_max: REWIND_BYTES_MAX };
             difference(all(&then)?, all(&now)?)?.ok_or(Failure::Stop(too_large))
         };
-        let event = match read() {
-            Ok(writes) => Event::Rewound(writes),
-            Err(Failure::Stop(cause)) => Event::Broken(cause),
-            Err(Failure::Store(error)) => return self.store_failed(&error),
-            Err(Failure::Told) => return,
-        };
+        let read = read();
+        // Before anything is told: on a full disk others wait for its room.
         if let Err(error) = forget() {
             tracing::warn!("task {}: what was read for a rewind stays on the disk: {error}", self.id);
         }
-        self.tell(event);
+        match read {
+            Ok(writes) => self.tell(Event::Rewound(writes)),
+            Err(Failure::Stop(cause)) => self.tell(Event::Broken(cause)),
+            Err(Failure::Store(error)) => self.store_failed(&error),
+            Err(Failure::Told) => {}
+        }
     }
 
     fn state_after(

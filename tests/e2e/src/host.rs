@@ -1,12 +1,11 @@
 //! A host as a process, its configuration written for the servers of a test.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use anyhow::Result;
 
 use crate::api::Api;
-use crate::process::{Process, pelton};
+use crate::process::Process;
 use crate::servers::{Servers, free_port};
 
 /// A host that can be started, killed and started again.
@@ -71,9 +70,7 @@ impl HostFiles {
     /// # Errors
     /// When it cannot be started.
     pub fn start_with_few_files(&self) -> Result<Process> {
-        let mut command = Command::new("sh");
-        command.args(["-c", "ulimit -Sn 1024 && exec \"$0\" run -c \"$1\""]).arg(pelton()?).arg(&self.config);
-        Process::spawn(command, &self.log)
+        Process::start_with("1024", &["run", "-c", &self.config.to_string_lossy()], &self.log)
     }
 
     /// How to ask it things.

@@ -53,6 +53,16 @@ impl Process {
         Self::spawn(command, log)
     }
 
+    /// Starts `pelton` with these arguments and at first so many open files, which it may be allowed more of.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn start_with(files: &str, args: &[&str], log: &Path) -> Result<Self> {
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("ulimit -Sn {files} && exec \"$0\" \"$@\"")]).arg(pelton()?).args(args);
+        Self::spawn(command, log)
+    }
+
     /// Starts a program, its output appended to a log file.
     ///
     /// # Errors

@@ -33,6 +33,10 @@ struct Started {
     put: BTreeMap<String, u64>,
 }
 
+fn current(api: &Api) -> Result<Value> {
+    Ok(api.get(&format!("/v1/jobs/{JOB}/rollout"))?.1)
+}
+
 fn job(file: &Path) -> String {
     format!(
         "[jobs.{JOB}]\ninputs = [\"in\"]\ntasks = {TASKS}\ncomponent = {file:?}\ncommit-interval = \"50ms\"\n\
@@ -127,6 +131,46 @@ fn what_is_deployed_next_goes_on_where_the_logic_stopped() -> Result<()> {
     job.process.terminate()?;
     ensure!(job.process.wait(LIMIT)?.success(), "{}", job.process.said()?);
     Ok(())
+}
+
+#[test]
+fn a_canary_goes_on_where_the_logic_stopped_and_nowhere_else() -> Result<()> {
+    const TRYING: [u64; 2] = [0, 2];
+    let mut job = Started::new()?;
+    job.put("cured")?;
+    job.put("count")?;
+    job.wait("stopped", 1)?;
+    let (_, running) = job.api.get(&format!("/v1/jobs/{JOB}"))?;
+    let try_out = |config: Value| -> Result<u64> {
+        let canary = json!({ "tasks": TRYING });
+        let body = json!({ "component": running["component"], "config": config, "canary": canary });
+        let (status, made) = job.ask("deployments", &body)?;
+        ensure!(status == 201, "{made}");
+        made["deployment"].as_u64().context("a deployment")
+    };
+    let phases = || -> Result<Vec<(bool, u64)>> {
+        let tasks = job.api.tasks(JOB)?;
+        let phase = |task: &Value| (task["phase"] == "running", task["deployment"].as_u64().unwrap_or_default());
+        Ok(tasks.iter().map(phase).collect())
+    };
+    // One that fails as well is taken back, and its tasks stop again by what they ran before.
+    try_out(json!({ "other": "1" }))?;
+    let (mut epochs, rolled) = (job.wait("stopped", 1)?, || current(&job.api));
+    wait_for("the canary to be taken back", LIMIT, || Ok(rolled()?["canary"].is_null().then_some(())))?;
+    wait_for("its tasks to rest", LIMIT, || {
+        std::thread::sleep(PAUSE);
+        let now = job.wait("stopped", 1)?;
+        Ok((std::mem::replace(&mut epochs, now.clone()) == now).then_some(()))
+    })?;
+    // One that does not goes on there.
+    let cured = try_out(json!({ "cure": "1" }))?;
+    let expected: Vec<_> =
+        (0..TASKS).map(|task| if TRYING.contains(&task) { (true, cured) } else { (false, 1) }).collect();
+    wait_for("the canary to run", LIMIT, || Ok((phases()? == expected).then_some(())))?;
+    let (status, rollout) = job.ask(&format!("deployments/{cured}/promote"), &json!(null))?;
+    ensure!(status == 200 && rollout["current"] == cured, "{rollout}");
+    job.wait("running", cured)?;
+    job.check()
 }
 
 #[test]

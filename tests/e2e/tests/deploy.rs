@@ -138,6 +138,22 @@ fn a_host_that_cannot_load_what_it_is_to_run_begins_with_what_ran_before() -> Re
     ensure!(status == 201 && made["deployment"] == 2, "{made}");
     process.kill()?;
 
+    // A compiler that dies says nothing of the component, which is waited for.
+    let mut killed = false;
+    while !killed {
+        std::fs::remove_dir_all(host.data.join("compiled"))?;
+        process = host.start(&[])?;
+        wait_for("the job to run, or a compiler to be killed", LIMIT, || {
+            killed = process.kill_children()? > 0;
+            Ok((killed || current(&api).is_ok()).then_some(()))
+        })?;
+        wait_for("the job to run", LIMIT, || Ok(current(&api).ok()))?;
+        let (_, job) = api.get(&format!("/v1/jobs/{JOB}"))?;
+        ensure!(job["deployment"] == 2 && job["refusal"].is_null(), "{job}");
+        process.kill()?;
+    }
+    ensure!(process.said()?.contains("waits for deployment 2: component"), "{}", process.said()?);
+
     // The component is lost, in the table and as compiled here.
     let client = table::client(&stage.servers.dynamodb());
     let digest = pushed["digest"].as_str().context("a digest")?.trim_start_matches("sha256:");
@@ -305,6 +321,29 @@ fn a_host_that_cannot_run_a_change_goes_on_and_says_so_until_it_can() -> Result<
     wait_for("the refusal to be over", LIMIT, || Ok(refusal()?.is_none().then_some(())))?;
     feed.put(&stage, 100)?;
     feed.check(&api)?;
+    Ok(())
+}
+
+#[test]
+fn of_those_made_at_once_the_one_with_the_highest_number_runs() -> Result<()> {
+    const AT_ONCE: u64 = 6;
+    let Started { api, stage: _stage, process: _process, .. } = start(1, 4, COMMIT, 10)?;
+    let component = digest(&api)?;
+    for round in 1..=5 {
+        let made = std::thread::scope(|scope| {
+            let deploy = |number: u64| {
+                let body = json!({ "component": component, "config": { "version": number.to_string() } });
+                let (status, made) = ask(&api, "POST", "deployments", &body)?;
+                ensure!(status == 201, "{made}");
+                made["deployment"].as_u64().context("a deployment")
+            };
+            let threads: Vec<_> = (1..=AT_ONCE).map(|number| scope.spawn(move || deploy(number))).collect();
+            threads.into_iter().map(|thread| thread.join().expect("asking does not panic")).collect::<Result<Vec<_>>>()
+        })?;
+        ensure!(made.iter().max() == Some(&(1 + round * AT_ONCE)), "{made:?}");
+        let rollout = current(&api)?;
+        ensure!(rollout["current"] == 1 + round * AT_ONCE, "{made:?} were made, and {rollout} runs");
+    }
     Ok(())
 }
 

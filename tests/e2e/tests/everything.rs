@@ -174,6 +174,10 @@ fn check(api: &Api, process: &Process, mut fold: Fold) -> Result<()> {
         Ok((fired >= records).then_some(()))
     })?;
     api.wait_caught_up("first", LIMIT)?;
+    wait_for("every output to be folded", LIMIT, || {
+        let folded = api.fates("second")?.get("folded").copied().unwrap_or_default();
+        Ok((folded >= records).then_some(()))
+    })?;
     api.wait_caught_up("second", LIMIT)?;
 
     let mut expected: BTreeMap<String, u64> = BTreeMap::new();

@@ -115,7 +115,8 @@ fn a_running_job_goes_from_one_language_to_the_next_and_back() -> Result<()> {
     let Some([python, javascript]) = others()? else { return Ok(()) };
     let stage = Stage::set(&[("in", 3)])?;
     let job = format!(
-        "[jobs.{JOB}]\ninputs = [\"in\"]\ntasks = {TASKS}\ncomponent = {:?}\ncommit-interval = \"50ms\"\n",
+        "[jobs.{JOB}]\ninputs = [\"in\"]\ntasks = {TASKS}\ncomponent = {:?}\ncommit-interval = \"50ms\"\n\
+         [jobs.{JOB}.limits]\nbatch-timeout = \"60s\"\n",
         component("word_count")?
     );
     let host = stage.host("host", &job)?;

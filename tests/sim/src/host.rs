@@ -194,7 +194,7 @@ impl World {
             Effect::Trim(floor) => self.after(1, Action::Work(who, Chore::Trim(floor))),
             Effect::DropInstance | Effect::LookForShards => {}
             Effect::Swap(assignment) => self.swap(who, assignment),
-            Effect::TrialFailed(deployment, _) => self.trial_failed(who, deployment),
+            Effect::TrialFailed(tried, _) => self.trial_failed(who, tried.deployment),
             Effect::Stopped(cause) => self.stopped(who, &cause),
         }
     }

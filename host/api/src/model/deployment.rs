@@ -148,7 +148,8 @@ pub struct DeploymentRequest {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ShadowRequest {
-    /// Hundredths of what the task's own calls take; at 100 every call is compared, whatever it takes.
+    /// Hundredths of what the task's own calls take; at 100 every call is compared, whatever it takes, while both succeed and
+    /// agree.
     #[serde(default = "share_percent")]
     pub share_percent: u32,
 }

@@ -8,8 +8,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow, ensure};
 use aws_sdk_kinesis::types::StreamStatus;
-use axum::extract::DefaultBodyLimit;
+use axum::extract::{DefaultBodyLimit, Request};
+use axum::middleware::{Next, from_fn};
 use pelton_aws::{AwsSettings, Connections, DynamoTable, connect};
+use tokio::task::unconstrained;
 
 /// How long anything is waited for.
 pub const LIMIT: Duration = Duration::from_secs(20);
@@ -28,6 +30,8 @@ static SETTINGS: LazyLock<AwsSettings> = LazyLock::new(|| AwsSettings {
         };
         let (app, _) = ferrokinesis::create_app(options);
         let app = app.layer(DefaultBodyLimit::max(KINESIS_BODY_BYTES_MAX));
+        // A request that yielded while it holds a lock would have others block the one thread there is.
+        let app = app.layer(from_fn(|request: Request, next: Next| unconstrained(next.run(request))));
         ferrokinesis::serve_plain_http(listener, app, pending()).await.map_err(|error| anyhow!(error))
     })),
     dynamodb_endpoint: Some(serve(|listener| async {

@@ -49,7 +49,8 @@ pub struct DeployArgs {
     /// what comes of it.
     #[arg(long, conflicts_with = "canary")]
     pub shadow: bool,
-    /// How much time a shadow may take, of what the task's own calls take; at 100% every call is compared, whatever it takes.
+    /// How much time a shadow may take, of what the task's own calls take; at 100% every call is compared, whatever it takes, while both
+    /// succeed and agree.
     #[arg(long, value_name = "SHARE", default_value = "5%", requires = "shadow", value_parser = share)]
     pub share: u32,
     /// Do not wait until the tasks run it.

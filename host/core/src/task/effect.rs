@@ -9,7 +9,7 @@ use crate::claim::Tail;
 use crate::codec::SystemEntry;
 use crate::commit::Outgoing;
 use crate::dead_letter::{DeadLetter, Timer};
-use crate::id::{CommitId, CommitNumber, DeploymentNumber, Epoch, ShardKey};
+use crate::id::{CommitId, CommitNumber, Epoch, ShardKey};
 use crate::intake::{Batch, Want};
 use crate::output::{Output, Package};
 use crate::position::PositionEntry;
@@ -139,7 +139,7 @@ pub enum Effect {
     /// From the next call on the task runs this, in a new instance, at once.
     Swap(Assignment),
     /// A canary failed as often as it may, with this at last: the task goes back.
-    TrialFailed(DeploymentNumber, String),
+    TrialFailed(Assignment, String),
     /// The task stopped.
     Stopped(StopCause),
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use pelton_core::id::{DeploymentNumber, Incarnation, TaskId};
 use pelton_core::rollout::Rollout;
@@ -21,6 +21,9 @@ use crate::store::StateReader;
 
 /// How often a change is tried that others get ahead of.
 const CHANGES_TRIED_MAX: usize = 20;
+/// How often a start tries what may pass, and how long it waits in between. The ports themselves try for seconds each time.
+const BEGIN_TRIES: u32 = 3;
+const BEGIN_PAUSE: Duration = Duration::from_secs(1);
 
 /// A deployment that this host can run.
 pub(crate) struct Deployed {
@@ -170,27 +173,27 @@ impl Fleet {
     }
 
     /// Has ready what the tasks are to run. A host that cannot begin with all of it begins with what it can, and says so: from
-    /// there somebody may deploy or roll back.
+    /// there somebody may deploy or roll back. What may pass is waited for, since the tasks that begin with another fold by that.
     async fn begin(&self, mut rollout: Rollout, spec: &JobSpec) -> Result<(), PortError> {
         let mut refusal = None;
         if let Some(canary) = rollout.canary.as_ref().map(|canary| canary.deployment)
-            && let Err(error) = self.prepare(canary, spec).await
+            && let Err(error) = self.prepare_to_begin(canary, spec).await?
         {
             refusal = Some(format!("canary {canary}: {error}"));
             rollout.canary = None;
         }
         if let Some(shadow) = rollout.shadow.map(|shadow| shadow.deployment)
-            && let Err(error) = self.prepare(shadow, spec).await
+            && let Err(error) = self.prepare_to_begin(shadow, spec).await?
         {
             refusal = Some(format!("shadow {shadow}: {error}"));
             rollout.shadow = None;
         }
-        if let Err(error) = self.prepare(rollout.current, spec).await {
+        if let Err(error) = self.prepare_to_begin(rollout.current, spec).await? {
             let current = rollout.current;
             let why = format!("deployment {current}: {error}");
             let previous = rollout.previous.ok_or_else(|| PortError::Stop(why.clone()))?;
-            self.prepare(previous, spec)
-                .await
+            self.prepare_to_begin(previous, spec)
+                .await?
                 .map_err(|error| PortError::Stop(format!("{why}; deployment {previous}: {error}")))?;
             (rollout.current, refusal) = (previous, Some(why));
         }
@@ -202,6 +205,30 @@ impl Fleet {
         *lock(&self.rollout) = rollout;
         *lock(&self.refusal) = refusal;
         Ok(())
+    }
+
+    /// Has a deployment compiled and at hand for the tasks to begin with, or says why it cannot run.
+    ///
+    /// # Errors
+    /// When a service goes on failing: nothing is known of it then.
+    async fn prepare_to_begin(
+        &self,
+        number: DeploymentNumber,
+        spec: &JobSpec,
+    ) -> Result<Result<(), DeployError>, PortError> {
+        for _ in 1..BEGIN_TRIES {
+            match self.prepare(number, spec).await {
+                Err(error) if error.may_pass() => {
+                    tracing::warn!("job {} waits for deployment {number}: {error}", spec.meta.name);
+                    tokio::time::sleep(BEGIN_PAUSE).await;
+                }
+                prepared => return Ok(prepared.map(drop)),
+            }
+        }
+        match self.prepare(number, spec).await {
+            Err(DeployError::Port(error @ PortError::Retry(_))) => Err(error),
+            prepared => Ok(prepared.map(drop)),
+        }
     }
 
     pub fn rollout(&self) -> Rollout {

@@ -44,7 +44,8 @@ impl TaskCell {
         let deployments = self.job.fleet.of(&assignment);
         let numbers = |of: &[Arc<Deployed>]| of.iter().map(|deployed| deployed.deployment.number).collect::<Vec<_>>();
         let mut told = lock(&self.told);
-        if told.back().is_none_or(|last| numbers(last) != numbers(&deployments)) {
+        let Some(last) = told.back() else { return };
+        if numbers(last) != numbers(&deployments) {
             told.push_back(deployments);
         }
         drop(told);
@@ -120,6 +121,13 @@ impl TaskCell {
             told.pop_front();
         }
         panic!("task {} swaps to deployment {number}, and was not told of it", self.id);
+    }
+
+    /// A task that has stopped runs nothing any more: it keeps no deployment, and is told of none.
+    pub(crate) fn forget_told(&self) {
+        self.settle_logs();
+        let told = std::mem::take(&mut *lock(&self.told));
+        drop(told);
     }
 
     /// Says what the logs of its guests left out.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pelton_core::id::{DeploymentNumber, TaskId};
+use pelton_core::task::PhaseName;
 use tokio::sync::{Semaphore, oneshot};
 
 use super::{Audience, DeployError, Deployed};
@@ -106,16 +107,28 @@ impl Job {
 
     /// Makes sure that who is to run a component has no timers, where it cannot fire any: they would become dead letters.
     pub(super) fn check_timers(&self, program: &Program, audience: &Audience) -> Result<(), DeployError> {
+        if program.fires_timers() {
+            return Ok(());
+        }
+        let component = program.digest();
         let runs_it = |task: TaskId| match audience {
             Audience::All => true,
             Audience::Canary { tasks, .. } => tasks.contains(&task),
             Audience::Shadow { .. } => false,
         };
-        let cells = self.shared.cells();
-        let timers = cells.iter().filter(|cell| runs_it(cell.id)).map(|cell| (cell.id, lock(&cell.status).timers));
-        match timers.filter(|(_, timers)| *timers > 0).find(|_| !program.fires_timers()) {
-            Some((task, timers)) => Err(DeployError::FiresNoTimers { component: program.digest(), task, timers }),
-            None => Ok(()),
+        for cell in self.shared.cells().iter().filter(|cell| runs_it(cell.id)) {
+            let (task, status) = (cell.id, lock(&cell.status));
+            match status.phase {
+                // It has none yet, or is about to have those of an earlier commit.
+                PhaseName::Claiming | PhaseName::Restoring | PhaseName::Rewinding => {
+                    return Err(DeployError::TimersUnknown { component, task });
+                }
+                PhaseName::Running | PhaseName::Draining | PhaseName::Stopped if status.timers > 0 => {
+                    return Err(DeployError::FiresNoTimers { component, task, timers: status.timers });
+                }
+                PhaseName::Running | PhaseName::Draining | PhaseName::Stopped => {}
+            }
         }
+        Ok(())
     }
 }

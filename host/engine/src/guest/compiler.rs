@@ -88,6 +88,16 @@ pub enum CompileError {
     NoCompiler(String),
 }
 
+impl CompileError {
+    /// Whether another try may come to something else: that was of the machine, and perhaps not of the component.
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Self::Time(_) | Self::Crashed(_) | Self::Busy | Self::NoCompiler(_) => true,
+            Self::Invalid(_) | Self::CpuTime(_) | Self::Memory(_) | Self::Code(_) => false,
+        }
+    }
+}
+
 impl Compiler {
     /// The code of a component. Waits until there is a child for it, or no longer than so.
     pub(super) fn compile(

@@ -194,7 +194,7 @@ impl Running {
     fn trial_failed(&mut self, now_ms: u64, work: &Work, failure: Failure, trial: Trial, effects: &mut Vec<Effect>) {
         self.put_back(work);
         if self.pin.failed(trial) {
-            effects.push(Effect::TrialFailed(self.pin.deployment(), failure.message));
+            effects.push(Effect::TrialFailed(self.pin.assignment().clone(), failure.message));
         } else {
             self.calling = Calling::Paused(now_ms + backoff_ms(self.failures));
         }

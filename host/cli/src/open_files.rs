@@ -3,20 +3,27 @@
 #[cfg(unix)]
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Files of a task: its local state, and a connection to the table, which all ask at once where they start.
+/// Files of a task: its local state, and a connection to the table, which all ask at once where they start; in `pelton dev` the other end
+/// of that too.
 #[cfg(unix)]
-const FILES_PER_TASK: u64 = 2;
+const FILES_PER_TASK: u64 = 3;
 /// Files besides: of the process itself, of shards, and of those who ask the host.
 #[cfg(unix)]
 const FILES_BESIDE: u64 = 256;
+
+/// As many files as macOS lets a process have open, where its hard limit is none: `OPEN_MAX` of its `sys/syslimits.h`.
+#[cfg(unix)]
+const FILES_WITHOUT_LIMIT: u64 = 10_240;
 
 /// Lets this process have as many files open as the system allows it, and warns where so many tasks may need more.
 #[cfg(unix)]
 pub fn allow(tasks: u32) {
     let given = getrlimit(Resource::Nofile);
-    let raised = Rlimit { current: given.maximum, ..given };
-    // Where it is refused, what was given is what there is.
-    let allowed = setrlimit(Resource::Nofile, raised).map_or(given.current, |()| raised.current);
+    let raised = [given.maximum, Some(FILES_WITHOUT_LIMIT)].into_iter().find(|current| {
+        // Where the system refuses, what was given is what there is.
+        given.current.is_some() && setrlimit(Resource::Nofile, Rlimit { current: *current, ..given }).is_ok()
+    });
+    let allowed = raised.unwrap_or(given.current);
     let needed = u64::from(tasks) * FILES_PER_TASK + FILES_BESIDE;
     if let Some(allowed) = allowed.filter(|allowed| *allowed < needed) {
         tracing::warn!(

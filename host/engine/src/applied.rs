@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use pelton_core::cause::StopCause;
 use pelton_core::snapshot::StateMark;
-use pelton_core::task::{Applied, Event, PhaseName};
+use pelton_core::task::{Applied, Event, NewSnapshot, PhaseName};
 
 use crate::cell::{TaskCell, Work, lock};
 use crate::fault::{self, FaultPoint};
@@ -12,7 +12,7 @@ use crate::fault::{self, FaultPoint};
 impl TaskCell {
     /// Applies a commit that is durable in the log.
     pub(crate) fn apply(&self, work: &mut Work, applied: &Applied) {
-        if is_broken(work) {
+        if work.behind {
             return;
         }
         fault::pass(FaultPoint::BeforeApply);
@@ -25,15 +25,26 @@ impl TaskCell {
                 self.tally_commit(&applied.writes);
             }
             Ok(()) => {}
-            Err(error) => work.events.push_front(Event::Broken(StopCause::Store(error.to_string()))),
+            Err(error) => {
+                work.behind = true;
+                work.events.push_front(Event::Broken(StopCause::Store(error.to_string())));
+            }
         }
         self.unflushed.store(true, Ordering::Relaxed);
         fault::pass(FaultPoint::AfterApply);
     }
 
+    /// Takes a snapshot of the local copy as it stands, which is where the machine believes it does unless a commit could not be applied.
+    pub(crate) fn begin_snapshot(&self, work: &Work, snapshot: NewSnapshot) {
+        let Some(me) = self.me.upgrade().filter(|_| !work.behind) else { return };
+        let store = work.store.as_ref().expect("the local copy was opened");
+        assert_eq!(store.mark().number, snapshot.mark.number, "a snapshot is of the commit that it names");
+        drop(self.job.runtime.spawn(me.snapshot(store.reader(), snapshot)));
+    }
+
     /// Reads what of the state is the host's own.
     pub(crate) fn load_system(&self, work: &mut Work, mark: StateMark) {
-        if is_broken(work) {
+        if work.behind {
             return;
         }
         let store = work.store.as_ref().expect("the local copy was opened");
@@ -44,9 +55,4 @@ impl TaskCell {
             Err(error) => Event::Broken(StopCause::Store(error.to_string())),
         });
     }
-}
-
-/// Whether something before it could not be applied, which the task has yet to be told: the local copy is to stand before that.
-fn is_broken(work: &Work) -> bool {
-    work.events.iter().any(|event| matches!(event, Event::Broken(_)))
 }

@@ -86,6 +86,8 @@ pub(crate) struct Work {
     pub map: Arc<ShardMap>,
     pub look_for_shards: bool,
     pub events: VecDeque<Event>,
+    /// A commit could not be applied: the local copy stays where it stands, and the task stops.
+    pub behind: bool,
     /// A turn panicked.
     pub abandoned: bool,
 }
@@ -118,6 +120,7 @@ impl TaskCell {
             map: Arc::default(),
             look_for_shards: false,
             events: VecDeque::new(),
+            behind: false,
             abandoned: false,
         };
         Ok(Arc::new_cyclic(|me| Self {
@@ -327,10 +330,7 @@ impl TaskCell {
             Effect::Call(call) => work.put_off = Some(call),
             Effect::Reread(want) => self.job.hub.join(self.id, want),
             Effect::LookForShards => work.look_for_shards = true,
-            Effect::Snapshot(snapshot) => {
-                let reader = work.store.as_ref().expect("the local copy was opened").reader();
-                drop(runtime.spawn(me.snapshot(reader, snapshot)));
-            }
+            Effect::Snapshot(snapshot) => self.begin_snapshot(work, snapshot),
             Effect::Rewind(to) => {
                 let now = work.store.as_ref().expect("the local copy was opened").reader();
                 let (epoch, handle) = (work.machine.epoch(), runtime.clone());

@@ -126,6 +126,7 @@ impl Runnable for TaskCell {
             self.tell_phase(&status);
         }
         self.job.hub.leave(self.id);
+        self.forget_told();
         self.job.task_stopped();
     }
 }

@@ -70,7 +70,17 @@ impl HostFiles {
     /// # Errors
     /// When it cannot be started.
     pub fn start_with_few_files(&self) -> Result<Process> {
-        Process::start_with("1024", &["run", "-c", &self.config.to_string_lossy()], &self.log)
+        Process::start_under("ulimit -Sn 1024", &["run", "-c", &self.config.to_string_lossy()], &self.log)
+    }
+
+    /// Starts the host where a file takes no more than so many bytes, and writing more fails as on a full disk.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn start_on_disk_of(&self, bytes: usize) -> Result<Process> {
+        let config = self.config.to_string_lossy();
+        // In blocks of 512 bytes. Who passes it is sent a signal, which is ignored.
+        Process::start_under(&format!("trap '' XFSZ && ulimit -f {}", bytes / 512), &["run", "-c", &config], &self.log)
     }
 
     /// How to ask it things.

@@ -53,13 +53,13 @@ impl Process {
         Self::spawn(command, log)
     }
 
-    /// Starts `pelton` with these arguments and at first so many open files, which it may be allowed more of.
+    /// Starts `pelton` with these arguments, after what a shell is to do before.
     ///
     /// # Errors
     /// When it cannot be started.
-    pub fn start_with(files: &str, args: &[&str], log: &Path) -> Result<Self> {
+    pub fn start_under(before: &str, args: &[&str], log: &Path) -> Result<Self> {
         let mut command = Command::new("sh");
-        command.args(["-c", &format!("ulimit -Sn {files} && exec \"$0\" \"$@\"")]).arg(pelton()?).args(args);
+        command.args(["-c", &format!("{before} && exec \"$0\" \"$@\"")]).arg(pelton()?).args(args);
         Self::spawn(command, log)
     }
 

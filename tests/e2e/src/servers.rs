@@ -29,7 +29,7 @@ impl Servers {
         let (kinesis_port, dynamodb_port) = (free_port()?, free_port()?);
         let (kinesis, dynamodb) = (kinesis_port.to_string(), dynamodb_port.to_string());
         let args = ["dev", "--servers-only", "--kinesis-port", &kinesis, "--dynamodb-port", &dynamodb];
-        let mut process = Process::start_with("$(ulimit -Hn)", &args, &folder.join("servers.log"))?;
+        let mut process = Process::start(&args, &[], &folder.join("servers.log"))?;
         wait_for("the embedded servers", Duration::from_secs(20), || {
             if let Some(status) = process.ended()? {
                 anyhow::bail!("the servers ended with {status}:\n{}", process.said()?);

@@ -139,7 +139,7 @@ fn a_canary_goes_on_where_the_logic_stopped_and_nowhere_else() -> Result<()> {
     let mut job = Started::new()?;
     job.put("cured")?;
     job.put("count")?;
-    job.wait("stopped", 1)?;
+    let before = job.wait("stopped", 1)?;
     let (_, running) = job.api.get(&format!("/v1/jobs/{JOB}"))?;
     let try_out = |config: Value| -> Result<u64> {
         let canary = json!({ "tasks": TRYING });
@@ -162,6 +162,7 @@ fn a_canary_goes_on_where_the_logic_stopped_and_nowhere_else() -> Result<()> {
         let now = job.wait("stopped", 1)?;
         Ok((std::mem::replace(&mut epochs, now.clone()) == now).then_some(()))
     })?;
+    ensure!((epochs[1], epochs[3]) == (before[1], before[3]), "others began anew: {epochs:?} after {before:?}");
     // One that does not goes on there.
     let cured = try_out(json!({ "cure": "1" }))?;
     let expected: Vec<_> =

@@ -139,20 +139,17 @@ fn a_host_that_cannot_load_what_it_is_to_run_begins_with_what_ran_before() -> Re
     process.kill()?;
 
     // A compiler that dies says nothing of the component, which is waited for.
-    let mut killed = false;
-    while !killed {
+    while !process.said()?.contains("waits for deployment 2: component") {
         std::fs::remove_dir_all(host.data.join("compiled"))?;
         process = host.start(&[])?;
         wait_for("the job to run, or a compiler to be killed", LIMIT, || {
-            killed = process.kill_children()? > 0;
-            Ok((killed || current(&api).is_ok()).then_some(()))
+            Ok((process.kill_children()? > 0 || current(&api).is_ok()).then_some(()))
         })?;
         wait_for("the job to run", LIMIT, || Ok(current(&api).ok()))?;
         let (_, job) = api.get(&format!("/v1/jobs/{JOB}"))?;
         ensure!(job["deployment"] == 2 && job["refusal"].is_null(), "{job}");
         process.kill()?;
     }
-    ensure!(process.said()?.contains("waits for deployment 2: component"), "{}", process.said()?);
 
     // The component is lost, in the table and as compiled here.
     let client = table::client(&stage.servers.dynamodb());

@@ -269,8 +269,8 @@ fn one_that_traps_or_loops_holds_up_nobody() -> Result<()> {
             let in_time = |beside| beside < alone * 2 + Duration::from_secs(3);
             let mut beside = folded(&mut job)?;
             if !in_time(beside) {
-                // A busy disk may hold up one.
-                beside = beside.min(folded(&mut job)?);
+                // A busy disk may hold up one: the longer of two more counts.
+                beside = folded(&mut job)?.max(folded(&mut job)?);
             }
             // What it costs `make bench` measures; a loop that were let go on would take seconds each time.
             ensure!(in_time(beside), "{flaw}: {beside:?} after {alone:?}");

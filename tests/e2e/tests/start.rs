@@ -8,8 +8,8 @@ use pelton_e2e::stage::{Stage, entry};
 
 const LIMIT: Duration = Duration::from_secs(30);
 const FIRST_FOLD_MS_MAX: u64 = 2_000;
-/// Of so many starts the soonest counts: another program or a busy disk may hold up one.
-const STARTS_MAX: u64 = 4;
+/// Starts of which one may be slower, which another program or a busy disk held up. Where the first is not, there is no other.
+const STARTS_MAX: u64 = 3;
 
 #[test]
 fn the_first_record_is_folded_within_two_seconds_of_the_start() -> Result<()> {
@@ -20,7 +20,6 @@ fn the_first_record_is_folded_within_two_seconds_of_the_start() -> Result<()> {
     let records: Vec<_> = (0..1_000).map(|key| entry(&format!("key{key}"), "word")).collect();
     stage.put("in", &records)?;
     host.api()?.wait_caught_up("start", LIMIT)?;
-    let mut soonest = u64::MAX;
     for start in 1..=STARTS_MAX {
         process.kill()?;
         stage.put("in", &records)?;
@@ -28,15 +27,16 @@ fn the_first_record_is_folded_within_two_seconds_of_the_start() -> Result<()> {
         process = host.start(&[])?;
         let ms = wait_for("the first record to be folded", LIMIT, || Ok(first_fold_ms(&process.said()?)))?;
         println!("first record folded {ms} ms after start");
-        soonest = soonest.min(ms);
         host.api()?.wait_caught_up("start", LIMIT)?;
         let counts = host.api()?.counts("start")?;
         ensure!(counts.get(&b"word"[..]).context("the word was counted")? == &(1_000 * (start + 1)), "{counts:?}");
-        if soonest <= FIRST_FOLD_MS_MAX {
-            return Ok(());
+        let in_time = ms <= FIRST_FOLD_MS_MAX;
+        ensure!(in_time || start == 1, "the first record was folded {ms} ms after start");
+        if in_time && start == 1 {
+            break;
         }
     }
-    anyhow::bail!("the first record was folded {soonest} ms after start, at the soonest");
+    Ok(())
 }
 
 /// What the host says of its first fold.

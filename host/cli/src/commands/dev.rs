@@ -15,6 +15,7 @@ use crate::aws::ensure_stream;
 use crate::config::{self, Config};
 use crate::exit::Outcome;
 use crate::lock::DataLock;
+use crate::open_files;
 use crate::print;
 use crate::servers::{DYNAMODB_PORT, KINESIS_PORT, Servers};
 use crate::signals::Signals;
@@ -60,6 +61,8 @@ pub async fn run(args: DevArgs, json: bool, began: Instant) -> anyhow::Result<Ou
         None => config::load_if_any(args.config.config.as_deref())?,
     };
     let _lock = args.data.as_deref().map(DataLock::take).transpose()?;
+    // For the servers; a host asks for its tasks.
+    open_files::allow(0);
     let servers = Servers::start(args.kinesis_port, args.dynamodb_port, args.data.as_deref()).await?;
     tracing::info!("the servers are up {} ms after start", began.elapsed().as_millis());
     let outcome = match config {

@@ -183,7 +183,7 @@ impl Fleet {
             rollout.canary = None;
         }
         if let Some(shadow) = rollout.shadow.map(|shadow| shadow.deployment)
-            && let Err(error) = self.prepare_to_begin(shadow, spec).await?
+            && let Err(error) = self.prepare(shadow, spec).await
         {
             refusal = Some(format!("shadow {shadow}: {error}"));
             rollout.shadow = None;
@@ -210,7 +210,7 @@ impl Fleet {
     /// Has a deployment compiled and at hand for the tasks to begin with, or says why it cannot run.
     ///
     /// # Errors
-    /// When a service goes on failing: nothing is known of it then.
+    /// When what may pass does not: it may be able to run, and no other is to run in its place.
     async fn prepare_to_begin(
         &self,
         number: DeploymentNumber,
@@ -226,7 +226,7 @@ impl Fleet {
             }
         }
         match self.prepare(number, spec).await {
-            Err(DeployError::Port(error @ PortError::Retry(_))) => Err(error),
+            Err(error) if error.may_pass() => Err(PortError::Retry(format!("deployment {number}: {error}"))),
             prepared => Ok(prepared.map(drop)),
         }
     }

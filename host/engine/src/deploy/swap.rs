@@ -123,7 +123,7 @@ impl TaskCell {
         panic!("task {} swaps to deployment {number}, and was not told of it", self.id);
     }
 
-    /// A task that has stopped runs nothing any more: it keeps no deployment, and is told of none.
+    /// A task that has stopped runs nothing any more: it keeps none that it was told of, and is told of no other.
     pub(crate) fn forget_told(&self) {
         self.settle_logs();
         let told = std::mem::take(&mut *lock(&self.told));

@@ -117,16 +117,18 @@ impl Job {
             Audience::Shadow { .. } => false,
         };
         for cell in self.shared.cells().iter().filter(|cell| runs_it(cell.id)) {
-            let (task, status) = (cell.id, lock(&cell.status));
-            match status.phase {
-                // It has none yet, or is about to have those of an earlier commit.
-                PhaseName::Claiming | PhaseName::Restoring | PhaseName::Rewinding => {
-                    return Err(DeployError::TimersUnknown { component, task });
-                }
-                PhaseName::Running | PhaseName::Draining | PhaseName::Stopped if status.timers > 0 => {
-                    return Err(DeployError::FiresNoTimers { component, task, timers: status.timers });
-                }
-                PhaseName::Running | PhaseName::Draining | PhaseName::Stopped => {}
+            let (task, was_loaded, status) = (cell.id, cell.reader().is_some(), lock(&cell.status));
+            let is_known = match status.phase {
+                PhaseName::Running | PhaseName::Draining => true,
+                PhaseName::Stopped => was_loaded,
+                // It is about to have those of an earlier commit.
+                PhaseName::Rewinding => false,
+                PhaseName::Claiming | PhaseName::Restoring => false,
+            };
+            match status.timers {
+                _ if !is_known => return Err(DeployError::TimersUnknown { component, task }),
+                0 => {}
+                timers => return Err(DeployError::FiresNoTimers { component, task, timers }),
             }
         }
         Ok(())

@@ -55,6 +55,7 @@ impl From<DeployError> for Refusal {
             | DeployError::NothingUndone
             | DeployError::OutOfReach { .. }
             | DeployError::TaskElsewhere(_)
+            | DeployError::TimersUnread { .. }
             | DeployError::Contended => Kind::Conflict,
         };
         Self::new(kind, error.to_string())

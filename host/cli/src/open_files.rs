@@ -3,10 +3,9 @@
 #[cfg(unix)]
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Files of a task: its local state, and a connection to the table, which all ask at once where they start; in `pelton dev` the other end
-/// of that too.
+/// Files of a task: its local state, and a connection to the table, which all ask at once where they start.
 #[cfg(unix)]
-const FILES_PER_TASK: u64 = 3;
+const FILES_PER_TASK: u64 = 2;
 /// Files besides: of the process itself, of shards, and of those who ask the host.
 #[cfg(unix)]
 const FILES_BESIDE: u64 = 256;
@@ -21,7 +20,8 @@ pub fn allow(tasks: u32) {
     let given = getrlimit(Resource::Nofile);
     let raised = [given.maximum, Some(FILES_WITHOUT_LIMIT)].into_iter().find(|current| {
         // Where the system refuses, what was given is what there is.
-        given.current.is_some() && setrlimit(Resource::Nofile, Rlimit { current: *current, ..given }).is_ok()
+        given.current.is_some_and(|given| current.is_none_or(|current| current > given))
+            && setrlimit(Resource::Nofile, Rlimit { current: *current, ..given }).is_ok()
     });
     let allowed = raised.unwrap_or(given.current);
     let needed = u64::from(tasks) * FILES_PER_TASK + FILES_BESIDE;

@@ -49,9 +49,12 @@ impl TaskCell {
         }
         let store = work.store.as_ref().expect("the local copy was opened");
         assert_eq!(store.mark(), mark, "the local copy stands where the machine believes it does");
-        *lock(&self.reader) = Some(store.reader());
-        work.events.push_front(match store.reader().system() {
-            Ok(entries) => Event::SystemLoaded(entries),
+        let reader = store.reader();
+        work.events.push_front(match reader.system() {
+            Ok(entries) => {
+                *lock(&self.reader) = Some(reader);
+                Event::SystemLoaded(entries)
+            }
             Err(error) => Event::Broken(StopCause::Store(error.to_string())),
         });
     }

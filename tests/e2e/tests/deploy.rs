@@ -139,7 +139,10 @@ fn a_host_that_cannot_load_what_it_is_to_run_begins_with_what_ran_before() -> Re
     process.kill()?;
 
     // A compiler that dies says nothing of the component, which is waited for.
+    let mut lives = 0;
     while !process.said()?.contains("waits for deployment 2: component") {
+        lives += 1;
+        ensure!(lives < 20, "no compiler was seen: {}", process.said()?);
         std::fs::remove_dir_all(host.data.join("compiled"))?;
         process = host.start(&[])?;
         wait_for("the job to run, or a compiler to be killed", LIMIT, || {

@@ -50,9 +50,21 @@ pub enum DeployError {
     /// No task runs here whose state it could be tried on.
     #[error("no task of the job runs on this host yet, so that an instance of it could be tried; see its status")]
     NoTask,
-    /// The state of a task is not loaded, or not yet, and its component could fire no timers.
+    /// A task stopped before its state was loaded, and its component could fire no timers.
     #[error(
-        "the state of task {task} is not loaded, so that nobody knows whether it has timers set, and component sha256:{component} exports no \
+        "task {task} stopped before its state was loaded, so that nobody knows whether it has timers set, and component sha256:{component} \
+         exports no pelton:task/timer-handler to fire them; `pelton status` says why it stopped: mend that first, or have the component \
+         export one"
+    )]
+    TimersUnread {
+        /// The component.
+        component: Digest,
+        /// Which task.
+        task: TaskId,
+    },
+    /// The state of a task is not loaded yet, and its component could fire no timers.
+    #[error(
+        "the state of task {task} is not loaded yet, so that nobody knows whether it has timers set, and component sha256:{component} exports no \
          pelton:task/timer-handler to fire them; try again once it runs, or have the component export one"
     )]
     TimersUnknown {

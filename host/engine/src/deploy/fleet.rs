@@ -21,8 +21,8 @@ use crate::store::StateReader;
 
 /// How often a change is tried that others get ahead of.
 const CHANGES_TRIED_MAX: usize = 20;
-/// How often a start tries what may pass, and how long it waits in between. The ports themselves try for seconds each time.
-const BEGIN_TRIES: u32 = 3;
+/// For how long a start tries again what may pass, and how long it waits in between. The ports themselves try for seconds each time.
+const BEGIN_LIMIT: Duration = Duration::from_secs(15);
 const BEGIN_PAUSE: Duration = Duration::from_secs(1);
 
 /// A deployment that this host can run.
@@ -173,11 +173,12 @@ impl Fleet {
     }
 
     /// Has ready what the tasks are to run. A host that cannot begin with all of it begins with what it can, and says so: from
-    /// there somebody may deploy or roll back. What may pass is waited for, since the tasks that begin with another fold by that.
+    /// there somebody may deploy or roll back. With what was current before it begins only where the current one cannot run, and not where
+    /// that is to be seen: tasks fold by what they begin with.
     async fn begin(&self, mut rollout: Rollout, spec: &JobSpec) -> Result<(), PortError> {
         let mut refusal = None;
         if let Some(canary) = rollout.canary.as_ref().map(|canary| canary.deployment)
-            && let Err(error) = self.prepare_to_begin(canary, spec).await?
+            && let Err(error) = self.prepare(canary, spec).await
         {
             refusal = Some(format!("canary {canary}: {error}"));
             rollout.canary = None;
@@ -216,18 +217,17 @@ impl Fleet {
         number: DeploymentNumber,
         spec: &JobSpec,
     ) -> Result<Result<(), DeployError>, PortError> {
-        for _ in 1..BEGIN_TRIES {
+        let began = Instant::now();
+        loop {
             match self.prepare(number, spec).await {
-                Err(error) if error.may_pass() => {
-                    tracing::warn!("job {} waits for deployment {number}: {error}", spec.meta.name);
-                    tokio::time::sleep(BEGIN_PAUSE).await;
+                Err(error) if !error.may_pass() => return Ok(Err(error)),
+                Err(error) if began.elapsed() > BEGIN_LIMIT => {
+                    return Err(PortError::Retry(format!("deployment {number}: {error}")));
                 }
-                prepared => return Ok(prepared.map(drop)),
+                Err(error) => tracing::warn!("job {} waits for deployment {number}: {error}", spec.meta.name),
+                Ok(_) => return Ok(Ok(())),
             }
-        }
-        match self.prepare(number, spec).await {
-            Err(error) if error.may_pass() => Err(PortError::Retry(format!("deployment {number}: {error}"))),
-            prepared => Ok(prepared.map(drop)),
+            tokio::time::sleep(BEGIN_PAUSE).await;
         }
     }
 

@@ -118,17 +118,16 @@ impl Job {
         };
         for cell in self.shared.cells().iter().filter(|cell| runs_it(cell.id)) {
             let (task, was_loaded, status) = (cell.id, cell.reader().is_some(), lock(&cell.status));
-            let is_known = match status.phase {
-                PhaseName::Running | PhaseName::Draining => true,
-                PhaseName::Stopped => was_loaded,
-                // It is about to have those of an earlier commit.
-                PhaseName::Rewinding => false,
-                PhaseName::Claiming | PhaseName::Restoring => false,
-            };
-            match status.timers {
-                _ if !is_known => return Err(DeployError::TimersUnknown { component, task }),
-                0 => {}
-                timers => return Err(DeployError::FiresNoTimers { component, task, timers }),
+            match (status.phase, status.timers) {
+                // One that is rewound is about to have those of an earlier commit.
+                (PhaseName::Claiming | PhaseName::Restoring | PhaseName::Rewinding, _) => {
+                    return Err(DeployError::TimersUnknown { component, task });
+                }
+                (PhaseName::Stopped, _) if !was_loaded => return Err(DeployError::TimersUnread { component, task }),
+                (PhaseName::Running | PhaseName::Draining | PhaseName::Stopped, 0) => {}
+                (PhaseName::Running | PhaseName::Draining | PhaseName::Stopped, timers) => {
+                    return Err(DeployError::FiresNoTimers { component, task, timers });
+                }
             }
         }
         Ok(())

@@ -92,8 +92,8 @@ impl CompileError {
     /// Whether another try may come to something else: that was of the machine, and perhaps not of the component.
     pub fn may_pass(&self) -> bool {
         match self {
-            Self::Crashed(_) | Self::Busy | Self::NoCompiler(_) => true,
-            Self::Invalid(_) | Self::Time(_) | Self::CpuTime(_) | Self::Memory(_) | Self::Code(_) => false,
+            Self::Time(_) | Self::Crashed(_) | Self::Busy | Self::NoCompiler(_) => true,
+            Self::Invalid(_) | Self::CpuTime(_) | Self::Memory(_) | Self::Code(_) => false,
         }
     }
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 
-/// Of what a process said last, so much is shown where its test fails.
+/// Of what a process said that ended with an error, so much is shown, the last of it.
 const SHOWN_LINES: usize = 20;
 
 /// A running process whose output goes to a file.
@@ -159,11 +159,13 @@ impl Drop for Process {
     fn drop(&mut self) {
         // It may have ended by itself.
         let _ = self.child.kill();
-        let _ = self.child.wait();
-        // Shown where the test fails.
-        let said = self.said().unwrap_or_default();
-        let from = said.lines().count().saturating_sub(SHOWN_LINES);
-        said.lines().skip(from).for_each(|line| eprintln!("{}: {line}", self.log.display()));
+        let ended = self.child.wait();
+        // One that was killed has no exit code.
+        if ended.is_ok_and(|status| status.code().is_some_and(|code| code != 0)) {
+            let said = self.said().unwrap_or_default();
+            let from = said.lines().count().saturating_sub(SHOWN_LINES);
+            said.lines().skip(from).for_each(|line| eprintln!("{}: {line}", self.log.display()));
+        }
     }
 }
 
